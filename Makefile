@@ -1,0 +1,46 @@
+# make env    the one .venv with every extra        make demo   the main job on the embedded sample
+# make test   all tests      make check   lint and types      make bench   the benchmarks
+#
+# Nothing but python3, git and make is taken from the machine: tools are run out of .venv, and caches lie inside it.
+
+VENV := $(CURDIR)/.venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.made-from
+
+unexport PYTHONPATH VIRTUAL_ENV PYTHONHOME
+export PYTHONNOUSERSITE := 1
+export PIP_NO_CACHE_DIR := 1
+export UV_NO_CONFIG := 1
+export UV_CACHE_DIR := $(VENV)/cache/uv
+export XDG_CACHE_HOME := $(VENV)/cache
+export TEXTLADDER_CACHE := $(VENV)/cache/textladder
+export HF_HOME := $(VENV)/cache/huggingface
+export FASTAI_HOME := $(VENV)/cache/fastai
+export MPLCONFIGDIR := $(VENV)/cache/matplotlib
+
+.PHONY: env demo test check bench
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@python3 -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "textladder needs Python 3.11 to 3.13; python3 is " + sys.version.split()[0])'
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --constraint constraints.txt --editable '.[train,offline,dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(PYTHON) -m textladder.demo runs/demo
+
+test: $(STAMP)
+	$(PYTHON) -m pytest
+
+check: $(STAMP)
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+bench: $(STAMP)
+	$(PYTHON) benchmarks/tokenizing.py
+	$(PYTHON) benchmarks/baseline.py
+	$(PYTHON) benchmarks/time_to_accuracy.py

@@ -1,0 +1,60 @@
+"""textladder: how far up the ladder of text classifiers is worth climbing, measured on your own labelled texts.
+
+The public names are loaded on first use (PEP 562), so that `import textladder` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textladder.classifier import Prediction, TextClassifier
+    from textladder.data import LabelledTexts, TextData, read_texts
+    from textladder.errors import TextladderError
+    from textladder.metrics import Evaluation
+    from textladder.networks.lstm import LSTMClassifier
+    from textladder.text.tokenizer import basic_english
+    from textladder.text.vectors import WordVectors, load_vectors
+    from textladder.text.vocabulary import Vocabulary
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Evaluation": "metrics",
+    "LSTMClassifier": "networks.lstm",
+    "LabelledTexts": "data",
+    "Prediction": "classifier",
+    "TextClassifier": "classifier",
+    "TextData": "data",
+    "TextladderError": "errors",
+    "Vocabulary": "text.vocabulary",
+    "WordVectors": "text.vectors",
+    "basic_english": "text.tokenizer",
+    "load_vectors": "text.vectors",
+    "read_texts": "data",
+}
+
+__all__ = [
+    "Evaluation",
+    "LSTMClassifier",
+    "LabelledTexts",
+    "Prediction",
+    "TextClassifier",
+    "TextData",
+    "TextladderError",
+    "Vocabulary",
+    "WordVectors",
+    "__version__",
+    "basic_english",
+    "load_vectors",
+    "read_texts",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'textladder' has no attribute {name!r}")
+    return getattr(import_module(f"textladder.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

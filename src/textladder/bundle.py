@@ -1,0 +1,218 @@
+"""The bundle on disk, as data: a folder with `textladder.json` and the files it lists.
+
+`write_bundle` makes a folder whole or not at all; `read_bundle` trusts nothing that it has not checked: the
+format, every file's digest, and the manifest's own. A level writes and reads its files inside; no pickle is among
+them. The digests tell damage and mix-ups, not a forger who can rewrite the manifest too; what a forger could
+hide there (paths, shapes, labels) is checked by itself.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textladder.errors import BundleError
+
+MANIFEST = "textladder.json"
+FORMAT = 1
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "format": int,
+    "level": str,
+    "preset": str,
+    "labels": list,
+    "label_names": list,
+    "text_columns": list,
+    "label_column": str,
+    "config": dict,
+    "seed": int,
+    "metrics": dict,
+    "versions": dict,
+    "data": dict,
+    "files": dict,
+    "sha256": str,
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose manifest and files were checked.
+
+    Attributes:
+        folder: where it is.
+        manifest: what `textladder.json` says.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a listed file, held to the digest again as they are read."""
+        listed = self.manifest["files"]
+        if name not in listed:
+            raise BundleError(f"{self.folder}: the bundle has no {name}, which this level needs.")
+        return _checked_bytes(self.folder, name, listed[name])
+
+    def read_json(self, name: str) -> Any:
+        """A listed JSON file."""
+        try:
+            return json.loads(self.read(name))
+        except ValueError as error:
+            raise BundleError(f"{self.folder / name}: this is not JSON ({error}).") from None
+
+    def read_tensors(self, name: str) -> dict[str, np.ndarray]:
+        """A listed safetensors file as NumPy arrays."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            return load(self.read(name))
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise BundleError(f"{self.folder / name}: this is not a safetensors file ({error}).") from None
+
+
+def check_output(path: str | Path, overwrite: bool = False) -> Path:
+    """Refuse a place that a bundle cannot be written to, before any work is done.
+
+    Raises:
+        BundleError: something is there and may not be replaced, or the folder above cannot be written.
+    """
+    path = Path(path)
+    if path.is_symlink() or path.exists():
+        if not overwrite:
+            raise BundleError(f"{path} exists; say --overwrite to replace it, or give another place.")
+        if not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+            raise BundleError(f"{path} exists and is no bundle, so it is not replaced; give another place.")
+    parent = path.absolute().parent
+    above = next(folder for folder in (parent, *parent.parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise BundleError(f"{path}: nothing can be written in {above}.")
+    return path
+
+
+def write_bundle(
+    path: str | Path, manifest: Mapping[str, Any], write_files: Callable[[Path], None], *, overwrite: bool = False
+) -> Path:
+    """Write a bundle to a folder beside its place, then rename it.
+
+    Args:
+        path: the folder to make.
+        manifest: all of `FIELDS` but `format`, `files` and `sha256`, which are found here.
+        write_files: writes the level's files into the folder it is given.
+        overwrite: replace a bundle that is there.
+
+    Raises:
+        BundleError: the place is taken, or the disk is full or not to be written.
+    """
+    path = check_output(path, overwrite)
+    part = None
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent))
+        write_files(part)
+        content = {"format": FORMAT, **manifest, "files": _digests(part)}
+        content["sha256"] = _own_digest(content)
+        (part / MANIFEST).write_bytes(_canonical(content))
+        part.chmod(0o755)  # mkdtemp made it private
+        _put_in_place(part, path)
+    except OSError as error:
+        raise BundleError(f"{path}: the bundle could not be written ({error.strerror or error}); nothing was kept.") from None
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+    return path
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Check a bundle.
+
+    Raises:
+        BundleError: it is missing, damaged, cut short, altered, newer than this textladder, or reaches out of its folder.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: no such bundle.")
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(raw)
+    except FileNotFoundError:
+        raise BundleError(f"{folder}: this is not a bundle, because it has no {MANIFEST}.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{folder / MANIFEST}: the manifest cannot be read ({error}).") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise BundleError(f"{folder / MANIFEST}: this is not a textladder manifest.")
+    if manifest["format"] > FORMAT:
+        raise BundleError(
+            f"{folder}: the bundle has format {manifest['format']}, and this textladder reads up to {FORMAT}; "
+            "install a newer textladder."
+        )
+    if manifest["format"] < 1:
+        raise BundleError(f"{folder}: there is no bundle format {manifest['format']}.")
+    # The bytes must be the ones that would be written, so that not even a blank can change unseen.
+    if manifest.get("sha256") != _own_digest(manifest) or raw != _canonical(manifest):
+        raise BundleError(f"{folder / MANIFEST}: the manifest was altered or damaged (its digest does not match).")
+    _check_fields(folder, manifest)
+    for name, digest in manifest["files"].items():
+        _checked_bytes(folder, name, digest)
+    return Bundle(folder, manifest)
+
+
+def _check_fields(folder: Path, manifest: Mapping[str, Any]) -> None:
+    for name, kind in FIELDS.items():
+        if not isinstance(manifest.get(name), kind):
+            raise BundleError(f"{folder / MANIFEST}: the manifest's {name!r} is missing or of the wrong kind.")
+    labels, shown = manifest["labels"], manifest["label_names"]
+    for values in (labels, shown, manifest["text_columns"]):
+        if not all(isinstance(value, str) for value in values):
+            raise BundleError(f"{folder / MANIFEST}: labels and columns must be text.")
+    if len(set(labels)) != len(labels) or len(labels) < 2 or len(shown) != len(labels):
+        raise BundleError(f"{folder / MANIFEST}: there must be two or more different labels, each with a name.")
+
+
+def _checked_bytes(folder: Path, name: str, digest: object) -> bytes:
+    path = folder / name
+    plain = Path(name)
+    inside = not plain.is_absolute() and ".." not in plain.parts and path.resolve().is_relative_to(folder.resolve())
+    if not inside or not plain.parts:
+        raise BundleError(f"{folder}: the manifest names {name!r}, which leaves the bundle's folder.")
+    if not path.is_file():
+        raise BundleError(f"{path}: the bundle lacks this file.")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise BundleError(f"{path}: the file was altered, damaged or cut short (its digest does not match).")
+    return data
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _own_digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical({name: value for name, value in manifest.items() if name != "sha256"})).hexdigest()
+
+
+def _canonical(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
+
+
+def _put_in_place(part: Path, path: Path) -> None:
+    """Rename; a bundle that is replaced stays whole under another name until the new one is in its place."""
+    old = None
+    if path.exists():
+        old = part.with_name(f"{part.name}.old")
+        path.rename(old)
+    try:
+        part.rename(path)
+    except OSError:
+        if old is not None:
+            old.rename(path)
+        raise
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,446 @@
+"""The command `textladder`: one short function for each sub-command.
+
+Flags are turned into arguments of the public pieces, results into lines for people or one JSON object. Nothing heavy
+is imported before a command needs it. A user's mistake is one sentence on standard error and exit status 2.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin, get_type_hints
+
+from textladder import __version__
+from textladder.errors import ConfigError, TextladderError, unknown_name
+
+if TYPE_CHECKING:
+    from textladder.classifier import TextClassifier
+    from textladder.data import TextData
+    from textladder.progress import Monitor
+
+DATA_HELP = "a .csv, .tsv, .jsonl or .parquet file (or .gz of it), amazon-polarity, sample, or a Hub data set"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit status: 0, 2 for a user's mistake, 130 when interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = argparse.Namespace()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)  # so that being told to stop cleans up as Ctrl-C does
+    try:
+        options = _parser(words).parse_args(words)
+        options.run(options)
+        sys.stdout.flush()
+    except TextladderError as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        out = getattr(options, "out", None) or getattr(options, "output", None)
+        kept = f"nothing was written to {out}, which is as it was before" if out else "nothing was written"
+        print(f"\ntextladder: interrupted; {kept}.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def fail(error: TextladderError) -> int:
+    """Say what is wrong and give the exit status of a user's mistake."""
+    print(f"textladder: {error}", file=sys.stderr)
+    return 2
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, and which flag was perhaps meant."""
+
+    def error(self, message: str) -> NoReturn:
+        known = [flag for action in self._actions for flag in action.option_strings]
+        if message.startswith("unrecognized arguments: "):
+            words = message.removeprefix("unrecognized arguments: ").split()
+            flag = next((word for word in words if word.startswith("-")), words[0])
+            message = unknown_name("flag" if flag.startswith("-") else "argument", flag.split("=")[0], sorted(known))
+        raise ConfigError(f"{message.rstrip('.')}." if not message.endswith("?") else message)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, rest = self.parse_known_args(args, namespace)
+        if rest:
+            command = getattr(parsed, "parser", self)
+            command.error(f"unrecognized arguments: {' '.join(rest)}")
+        return parsed
+
+
+def _parser(words: Sequence[str]) -> _Parser:
+    parser = _Parser(
+        prog="textladder",
+        description="How far up the ladder of text classifiers is worth climbing, on your own labelled texts.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"textladder {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True, parser_class=_Parser)
+    # argparse would list the names as "invalid choice"; here a wrong one gets its near misses
+    names = ("train", "evaluate", "predict", "lr-find", "levels")
+    command = next((word for word in words if not word.startswith("-")), None)
+    if command is not None and command not in names and words and words[0] == command:
+        raise ConfigError(unknown_name("command", command, names))
+    level = _flag_value(words, "--level")
+
+    train = _add(commands, "train", _train, "train one level and save it as a bundle")
+    train.add_argument("data", metavar="DATA", help=DATA_HELP)
+    _add_level_flags(train, level)
+    train.add_argument("--out", required=True, metavar="BUNDLE", help="folder to write the bundle to")
+    train.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
+    _add_split_flags(train)
+    _add_column_flags(train)
+    _add_json(train)
+
+    evaluate = _add(commands, "evaluate", _evaluate, "measure a bundle on labelled texts")
+    evaluate.add_argument("bundle", metavar="BUNDLE")
+    evaluate.add_argument("data", metavar="DATA", help=DATA_HELP)
+    _add_column_flags(evaluate)
+    _add_json(evaluate)
+
+    predict = _add(commands, "predict", _predict, "label texts, or every row of a file")
+    predict.add_argument("bundle", metavar="BUNDLE")
+    predict.add_argument("texts", metavar="TEXT", nargs="*")
+    predict.add_argument("--input", metavar="FILE", help="predict every row of this file")
+    predict.add_argument("--output", metavar="FILE", help="where to write the rows with their predictions")
+    predict.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+    predict.add_argument("--text", metavar="A,B", help="the text columns (default: the ones learnt from)")
+    predict.add_argument("--columns", metavar="A,B,C", help="names for the columns of a file without a header")
+    predict.add_argument("--file-encoding", default="utf-8", metavar="NAME", help="how the file is encoded")
+    _add_json(predict)
+
+    find = _add(commands, "lr-find", _lr_find, "try rising learning rates and suggest one")
+    find.add_argument("data", metavar="DATA", help=DATA_HELP)
+    _add_level_flags(find, level)
+    find.add_argument("--plot", metavar="FILE", help="draw the curve as a .png, .svg or .pdf")
+    _add_split_flags(find)
+    _add_column_flags(find)
+    _add_json(find)
+
+    levels = _add(commands, "levels", _levels, "list the levels and their presets")
+    _add_json(levels)
+    return parser
+
+
+def _add(commands: Any, name: str, run: Any, help: str) -> _Parser:
+    usage = f"textladder {name} [FLAGS] ..." if name in ("train", "lr-find") else None
+    description = help.capitalize() + "."
+    parser: _Parser = commands.add_parser(name, help=help, description=description, usage=usage, allow_abbrev=False)
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def _add_json(parser: _Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+def _add_column_flags(parser: _Parser) -> None:
+    group = parser.add_argument_group("what is read (found by itself, and said)")
+    group.add_argument("--text", metavar="A,B", help="text columns, joined with a space")
+    group.add_argument("--label", metavar="NAME", help="label column")
+    group.add_argument("--columns", metavar="A,B,C", help="names for the columns of a file without a header")
+    group.add_argument("--file-encoding", default="utf-8", metavar="NAME", help="how the file is encoded")
+    group.add_argument("--drop-missing", action="store_true", help="leave out rows without a label")
+
+
+def _add_split_flags(parser: _Parser) -> None:
+    group = parser.add_argument_group("which rows")
+    group.add_argument("--test", metavar="FILE", help="held-out rows (default: a stratified 20%% of DATA)")
+    group.add_argument("--rows", type=int, metavar="N", help="take a seeded, stratified N of DATA's rows")
+    group.add_argument("--first", type=int, metavar="N", help="take DATA's first N rows")
+    group.add_argument("--seed", type=int, metavar="N", help="of every choice and draw (default 0)")
+
+
+def _add_level_flags(parser: _Parser, name: str | None) -> None:
+    """The flags of the settings of the level that is named on the command line."""
+    parser.add_argument("--level", required=True, metavar="LEVEL", help="see textladder levels")
+    parser.add_argument("--preset", metavar="NAME", help="settings that belong together (default: default)")
+    parser.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags come before it")
+    if name is None:
+        parser.epilog = f"Settings of a level: textladder {parser.prog.split()[-1]} --level LEVEL --help"
+        return
+    from textladder.levels import find_level
+
+    config_type = find_level(name).config_type
+    kinds = get_type_hints(config_type)
+    group = parser.add_argument_group(f"settings of {name}")
+    for item in dataclasses.fields(config_type):
+        kind = kinds[item.name]
+        flag = "--" + item.name.replace("_", "-")
+        shown = ",".join(item.default) if isinstance(item.default, tuple) else item.default
+        help = item.metadata["help"].replace("%", "%%") + (f" (default {shown})" if shown is not None else "")
+        options: dict[str, Any] = {"dest": f"setting_{item.name}", "default": None, "help": help}
+        if kind is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        else:
+            group.add_argument(flag, type=_converter(kind), metavar=_metavar(kind), **options)
+
+
+def _converter(kind: Any) -> Any:
+    if get_origin(kind) is tuple:
+        return _split
+    if get_origin(kind) is UnionType:
+        return next(one for one in get_args(kind) if one is not type(None))
+    return kind
+
+
+def _metavar(kind: Any) -> str:
+    return {int: "N", float: "X"}.get(_converter(kind), "A,B" if get_origin(kind) is tuple else "NAME")
+
+
+def _split(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",") if word.strip()]
+
+
+def _flag_value(words: Sequence[str], flag: str) -> str | None:
+    for place, word in enumerate(words):
+        if word == flag and place + 1 < len(words):
+            return words[place + 1]
+        if word.startswith(flag + "="):
+            return word.removeprefix(flag + "=")
+    return None
+
+
+def _monitor() -> "Monitor":
+    from textladder.progress import monitor_for_terminal
+
+    return monitor_for_terminal()
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    print(json.dumps(result, ensure_ascii=False))
+
+
+def _classifier(options: argparse.Namespace) -> "TextClassifier":
+    """The classifier that the flags, the settings file and the preset ask for."""
+    from textladder.classifier import TextClassifier
+    from textladder.levels.base import read_config_file
+
+    settings = read_config_file(options.config) if options.config else {}
+    preset = options.preset or settings.pop("preset", "default")
+    seed = options.seed if options.seed is not None else settings.pop("seed", 0)
+    settings.pop("preset", None), settings.pop("seed", None)
+    flags = {name.removeprefix("setting_"): value for name, value in vars(options).items() if name.startswith("setting_")}
+    settings.update({name: value for name, value in flags.items() if value is not None})
+    return TextClassifier(options.level, preset=preset, seed=seed, **settings)
+
+
+def _read(options: argparse.Namespace, classifier: "TextClassifier", monitor: "Monitor") -> "TextData":
+    from textladder.data import read_texts
+    from textladder.levels import find_level
+
+    reading = dict(find_level(classifier.level).presets[classifier.preset].read)
+    if options.text:
+        reading["text"] = _split(options.text)
+    data = read_texts(
+        options.data,
+        test=options.test,
+        label=options.label,
+        columns=_split(options.columns) if options.columns else None,
+        file_encoding=options.file_encoding,
+        rows=options.rows,
+        first=options.first,
+        drop_missing=options.drop_missing,
+        seed=classifier.seed,
+        **reading,
+    )
+    monitor.say(data.description)
+    return data
+
+
+def _train(options: argparse.Namespace) -> None:
+    from textladder.bundle import check_output
+
+    monitor = _monitor()
+    out = check_output(options.out, options.overwrite)
+    classifier = _classifier(options)
+    data = _read(options, classifier, monitor)
+    classifier.fit(data, monitor=monitor)
+    record = classifier.record
+    record["test_rows"] = len(data.test)
+    record["test"] = classifier.evaluate(data.test).as_dict()
+    classifier.save(out, overwrite=options.overwrite)
+    result = {"level": classifier.level, "preset": classifier.preset, "bundle": str(out), **record}
+    if options.json:
+        _print_json(result)
+        return
+    print_epochs(record["epochs"])
+    print_test(classifier, record)
+    size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
+    print(f'Saved to {out} ({size:.1f} MB). Try: textladder predict {out} "a text"')
+
+
+def print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
+    """The looks at the validation rows as a table."""
+    if epochs:
+        print("epoch   train loss   valid loss   valid accuracy   seconds")
+    for row in epochs:
+        valid = "         -                -"
+        if row["valid_loss"] is not None:
+            valid = f"{row['valid_loss']:10.3f}   {row['valid_accuracy']:14.3f}"
+        print(f"{row['epoch']:5g}   {row['train_loss']:10.3f}   {valid}   {row['seconds']:7.1f}")
+
+
+def print_test(classifier: "TextClassifier", record: dict[str, Any]) -> None:
+    """What was fitted and how it did on the held-out rows."""
+    from textladder.metrics import accuracy_sentence
+
+    test = record["test"]
+    print(
+        f"{classifier.level} ({classifier.preset}): {record['parameters']:,} parameters fitted to "
+        f"{record['train_rows']:,} rows in {record['fit_seconds']:.1f} s."
+    )
+    print(f"Test accuracy {accuracy_sentence(test)} on {record['test_rows']:,} rows;")
+    print(f"macro F1 {test['macro_f1']:.3f}, log loss {test['log_loss']:.3f}, calibration error {test['ece']:.3f}.")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from textladder.classifier import TextClassifier
+    from textladder.data import read_labelled
+    from textladder.metrics import accuracy_sentence
+
+    classifier = TextClassifier.load(options.bundle)
+    rows = read_labelled(
+        options.data,
+        classifier.labels,
+        text=_split(options.text) if options.text else list(classifier.text_columns),
+        label=options.label or classifier.label_column,
+        columns=_split(options.columns) if options.columns else None,
+        file_encoding=options.file_encoding,
+        drop_missing=options.drop_missing,
+    )
+    begun = time.perf_counter()
+    found = classifier.evaluate(rows)
+    speed = len(rows) / (time.perf_counter() - begun)
+    numbers = found.as_dict()
+    if options.json:
+        _print_json({**numbers, "rows": found.rows, "rows_per_second": speed})
+        return
+    print(f"{classifier.level} on {found.rows:,} rows ({speed:,.0f} a second):")
+    print(f"accuracy {accuracy_sentence(numbers)},")
+    print(f"macro F1 {found.macro_f1:.3f}, log loss {found.log_loss:.3f}, calibration error {found.ece:.3f}.")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from textladder.classifier import TextClassifier
+
+    if bool(options.texts) == bool(options.input) or bool(options.input) != bool(options.output):
+        raise ConfigError("Give either texts, or --input FILE with --output FILE.")
+    classifier = TextClassifier.load(options.bundle)
+    if options.input:
+        from textladder.predicting import predict_file
+
+        rows = predict_file(
+            classifier,
+            options.input,
+            options.output,
+            text=_split(options.text) if options.text else None,
+            columns=_split(options.columns) if options.columns else None,
+            file_encoding=options.file_encoding,
+            overwrite=options.overwrite,
+            monitor=_monitor(),
+        )
+        if options.json:
+            _print_json({"rows": rows, "output": options.output})
+        else:
+            print(f"{rows:,} rows predicted, written to {options.output}.")
+        return
+    found = classifier.predictions(options.texts)
+    if options.json:
+        predictions = [
+            {"label": one.label, "name": one.name, "probability": one.probability, "probabilities": one.probabilities}
+            for one in found
+        ]
+        _print_json({"predictions": predictions})
+        return
+    for text, one in zip(options.texts, found, strict=True):
+        name = one.label if one.name == one.label else f"{one.label} {one.name}"
+        line = " ".join(text.split())
+        print(f"{name:<14} {one.probability:6.1%}  {line[:56] + '...' if len(line) > 56 else line}")
+
+
+def _lr_find(options: argparse.Namespace) -> None:
+    from textladder.levels import find_level
+
+    monitor = _monitor()
+    classifier = _classifier(options)
+    if not hasattr(find_level(classifier.level), "prepare"):
+        raise ConfigError(f"Level {classifier.level!r} is not trained by fastai, so it has no learning rate to find.")
+    data = _read(options, classifier, monitor)
+    classifier.prepare(data, monitor=monitor)
+    from textladder.training import find_learning_rate, seeded
+
+    lowest, highest = find_level(classifier.level).learning_rates  # type: ignore[attr-defined]
+    with seeded(classifier.seed):
+        curve = find_learning_rate(classifier.learner, lowest, highest)
+    if options.plot:
+        _plot(curve, Path(options.plot))
+    if options.json:
+        numbers = {"rates": curve.rates, "losses": curve.losses}
+        found = {"suggested": curve.suggested, "learning_rate": curve.learning_rate, "range": [lowest, highest]}
+        _print_json({"level": classifier.level, **found, **numbers})
+        return
+    for rate, loss in list(zip(curve.rates, curve.losses, strict=True))[::6]:
+        print(f"{rate:8.1e}  {loss:8.3f}  {'#' * min(50, round(40 * loss / max(curve.losses[0], 1e-9)))}")
+    print(curve.sentence())
+
+
+def _plot(curve: Any, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(curve.rates, curve.losses, color="#2b6cb0")
+    axes.axvspan(curve.lowest, curve.highest, color="#2b6cb0", alpha=0.1, label="sane for this level")
+    axes.axvline(curve.suggested, color="#c05621", linestyle="--", label=f"suggested, {curve.suggested:.2g}")
+    if curve.learning_rate != curve.suggested:
+        axes.axvline(curve.learning_rate, color="#2f855a", label=f"held to {curve.learning_rate:.2g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss (smoothed)", title="Learning-rate finder")
+    axes.set_ylim(min(curve.losses) * 0.95, curve.losses[0] * 1.5)
+    axes.legend(loc="upper left")
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: the plot could not be written ({error}).") from None
+    finally:
+        plt.close(figure)
+
+
+def _levels(options: argparse.Namespace) -> None:
+    from textladder.levels import LEVELS, find_level
+
+    levels = {name: find_level(name) for name in LEVELS}
+    if options.json:
+        described = [
+            {
+                "level": name,
+                "summary": level.summary,
+                "presets": {preset: known.help for preset, known in level.presets.items()},
+            }
+            for name, level in levels.items()
+        ]
+        _print_json({"levels": described})
+        return
+    for name, level in levels.items():
+        print(f"{name:<8} {level.summary}")
+        for preset, known in level.presets.items():
+            print(f"  --preset {preset:<9} {known.help}")
+
+
+with contextlib.suppress(AttributeError):  # a pipe in another encoding must not break an answer
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

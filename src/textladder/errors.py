@@ -1,0 +1,70 @@
+"""Everything that textladder raises on purpose, and the wording of such errors.
+
+    TextladderError          a mistake that a person can mend; the command prints it and exits with status 2
+    ├── DataError            a file, its columns, its labels or its texts
+    ├── ConfigError          an unknown level, preset, format or setting, or a value out of its range
+    ├── BundleError          a saved classifier that is missing, damaged, newer or not to be trusted
+    ├── PretrainedError      vectors, weights or a known data set that could not be found or fetched
+    └── MissingExtraError    a library that an optional extra of textladder brings
+
+An error says what is wrong, what was received, and how to mend it. Anything else that is raised is a bug.
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class TextladderError(Exception):
+    """A mistake that a person can mend; its message is one sentence for them."""
+
+
+class DataError(TextladderError):
+    """The data cannot be used as it is."""
+
+
+class ConfigError(TextladderError, ValueError):
+    """A name or a value that textladder does not know."""
+
+
+class BundleError(TextladderError):
+    """A saved classifier that cannot be trusted or read."""
+
+
+class PretrainedError(TextladderError):
+    """Pretrained vectors, weights or a known data set that are not to be had."""
+
+
+class MissingExtraError(TextladderError, ImportError):
+    """A library that is not installed."""
+
+
+def unknown_name(kind: str, received: str, available: Iterable[str]) -> str:
+    """The sentence for a name that is not in a list, with the near misses.
+
+    >>> unknown_name("level", "bert", ["tfidf", "lstm"])
+    "Unknown level 'bert'. Available: tfidf, lstm."
+    >>> unknown_name("level", "lsmt", ["tfidf", "lstm"])
+    "Unknown level 'lsmt'. Available: tfidf, lstm. Did you mean 'lstm'?"
+    """
+    names = list(available)
+    near = difflib.get_close_matches(received, names, n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Unknown {kind} {received!r}. Available: {', '.join(names)}.{hint}"
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import a library that an extra of textladder brings.
+
+    Raises:
+        MissingExtraError: it is not installed; the message is the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        library = module.split(".")[0]
+        message = f"This needs {library}, which is not installed: run pip install 'textladder[{extra}]'."
+        raise MissingExtraError(message) from None

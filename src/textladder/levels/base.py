@@ -1,0 +1,153 @@
+"""What a level is: a frozen config, named presets, and a class that satisfies `Level`.
+
+Levels share functions and never subclass each other. A config field carries its own help, which feeds the command
+line and the docs.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from textladder.bundle import Bundle
+from textladder.data import LabelledTexts
+from textladder.errors import ConfigError, unknown_name
+from textladder.progress import Monitor
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings that belong together.
+
+    Attributes:
+        help: what it is for.
+        settings: values of config fields.
+        read: arguments of `read_texts` that belong to it.
+    """
+
+    help: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    read: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class FitReport:
+    """What a fit has to tell.
+
+    Attributes:
+        parameters: numbers that were learnt.
+        epochs: the looks at the validation rows, as of `training.run_stages`.
+        facts: what only this level has to tell, by the names it has in `train --json`.
+    """
+
+    parameters: int
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Level(Protocol):
+    """One way to classify texts."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    libraries: ClassVar[tuple[str, ...]]  # what training imports, all of it in the extra `train`
+    config_type: ClassVar[type]
+    presets: ClassVar[Mapping[str, Preset]]
+
+    def __init__(self, config: Any, classes: int) -> None:
+        """A level that has learnt nothing yet."""
+
+    def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+        """Learn from `train`, choose on `valid`."""
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Class probabilities of texts in their order, float32 (texts, classes)."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """The pieces that the level sees of a text."""
+
+    def save(self, folder: Path) -> None:
+        """Write the level's files of a bundle."""
+
+    @classmethod
+    def load(cls, bundle: Bundle, config: Any, classes: int) -> "Level":
+        """Read the level's files of a checked bundle."""
+
+
+class NeuralLevel(Level, Protocol):
+    """A level that is trained through fastai's Learner."""
+
+    learning_rates: ClassVar[tuple[float, float]]
+    learner: Any
+
+    def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+        """Everything of `fit` up to the training: the learner is ready afterwards."""
+
+
+def setting(
+    default: Any, help: str, *, choices: Sequence[str] = (), low: float | None = None, high: float | None = None
+) -> Any:
+    """A config field with its help and its bounds."""
+    return field(default=default, metadata={"help": help, "choices": tuple(choices), "low": low, "high": high})
+
+
+def make_config(level: type[Level], preset: str, settings: Mapping[str, Any]) -> Any:
+    """A level's config: its defaults, then the preset, then the given settings.
+
+    Raises:
+        ConfigError: an unknown preset or setting, or a value of the wrong kind or out of its range.
+    """
+    if preset not in level.presets:
+        raise ConfigError(unknown_name(f"{level.name} preset", preset, level.presets))
+    fields = {item.name: item for item in dataclasses.fields(level.config_type)}
+    for name in settings:
+        if name not in fields:
+            raise ConfigError(unknown_name(f"{level.name} setting", name, fields))
+    kinds = get_type_hints(level.config_type)
+    merged = {**level.presets[preset].settings, **settings}
+    values = {name: _checked(fields[name], kinds[name], value) for name, value in merged.items()}
+    return level.config_type(**values)
+
+
+def _checked(item: "dataclasses.Field[Any]", kind: Any, value: Any) -> Any:
+    """A value of the field's kind within its bounds."""
+    kinds = get_args(kind) or (kind,)
+    if get_origin(kind) is tuple:
+        kinds, value = (tuple,), tuple(value) if isinstance(value, (list, tuple)) else value
+    elif float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(value, Path) and str in kinds:
+        value = str(value)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join("nothing" if one is type(None) else one.__name__ for one in kinds)
+        raise ConfigError(f"Setting {item.name!r} must be of type {names}; received {value!r}.")
+    choices, low, high = (item.metadata.get(name) for name in ("choices", "low", "high"))
+    for one in value if isinstance(value, tuple) else (value,):
+        if choices and one not in choices:
+            raise ConfigError(unknown_name(f"value of {item.name!r}:", str(one), choices))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if (low is not None and value < low) or (high is not None and value > high) or value != value:
+            bounds = " and ".join(
+                text for text in (low is not None and f"at least {low}", high is not None and f"at most {high}") if text
+            )
+            raise ConfigError(f"Setting {item.name!r} must be {bounds}; received {value}.")
+    return value
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """Settings from a TOML file.
+
+    Raises:
+        ConfigError: no such file, or not TOML.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"{path}: the settings cannot be read ({error.strerror}).") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: this is not TOML ({error}).") from None

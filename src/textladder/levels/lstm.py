@@ -1,0 +1,263 @@
+"""`lstm`: from the ground up, as a recipe.
+
+    texts -> basic_english tokens -> vocabulary -> GloVe vectors -> batches of like length
+          -> LSTM both ways -> mean, maximum and attention over its states -> one linear layer
+
+Every step is a public piece that can be used by itself; this file only says in which order and with which numbers.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from textladder.bundle import Bundle
+from textladder.data import LabelledTexts
+from textladder.errors import BundleError, import_extra
+from textladder.levels.base import FitReport, Preset, setting
+from textladder.progress import Monitor
+from textladder.text.tokenizer import basic_english, tokenize
+from textladder.text.vectors import load_vectors
+from textladder.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from textladder.networks.lstm import LSTMClassifier
+    from textladder.training import Stage
+
+EPOCHS = 3
+# A few passes over a thousand rows are 64 steps, which taught next to nothing (0.80 on Amazon validation rows); 200 steps 0.85.
+LEAST_STEPS = 250
+
+MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
+
+
+@dataclass(frozen=True)
+class LSTMConfig:
+    """The recipe's numbers, with the reason for each."""
+
+    vectors: str | None = setting(None, "word vectors: a file in GloVe's text form, or a name")
+    min_freq: int = setting(2, "leave out words that occur less often than this", low=1)
+    unfound_spread: float = setting(0.4, "standard deviation of the vectors drawn for words without one", low=1e-6)
+    max_tokens: int = setting(400, "cut texts to this many tokens", low=1)
+    fixed_length: bool = setting(False, "pad every text to max_tokens instead of to the longest of its batch")
+    hidden_size: int = setting(64, "state of the LSTM in each direction", low=1)
+    layers: int = setting(1, "LSTMs stacked in each direction", low=1)
+    bidirectional: bool = setting(True, "also read every text from its end")
+    pooling: tuple[str, ...] = setting(
+        ("mean", "max", "attention"), "how states become one vector", choices=("mean", "max", "attention", "last")
+    )
+    pool_words: bool = setting(False, "also pool the word vectors themselves")
+    head_size: int = setting(0, "units of a hidden layer in the head; 0 for none", low=0)
+    embedding_dropout: float = setting(0.2, "share of the word vectors' numbers left out", low=0, high=0.9)
+    dropout: float = setting(0.3, "share left out before the head and between layers", low=0, high=0.9)
+    epochs: int | None = setting(None, "passes over the training rows (default 3, more where rows are few)", low=1)
+    learning_rate: float = setting(5e-3, "peak of the one-cycle policy", low=1e-7, high=10)
+    find_rate: bool = setting(False, "let the finder choose the learning rate")
+    warm_up: float = setting(0.15, "share of the steps in which the rate rises", low=0.01, high=0.99)
+    batch_size: int = setting(64, "texts of a batch", low=1)
+    label_smoothing: float = setting(0.1, "share of the target spread over all classes", low=0, high=0.5)
+    class_weights: str = setting("none", "weigh rows so that every class counts the same", choices=("none", "balanced"))
+    keep_best: bool = setting(True, "end with the weights that did best on the validation rows")
+    patience: int = setting(0, "stop after so many epochs without a better one; 0 for never", low=0)
+    looks_per_epoch: int = setting(1, "looks at the validation rows in an epoch", low=1)
+    precision: str = setting(
+        "auto", "compute in bfloat16 where the machine has it", choices=("auto", "float32", "bfloat16")
+    )
+
+
+TUTORIAL = Preset(
+    "the well-known tutorial as published: the text column alone, no validation rows",
+    settings={
+        "min_freq": 20,
+        "unfound_spread": 1.0,
+        "max_tokens": 128,
+        "fixed_length": True,
+        "layers": 2,
+        "bidirectional": False,
+        "pooling": ("last",),
+        "head_size": 64,
+        "embedding_dropout": 0.0,
+        "dropout": 0.0,
+        "epochs": 5,
+        "learning_rate": 3e-3,
+        "warm_up": 0.25,
+        "batch_size": 32,
+        "label_smoothing": 0.0,
+        "precision": "float32",
+    },
+    read={"text": "longest", "valid": 0.0},
+)
+
+
+class LSTMLevel:
+    """The level `lstm`."""
+
+    name: ClassVar[str] = "lstm"
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "fastai.learner")
+    summary: ClassVar[str] = "an LSTM over GloVe vectors, from the ground up in PyTorch"
+    config_type: ClassVar[type] = LSTMConfig
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "default": Preset("the recipe chosen on Amazon validation rows"),
+        "tutorial": TUTORIAL,
+    }
+    # Below, an LSTM hardly moves in a few epochs; above, its gates saturate in the first hundred steps.
+    learning_rates: ClassVar[tuple[float, float]] = (5e-4, 1e-2)
+
+    def __init__(self, config: LSTMConfig, classes: int) -> None:
+        self.config, self.classes = config, classes
+        self.learner: Any = None
+        self.vocabulary = Vocabulary(["<unk>", "<pad>"])
+        self.network: LSTMClassifier | None = None
+
+    def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+        """Texts to batches, vectors to a network, and both to a Learner."""
+        from textladder.batching import TextBatches
+        from textladder.training import balanced_weights, make_learner, seeded
+
+        config = self.config
+        monitor.start("numbering words", None)
+        tokens = tokenize(train)
+        self.vocabulary = Vocabulary.from_tokenized(tokens, min_freq=config.min_freq)
+        train_texts = self.vocabulary.encode_tokenized(tokens)
+        vectors = load_vectors(config.vectors)
+        matrix, found = vectors.lookup(self.vocabulary.tokens, seed=seed, spread=config.unfound_spread)
+        monitor.stop()
+        monitor.say(f"Vectors: {vectors.name} ({vectors.dimension}d), {found:,} of {len(self.vocabulary):,} words found.")
+        cut = int((train_texts.lengths > config.max_tokens).sum())
+        if cut:
+            monitor.say(f"{cut:,} of {len(train):,} training texts are longer than {config.max_tokens} tokens and were cut.")
+
+        shape: dict[str, Any] = {"max_tokens": config.max_tokens, "fixed_length": config.fixed_length}
+        train_batches = TextBatches(
+            train_texts,
+            train.label_ids,
+            batch_size=config.batch_size,
+            shuffle=True,
+            seed=seed,
+            **shape,
+        )
+        valid_batches = None
+        if valid is not None:
+            valid_texts = self.vocabulary.encode_texts(valid)
+            valid_batches = TextBatches(valid_texts, valid.label_ids, batch_size=256, **shape)
+        with seeded(seed):
+            self.network = self._make_network(len(self.vocabulary), vectors.dimension, matrix)
+        balanced = config.class_weights == "balanced"
+        self.learner = make_learner(
+            self.network,
+            train_batches,
+            valid_batches,
+            class_weights=balanced_weights(train.label_ids, self.classes) if balanced else None,
+            label_smoothing=config.label_smoothing,
+            precision=config.precision,
+        )
+        facts = {
+            "unique_tokens": len(self.vocabulary.counts),
+            "vocabulary": len(self.vocabulary),
+            "vectors": vectors.name,
+            "vectors_found": found,
+            "texts_cut": cut,
+        }
+        return FitReport(sum(parameter.numel() for parameter in self.network.parameters()), facts=facts)
+
+    def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+        """Train on `train`, keep the weights that did best on `valid`."""
+        report = self.prepare(train, valid, seed=seed, monitor=monitor)
+        from textladder.training import find_learning_rate, run_stages, seeded
+
+        with seeded(seed):
+            rate = self.config.learning_rate
+            if self.config.find_rate:
+                curve = find_learning_rate(self.learner, *self.learning_rates)
+                monitor.say(curve.sentence())
+                rate = curve.learning_rate
+            report.epochs = run_stages(
+                self.learner,
+                self.stages(rate),
+                keep_best=self.config.keep_best,
+                patience=self.config.patience,
+                looks_per_epoch=self.config.looks_per_epoch,
+                monitor=monitor,
+            )
+        return report
+
+    def stages(self, learning_rate: float) -> list["Stage"]:
+        """One cycle over everything; the word vectors learn with the rest."""
+        from textladder.training import Stage
+
+        steps = len(self.learner.dls.train)
+        epochs = self.config.epochs or max(EPOCHS, -(-LEAST_STEPS // steps))
+        return [Stage("lstm", epochs, learning_rate, self.config.warm_up)]
+
+    def tokenize(self, text: str) -> list[str]:
+        """`basic_english` tokens."""
+        return basic_english(text)
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Class probabilities, float32 (texts, classes)."""
+        from textladder.batching import predict_probabilities
+
+        assert self.network is not None, "The level has learnt nothing yet."
+        encoded = self.vocabulary.encode_texts(texts)
+        shape: dict[str, Any] = {"max_tokens": self.config.max_tokens, "fixed_length": self.config.fixed_length}
+        return predict_probabilities(self.network, encoded, **shape)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors` and the words in the order of their numbers."""
+        from safetensors.numpy import save_file
+
+        assert self.network is not None, "The level has learnt nothing yet."
+        weights = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+        save_file(weights, folder / MODEL_FILE)
+        (folder / VOCABULARY_FILE).write_text(json.dumps(self.vocabulary.tokens, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, bundle: Bundle, config: LSTMConfig, classes: int) -> "LSTMLevel":
+        """Read a bundle's files and hold their shapes to each other and to the labels."""
+        torch = import_extra("torch", "train")
+        level = cls(config, classes)
+        tokens = bundle.read_json(VOCABULARY_FILE)
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of words.")
+        level.vocabulary = Vocabulary(tokens)
+        weights = bundle.read_tensors(MODEL_FILE)
+        embedding = weights.get("embedding.weight")
+        if embedding is None or embedding.ndim != 2 or len(embedding) != len(tokens):
+            raise BundleError(f"{bundle.folder}: the word vectors do not fit the {len(tokens)} words of the vocabulary.")
+        level.network = level._make_network(*embedding.shape)
+        try:
+            level.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        except (RuntimeError, TypeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise BundleError(
+                f"{bundle.folder}: the weights do not fit the config and {classes} labels ({reason})."
+            ) from None
+        level.network.eval()
+        return level
+
+    def _make_network(self, words: int, dimension: int, matrix: np.ndarray | None = None) -> "LSTMClassifier":
+        import torch
+
+        from textladder.networks.lstm import LSTMClassifier
+
+        config = self.config
+        network = LSTMClassifier(
+            words,
+            dimension,
+            self.classes,
+            hidden_size=config.hidden_size,
+            layers=config.layers,
+            bidirectional=config.bidirectional,
+            pooling=config.pooling,
+            pool_words=config.pool_words,
+            head_size=config.head_size,
+            embedding_dropout=config.embedding_dropout,
+            dropout=config.dropout,
+        )
+        if matrix is not None:
+            with torch.no_grad():
+                network.embedding.weight.copy_(torch.from_numpy(matrix))
+        return network

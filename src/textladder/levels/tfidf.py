@@ -1,0 +1,151 @@
+"""`tfidf`: weighted counts of words and word pairs, and logistic regression on them.
+
+The baseline that honest comparisons need (Lin et al. 2023, arXiv 2306.07111). scikit-learn learns it; predicting is
+done here with plain arrays, because importing scikit-learn takes longer than answering.
+
+    words and marks -> pairs -> counts -> 1 + log -> times idf -> length 1 -> logistic regression
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from textladder.bundle import Bundle
+from textladder.data import LabelledTexts
+from textladder.errors import BundleError, DataError
+from textladder.levels.base import FitReport, Preset, setting
+from textladder.progress import Monitor
+
+# Whole words, one-letter words among them, and the two marks that carry feeling: on Amazon validation rows
+# 0.894 against 0.890 with scikit-learn's own pattern.
+TOKEN_PATTERN = r"(?u)\b\w+\b|[!?]"  # noqa: S105, no password
+MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
+
+
+@dataclass(frozen=True)
+class TfidfConfig:
+    """The recipe's numbers. On Amazon validation rows (mean of 4 splits): each choice's gain is beside it."""
+
+    longest_ngram: int = setting(2, "count runs of up to this many words", low=1, high=5)
+    # a run that occurs in one text alone teaches nothing: 0.8 points, and a quarter of the size
+    min_documents: int = setting(2, "leave out runs that occur in fewer texts than this", low=1)
+    # 1 + log(count): 0.5 points
+    sublinear: bool = setting(True, "take the logarithm of counts")
+    # sparse unit-length rows want less shrinkage than the usual 1: 0.9 points
+    regularization_c: float = setting(10.0, "inverse strength of the regression's shrinkage", low=1e-6)
+    class_weights: str = setting("none", "weigh rows so that every class counts the same", choices=("none", "balanced"))
+
+
+class TfidfLevel:
+    """The level `tfidf`."""
+
+    name: ClassVar[str] = "tfidf"
+    libraries: ClassVar[tuple[str, ...]] = ("sklearn.linear_model", "sklearn.feature_extraction.text")
+    summary: ClassVar[str] = "TF-IDF of words and word pairs, logistic regression"
+    config_type: ClassVar[type] = TfidfConfig
+    presets: ClassVar[Mapping[str, Preset]] = {"default": Preset("the recipe chosen on Amazon validation rows")}
+
+    def __init__(self, config: TfidfConfig, classes: int) -> None:
+        self.config, self.classes = config, classes
+        self._find_tokens = re.compile(TOKEN_PATTERN).findall
+        self._terms: dict[str, int] = {}
+        self._idf = np.zeros(0, np.float32)  # (terms,)
+        self._weights = np.zeros((0, 0), np.float32)  # (terms, classes), or one column for two classes
+        self._bias = np.zeros(0, np.float32)
+
+    def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+        """Learn with scikit-learn; the validation rows are not needed."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+
+        vectorizer = TfidfVectorizer(
+            token_pattern=TOKEN_PATTERN,
+            ngram_range=(1, self.config.longest_ngram),
+            min_df=min(self.config.min_documents, len(train)),
+            sublinear_tf=self.config.sublinear,
+            dtype=np.float32,
+        )
+        regression = LogisticRegression(
+            C=self.config.regularization_c,
+            class_weight="balanced" if self.config.class_weights == "balanced" else None,
+            max_iter=1000,
+            random_state=seed,
+        )
+        monitor.start("counting words", None)
+        try:
+            features = vectorizer.fit_transform(train)
+        except ValueError as error:  # scikit-learn's word for texts that share no word
+            raise DataError(f"No word occurs in {self.config.min_documents} training texts, so there is nothing to learn from ({error}).") from None
+        monitor.start("fitting the regression", None)
+        regression.fit(features, train.label_ids)
+        monitor.stop()
+        self._terms = {str(term): int(number) for term, number in vectorizer.vocabulary_.items()}
+        self._idf = vectorizer.idf_.astype(np.float32)
+        self._weights = regression.coef_.T.astype(np.float32)
+        self._bias = regression.intercept_.astype(np.float32)
+        return FitReport(parameters=self._weights.size + self._bias.size, facts={"terms": len(self._terms)})
+
+    def tokenize(self, text: str) -> list[str]:
+        """Lower-case words, `!` and `?`."""
+        return self._find_tokens(text.lower())
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Class probabilities, float32 (texts, classes)."""
+        scores = np.stack([self._score(text) for text in texts])
+        if scores.shape[1] == 1:  # scikit-learn keeps one column of weights for two classes
+            scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
+        scores -= scores.max(axis=1, keepdims=True)
+        probabilities = np.exp(scores)
+        result: np.ndarray = probabilities / probabilities.sum(axis=1, keepdims=True)
+        return result
+
+    def _score(self, text: str) -> np.ndarray:
+        """Scores of one text, float32 (columns of weights,): a dot product over the terms that occur."""
+        counts = Counter(self._terms[term] for term in self._ngrams(self.tokenize(text)) if term in self._terms)
+        numbers = np.fromiter(counts.keys(), np.int64, len(counts))
+        values = np.fromiter(counts.values(), np.float32, len(counts))
+        if self.config.sublinear:
+            values = np.log(values) + np.float32(1)
+        values *= self._idf[numbers]
+        length = np.sqrt(np.dot(values, values))
+        scores: np.ndarray = values @ self._weights[numbers] / (length or 1) + self._bias
+        return scores
+
+    def _ngrams(self, tokens: list[str]) -> Iterator[str]:
+        yield from tokens
+        for size in range(2, self.config.longest_ngram + 1):
+            for start in range(len(tokens) - size + 1):
+                yield " ".join(tokens[start : start + size])
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors` and the terms in the order of their numbers."""
+        import json
+
+        from safetensors.numpy import save_file
+
+        save_file({"idf": self._idf, "weights": np.ascontiguousarray(self._weights), "bias": self._bias}, folder / MODEL_FILE)
+        terms = sorted(self._terms, key=self._terms.__getitem__)
+        (folder / VOCABULARY_FILE).write_text(json.dumps(terms, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, bundle: Bundle, config: TfidfConfig, classes: int) -> "TfidfLevel":
+        """Read a bundle's files and hold their shapes to each other and to the labels."""
+        level = cls(config, classes)
+        tensors = bundle.read_tensors(MODEL_FILE)
+        terms: Any = bundle.read_json(VOCABULARY_FILE)
+        columns = 1 if classes == 2 else classes
+        expected = {"idf": (len(terms),), "weights": (len(terms), columns), "bias": (columns,)}
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        if shapes != expected or not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
+            raise BundleError(
+                f"{bundle.folder}: the weights do not fit {classes} labels and {len(terms)} terms "
+                f"(received {shapes}, expected {expected})."
+            )
+        level._terms = {term: number for number, term in enumerate(terms)}
+        level._idf, level._weights, level._bias = tensors["idf"], tensors["weights"], tensors["bias"]
+        return level

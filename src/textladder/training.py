@@ -1,0 +1,322 @@
+"""Training through fastai's Learner: stages under the one-cycle policy, the rate finder, the best look kept.
+
+The only wrapper of the Learner, shared by all neural levels. It takes a network and batches and knows nothing of
+texts. What a level does differently is data: its list of `Stage`s.
+"""
+
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fastai.callback.progress  # noqa: F401, gives the Learner no_bar
+import fastai.callback.schedule  # noqa: F401, gives the Learner lr_find and fit_one_cycle
+import numpy as np
+import torch
+from fastai.callback.core import Callback, CancelFitException
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+from fastai.metrics import accuracy
+from fastai.optimizer import OptimWrapper
+from torch import Tensor, nn
+
+from textladder.batching import TextBatches
+from textladder.errors import ConfigError
+from textladder.progress import Monitor
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of the one-cycle policy (Smith 2018, "A disciplined approach", section 5).
+
+    Attributes:
+        name: for reports.
+        epochs: passes over the training rows.
+        learning_rate: the peak.
+        warm_up: share of the steps in which the rate rises; it then falls along a cosine.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    warm_up: float = 0.25
+
+
+@dataclass(frozen=True)
+class LearningRateCurve:
+    """What the finder saw (Smith 2015, "Cyclical learning rates", section 3.3).
+
+    Attributes:
+        rates: the learning rates that were tried, rising.
+        losses: the smoothed loss at each.
+        suggested: the finder's own suggestion, from the longest valley of the curve.
+        lowest: lower end of the range that is sane for the level.
+        highest: upper end.
+    """
+
+    rates: list[float]
+    losses: list[float]
+    suggested: float
+    lowest: float
+    highest: float
+
+    @property
+    def learning_rate(self) -> float:
+        """The suggestion, held to the level's range."""
+        return min(max(self.suggested, self.lowest), self.highest)
+
+    def sentence(self) -> str:
+        """The suggestion in words, with what was done to it."""
+        held = "" if self.learning_rate == self.suggested else f", held to {self.learning_rate:.2g}"
+        return (
+            f"The finder suggests a learning rate of {self.suggested:.2g}{held} "
+            f"(sane for this level: {self.lowest:.0e} to {self.highest:.0e})."
+        )
+
+
+def make_learner(
+    network: nn.Module,
+    train: TextBatches,
+    valid: TextBatches | None,
+    *,
+    class_weights: np.ndarray | None = None,
+    label_smoothing: float = 0.0,
+    weight_decay: float = 0.0,
+    precision: str = "auto",
+) -> Learner:
+    """A fastai Learner on batches of texts.
+
+    Args:
+        network: gives logits.
+        train: the batches to learn from.
+        valid: the batches to look at between epochs.
+        class_weights: float (classes,), how much a row of each class counts; by default all the same.
+        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
+        weight_decay: of AdamW (Loshchilov & Hutter 2019).
+        precision: `auto` trains in bfloat16 where the processor computes in it.
+    """
+    weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+    optimizer = partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True))
+    return Learner(
+        DataLoaders(train, valid if valid is not None else []),
+        network,
+        loss_func=nn.CrossEntropyLoss(weight=weight, label_smoothing=label_smoothing),
+        opt_func=optimizer,
+        metrics=[accuracy],
+        cbs=[_Autocast()] if trains_in_bfloat16(precision) else [],
+        wd=weight_decay,
+        # the finder keeps its weights in a folder that it takes away again; not in the user's working folder
+        path=Path(tempfile.gettempdir()),
+        model_dir=".",
+    )
+
+
+def trains_in_bfloat16(precision: str) -> bool:
+    """Whether to compute in bfloat16: as told, or if the processor has instructions for it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw everything within from one seed, and leave the caller's own random states as they were."""
+    state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numpy_state)
+
+
+def balanced_weights(label_ids: np.ndarray, classes: int) -> np.ndarray:
+    """Weights that make every class count the same in all, float64 (classes,); their mean over the rows is 1."""
+    counts = np.bincount(label_ids, minlength=classes)
+    return len(label_ids) / (classes * np.maximum(counts, 1))
+
+
+def run_stages(
+    learner: Learner,
+    stages: Sequence[Stage],
+    *,
+    keep_best: bool = True,
+    patience: int = 0,
+    looks_per_epoch: int = 1,
+    monitor: Monitor | None = None,
+) -> list[dict[str, Any]]:
+    """Train through the stages.
+
+    Args:
+        learner: of `make_learner`.
+        stages: one after another.
+        keep_best: end with the weights of the look at the validation rows that had the highest accuracy.
+        patience: stop a stage after so many epochs without a better look; 0 for never.
+        looks_per_epoch: looks at the validation rows in an epoch, the one at its end included.
+        monitor: is told how far it is.
+
+    Returns:
+        An entry for each look: stage, epoch, trainable, rows, train_loss, valid_loss, valid_accuracy (None without
+        validation rows), train_seconds (training alone) and seconds (everything) since the look before.
+    """
+    history = _History(keep_best, patience, looks_per_epoch, monitor or Monitor())
+    try:
+        with learner.no_logging(), learner.no_bar():
+            for stage in stages:
+                history.stage = stage.name
+                learner.fit_one_cycle(
+                    stage.epochs, lr_max=stage.learning_rate, pct_start=stage.warm_up, cbs=history
+                )
+    finally:
+        history.monitor.stop()
+        learner.remove_cb(history)
+        for callback in learner.cbs:
+            if isinstance(callback, _Autocast):
+                callback.leave()
+    if history.best_weights is not None:
+        learner.model.load_state_dict(history.best_weights)
+    return history.entries
+
+
+def find_learning_rate(learner: Learner, lowest: float, highest: float) -> LearningRateCurve:
+    """Try rising rates on a copy of the weights and read a suggestion off the curve.
+
+    Args:
+        learner: of `make_learner`; its weights are as before afterwards.
+        lowest: lower end of the range that is sane for the level.
+        highest: upper end.
+    """
+    with learner.no_logging(), learner.no_bar():
+        suggested = float(learner.lr_find(show_plot=False).valley)
+    rates = [float(rate) for rate in learner.recorder.lrs]
+    losses = [float(loss) for loss in learner.recorder.losses]
+    learner.opt = None  # its moments have seen rates that no training uses
+    return LearningRateCurve(rates, losses, suggested, lowest, highest)
+
+
+class _Autocast(Callback):
+    """Compute the forward pass of training in bfloat16; weights, loss and validation stay float32."""
+
+    order = 10
+
+    def before_batch(self) -> None:
+        if self.training:
+            self._context = torch.autocast(next(self.model.parameters()).device.type, dtype=torch.bfloat16)
+            self._context.__enter__()
+
+    def after_pred(self) -> None:
+        self.learn.pred = self.pred.float()
+        self.leave()
+
+    def leave(self) -> None:
+        context, self._context = getattr(self, "_context", None), None
+        if context is not None:
+            context.__exit__(None, None, None)
+
+
+class _History(Callback):
+    """Keeps times, losses and looks, the best weights, and tells the monitor."""
+
+    order = 55  # after the Recorder, which has the losses by then
+
+    def __init__(self, keep_best: bool, patience: int, looks: int, monitor: Monitor) -> None:
+        self.keep_best, self.patience, self.looks, self.monitor = keep_best, patience, looks, monitor
+        self.stage = ""
+        self.entries: list[dict[str, Any]] = []
+        self.best: tuple[float, float] = (-1.0, -math.inf)
+        self.best_weights: dict[str, Tensor] | None = None
+        self.epochs_since_best = 0
+
+    def before_fit(self) -> None:
+        self.steps = len(self.dls.train)
+        self.look_steps = {round(self.steps * look / self.looks) for look in range(1, self.looks)} if len(self.dls.valid) else set()
+        self.monitor.start(self.stage, self.steps * self.n_epoch)
+        self.epochs_since_best = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.loss_sum, self.rows = 0.0, 0
+        self.begun = self.train_begun = time.perf_counter()
+
+    def before_train(self) -> None:
+        self._begin()
+
+    def after_batch(self) -> None:
+        if not self.training:
+            return
+        rows = len(self.yb[0])
+        loss = float(self.loss.detach())
+        if not math.isfinite(loss):
+            raise ConfigError(f"The training loss became {loss} in stage {self.stage!r}: give a lower --learning-rate.")
+        self.loss_sum += loss * rows
+        self.rows += rows
+        done = self.epoch * self.steps + self.iter + 1
+        if self.iter % 5 == 4:
+            self.monitor.advance(done, f"epoch {self.epoch + 1}/{self.n_epoch}  loss {self.loss_sum / self.rows:.3f}")
+        if self.iter + 1 in self.look_steps:
+            seconds = time.perf_counter() - self.train_begun
+            self._look(*measure(self.model, self.dls.valid, self.loss_func), seconds)
+            self.model.train()
+            self._begin()
+
+    def after_train(self) -> None:
+        self.train_seconds = time.perf_counter() - self.train_begun
+
+    def after_epoch(self) -> None:
+        looked = len(self.dls.valid) > 0
+        valid_loss, valid_accuracy = self.recorder.final_record[-2:] if looked else (None, None)
+        better = self._look(valid_loss, valid_accuracy, self.train_seconds)
+        self.epochs_since_best = 0 if better else self.epochs_since_best + 1
+        if looked and self.patience and self.epochs_since_best >= self.patience:
+            raise CancelFitException
+
+    def _look(self, valid_loss: float | None, valid_accuracy: float | None, train_seconds: float) -> bool:
+        """Note an entry; True if it is the best so far."""
+        self.entries.append(
+            {
+                "stage": self.stage,
+                "epoch": round(self.epoch + (self.iter + 1) / self.steps if self.training else self.epoch + 1, 3),
+                "trainable": "all",
+                "rows": self.rows,
+                "train_loss": self.loss_sum / max(1, self.rows),
+                "valid_loss": valid_loss,
+                "valid_accuracy": valid_accuracy,
+                "train_seconds": train_seconds,
+                "seconds": time.perf_counter() - self.begun,
+            }
+        )
+        if valid_loss is None or valid_accuracy is None:
+            return True
+        better = (valid_accuracy, -valid_loss) > self.best
+        if better:
+            self.best = (valid_accuracy, -valid_loss)
+            if self.keep_best:
+                self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        return better
+
+
+def measure(network: nn.Module, batches: TextBatches, loss_function: Callable[..., Tensor]) -> tuple[float, float]:
+    """Mean loss and accuracy over batches, in float32; the network is left in evaluation mode."""
+    device = next(network.parameters()).device
+    network.eval()
+    loss_sum, right, rows = 0.0, 0, 0
+    with torch.inference_mode():
+        for ids, labels in batches:
+            logits, labels = network(ids.to(device)).float(), labels.to(device)
+            loss_sum += float(loss_function(logits, labels)) * len(labels)
+            right += int((logits.argmax(dim=1) == labels).sum())
+            rows += len(labels)
+    return loss_sum / rows, right / rows
