@@ -88,7 +88,12 @@ def pad_batch(texts: EncodedTexts, places: np.ndarray, max_tokens: int, fixed_le
 
 
 def predict_probabilities(
-    network: nn.Module, texts: EncodedTexts, *, max_tokens: int, fixed_length: bool = False, batch_tokens: int = 32_768
+    network: nn.Module,
+    texts: EncodedTexts,
+    *,
+    max_tokens: int,
+    fixed_length: bool = False,
+    batch_tokens: int = 32_768,
 ) -> np.ndarray:
     """Class probabilities of texts in their order, float32 (texts, classes).
 

@@ -97,7 +97,11 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
 
 
 def write_bundle(
-    path: str | Path, manifest: Mapping[str, Any], write_files: Callable[[Path], None], *, overwrite: bool = False
+    path: str | Path,
+    manifest: Mapping[str, Any],
+    write_files: Callable[[Path], None],
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write a bundle to a folder beside its place, then rename it.
 
@@ -122,7 +126,9 @@ def write_bundle(
         part.chmod(0o755)  # mkdtemp made it private
         _put_in_place(part, path)
     except OSError as error:
-        raise BundleError(f"{path}: the bundle could not be written ({error.strerror or error}); nothing was kept.") from None
+        raise BundleError(
+            f"{path}: the bundle could not be written ({error.strerror or error}); nothing was kept."
+        ) from None
     finally:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)

@@ -194,8 +194,14 @@ class TextClassifier:
         except (ConfigError, TypeError) as error:
             raise BundleError(f"{bundle.folder}: the manifest does not fit this textladder ({error})") from None
         classifier.labels, classifier.label_names = tuple(manifest["labels"]), tuple(manifest["label_names"])
-        classifier.text_columns, classifier.label_column = tuple(manifest["text_columns"]), manifest["label_column"]
-        classifier.record, classifier.history = dict(manifest["metrics"]), manifest["metrics"].get("epochs", [])
+        classifier.text_columns, classifier.label_column = (
+            tuple(manifest["text_columns"]),
+            manifest["label_column"],
+        )
+        classifier.record, classifier.history = (
+            dict(manifest["metrics"]),
+            manifest["metrics"].get("epochs", []),
+        )
         classifier._data_record = dict(manifest["data"])
         classifier._fitted = classifier._level_type.load(bundle, classifier.config, len(classifier.labels))
         return classifier

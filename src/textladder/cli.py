@@ -233,7 +233,9 @@ def _classifier(options: argparse.Namespace) -> "TextClassifier":
     preset = options.preset or settings.pop("preset", "default")
     seed = options.seed if options.seed is not None else settings.pop("seed", 0)
     settings.pop("preset", None), settings.pop("seed", None)
-    flags = {name.removeprefix("setting_"): value for name, value in vars(options).items() if name.startswith("setting_")}
+    flags = {
+        name.removeprefix("setting_"): value for name, value in vars(options).items() if name.startswith("setting_")
+    }
     settings.update({name: value for name, value in flags.items() if value is not None})
     return TextClassifier(options.level, preset=preset, seed=seed, **settings)
 
@@ -361,7 +363,12 @@ def _predict(options: argparse.Namespace) -> None:
     found = classifier.predictions(options.texts)
     if options.json:
         predictions = [
-            {"label": one.label, "name": one.name, "probability": one.probability, "probabilities": one.probabilities}
+            {
+                "label": one.label,
+                "name": one.name,
+                "probability": one.probability,
+                "probabilities": one.probabilities,
+            }
             for one in found
         ]
         _print_json({"predictions": predictions})
@@ -390,7 +397,11 @@ def _lr_find(options: argparse.Namespace) -> None:
         _plot(curve, Path(options.plot))
     if options.json:
         numbers = {"rates": curve.rates, "losses": curve.losses}
-        found = {"suggested": curve.suggested, "learning_rate": curve.learning_rate, "range": [lowest, highest]}
+        found = {
+            "suggested": curve.suggested,
+            "learning_rate": curve.learning_rate,
+            "range": [lowest, highest],
+        }
         _print_json({"level": classifier.level, **found, **numbers})
         return
     for rate, loss in list(zip(curve.rates, curve.losses, strict=True))[::6]:

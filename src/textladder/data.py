@@ -62,7 +62,8 @@ class LabelledTexts:
     @cached_property
     def label_ids(self) -> np.ndarray:
         """The class of every row as its place in `labels`, int64."""
-        return self.table["label"].take(pa.array(self.rows)).to_numpy().astype(np.int64)
+        ids: np.ndarray = self.table["label"].take(pa.array(self.rows)).to_numpy().astype(np.int64)
+        return ids
 
     def __add__(self, other: "LabelledTexts") -> "LabelledTexts":
         if other.table is not self.table:
@@ -238,7 +239,8 @@ def _open_sources(
 
 
 def _looks_like_file(data: str | Path) -> bool:
-    return isinstance(data, Path) or Path(data).exists() or "." in Path(data).name
+    """A name without an ending that is no file here is a data set; so is a folder of files."""
+    return not Path(data).is_dir() and (isinstance(data, Path) or Path(data).exists() or "." in Path(data).name)
 
 
 def _open(data: Any, columns: Sequence[str] | None, encoding: str) -> tuple[RowSource, str]:
@@ -421,7 +423,9 @@ def _ordered(codes: dict[str, int], order: list[str] | None) -> tuple[str, ...]:
 def _check_classes(ids: np.ndarray, labels: tuple[str, ...], where: str) -> None:
     counts = Counter(ids.tolist())
     if len(counts) < 2:
-        raise DataError(f"{where}: every row has the label {labels[next(iter(counts))]!r}; at least two classes are needed.")
+        raise DataError(
+            f"{where}: every row has the label {labels[next(iter(counts))]!r}; at least two classes are needed."
+        )
     for place, value in enumerate(labels):
         if counts[place] < 2:
             many = "no row" if not counts[place] else "only one row"
@@ -439,7 +443,5 @@ def _stratified(rows: np.ndarray, ids: np.ndarray, wanted: int, rng: np.random.G
     for place in np.argsort(share - exact, kind="stable")[: wanted - share.sum()]:
         share[place] += 1
     share = np.clip(share, np.minimum(1, counts - 1), np.maximum(counts - 1, 0))
-    picked = [
-        rng.permutation(rows[ids[rows] == value])[:many] for value, many in zip(classes, share, strict=True)
-    ]
+    picked = [rng.permutation(rows[ids[rows] == value])[:many] for value, many in zip(classes, share, strict=True)]
     return np.concatenate(picked)

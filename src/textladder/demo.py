@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
         for level in LEVELS:
             found = TextClassifier.load(folder / level).predictions([text])[0]
             print(f"  {level:<8} {found.name:<9} {found.probability:.0%}")
-    print(f"\nSaved in {folder}. Try: .venv/bin/textladder predict {folder}/lstm \"your own text\"")
+    print(f'\nSaved in {folder}. Try: .venv/bin/textladder predict {folder}/lstm "your own text"')
 
 
 def _fit(level: str, data: TextData, folder: Path) -> TextClassifier:

@@ -12,6 +12,7 @@ An error says what is wrong, what was received, and how to mend it. Anything els
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -55,13 +56,15 @@ def unknown_name(kind: str, received: str, available: Iterable[str]) -> str:
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """Import a library that an extra of textladder brings.
+    """Import a library that an extra of textladder brings, without the warnings that it gives about itself.
 
     Raises:
         MissingExtraError: it is not installed; the message is the command that installs it.
     """
     try:
-        return importlib.import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise

@@ -98,6 +98,4 @@ def accuracy_sentence(numbers: Mapping[str, float]) -> str:
     >>> accuracy_sentence({"accuracy": 0.9, "accuracy_low": 0.8256, "accuracy_high": 0.9448})
     '0.900 (95% interval 0.826 to 0.945)'
     """
-    return (
-        f"{numbers['accuracy']:.3f} (95% interval {numbers['accuracy_low']:.3f} to {numbers['accuracy_high']:.3f})"
-    )
+    return f"{numbers['accuracy']:.3f} (95% interval {numbers['accuracy_low']:.3f} to {numbers['accuracy_high']:.3f})"

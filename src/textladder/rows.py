@@ -93,7 +93,9 @@ def open_rows(path: str | Path, *, columns: Sequence[str] | None = None, encodin
     try:
         codecs.lookup(encoding)
     except LookupError:
-        raise ConfigError(f"Unknown file encoding {encoding!r}: give a name that Python knows, such as utf-8 or latin-1.") from None
+        raise ConfigError(
+            f"Unknown file encoding {encoding!r}: give a name that Python knows, such as utf-8 or latin-1."
+        ) from None
     if form in ("csv", "tsv"):
         return DelimitedFile(path, form, gzipped, encoding, columns)
     if columns is not None:
@@ -171,7 +173,9 @@ def as_text(value: object) -> str | None:
             return None
         return str(int(value)) if value.is_integer() else str(value)
     if isinstance(value, (list, dict, tuple, bytes)):
-        raise DataError(f"A text or a label must be a plain value; received a {type(value).__name__}: {str(value)[:60]!r}.")
+        raise DataError(
+            f"A text or a label must be a plain value; received a {type(value).__name__}: {str(value)[:60]!r}."
+        )
     return None if str(value) in ("NaT", "<NA>") else str(value)
 
 
@@ -322,7 +326,9 @@ class _JsonLinesWriter:
 
     def add(self, batch: list[dict[str, Any]], columns: Sequence[Sequence[Any]]) -> None:
         for row, *values in zip(batch, *columns, strict=True):
-            self.text.write(json.dumps({**row, **dict(zip(self.added, values, strict=True))}, ensure_ascii=False) + "\n")
+            self.text.write(
+                json.dumps({**row, **dict(zip(self.added, values, strict=True))}, ensure_ascii=False) + "\n"
+            )
 
     def close(self) -> None:
         self.text.flush()

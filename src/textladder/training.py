@@ -9,13 +9,13 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fastai.callback.progress  # noqa: F401, gives the Learner no_bar
+import fastai.callback.progress
 import fastai.callback.schedule  # noqa: F401, gives the Learner lr_find and fit_one_cycle
 import numpy as np
 import torch
@@ -91,6 +91,7 @@ def make_learner(
     label_smoothing: float = 0.0,
     weight_decay: float = 0.0,
     precision: str = "auto",
+    adversary: tuple[nn.Module, float, int] | None = None,
 ) -> Learner:
     """A fastai Learner on batches of texts.
 
@@ -102,7 +103,13 @@ def make_learner(
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
         weight_decay: of AdamW (Loshchilov & Hutter 2019).
         precision: `auto` trains in bfloat16 where the processor computes in it.
+        adversary: the network's embedding, how far an adversary moves a text's vectors (L2 norm), and the epoch from
+            which it does; see `_Adversary`.
     """
+    bfloat16 = trains_in_bfloat16(precision)
+    callbacks: list[Callback] = [_Autocast()] if bfloat16 else []
+    if adversary is not None:
+        callbacks.append(_Adversary(*adversary, bfloat16))
     weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     optimizer = partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True))
     return Learner(
@@ -111,7 +118,7 @@ def make_learner(
         loss_func=nn.CrossEntropyLoss(weight=weight, label_smoothing=label_smoothing),
         opt_func=optimizer,
         metrics=[accuracy],
-        cbs=[_Autocast()] if trains_in_bfloat16(precision) else [],
+        cbs=callbacks,
         wd=weight_decay,
         # the finder keeps its weights in a folder that it takes away again; not in the user's working folder
         path=Path(tempfile.gettempdir()),
@@ -124,7 +131,7 @@ def trains_in_bfloat16(precision: str) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -177,14 +184,12 @@ def run_stages(
         with learner.no_logging(), learner.no_bar():
             for stage in stages:
                 history.stage = stage.name
-                learner.fit_one_cycle(
-                    stage.epochs, lr_max=stage.learning_rate, pct_start=stage.warm_up, cbs=history
-                )
+                learner.fit_one_cycle(stage.epochs, lr_max=stage.learning_rate, pct_start=stage.warm_up, cbs=history)
     finally:
         history.monitor.stop()
         learner.remove_cb(history)
         for callback in learner.cbs:
-            if isinstance(callback, _Autocast):
+            if isinstance(callback, _Autocast | _Adversary):
                 callback.leave()
     if history.best_weights is not None:
         learner.model.load_state_dict(history.best_weights)
@@ -207,14 +212,14 @@ def find_learning_rate(learner: Learner, lowest: float, highest: float) -> Learn
     return LearningRateCurve(rates, losses, suggested, lowest, highest)
 
 
-class _Autocast(Callback):
+class _Autocast(Callback):  # type: ignore[misc]
     """Compute the forward pass of training in bfloat16; weights, loss and validation stay float32."""
 
     order = 10
 
     def before_batch(self) -> None:
         if self.training:
-            self._context = torch.autocast(next(self.model.parameters()).device.type, dtype=torch.bfloat16)
+            self._context: Any = _bfloat16(self.model)
             self._context.__enter__()
 
     def after_pred(self) -> None:
@@ -227,7 +232,60 @@ class _Autocast(Callback):
             context.__exit__(None, None, None)
 
 
-class _History(Callback):
+def _bfloat16(network: nn.Module) -> Any:  # autocast is not typed
+    return torch.autocast(next(network.parameters()).device.type, dtype=torch.bfloat16)
+
+
+class _Adversary(Callback):  # type: ignore[misc]
+    """Learn every batch a second time with its word vectors moved to where the loss rises fastest.
+
+    Miyato, Dai & Goodfellow 2017, "Adversarial training methods for semi-supervised text classification", section 3:
+    a text's vectors are moved along their gradient by `size` in all (L2 norm over the text). The gradients of both
+    passes add up in the step.
+    """
+
+    order = 20
+
+    def __init__(self, words: nn.Module, size: float, first_epoch: int, bfloat16: bool) -> None:
+        self.words, self.size, self.first_epoch, self.bfloat16 = words, size, first_epoch, bfloat16
+        self.move: Tensor | None = None
+        self.vectors: Tensor | None = None
+
+    def before_fit(self) -> None:
+        self.hook = self.words.register_forward_hook(self._forward)
+
+    def _forward(self, words: nn.Module, ids: object, vectors: Tensor) -> Tensor:
+        if not words.training or self.epoch < self.first_epoch:
+            return vectors
+        if self.move is not None:
+            return vectors + self.move
+        vectors.retain_grad()
+        self.vectors = vectors
+        return vectors
+
+    def after_backward(self) -> None:
+        if self.vectors is None:
+            return
+        gradient = self.vectors.grad
+        assert gradient is not None
+        norm = gradient.flatten(start_dim=1).norm(dim=1).clamp(min=1e-12)
+        self.move, self.vectors = self.size * gradient / norm[:, None, None], None
+        with _bfloat16(self.model) if self.bfloat16 else nullcontext():
+            logits = self.model(*self.xb)
+        self.loss_func(logits.float(), *self.yb).backward()
+        self.move = None
+
+    def after_fit(self) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Take the hook away; the network is a plain one again."""
+        self.move = self.vectors = None
+        if hasattr(self, "hook"):
+            self.hook.remove()
+
+
+class _History(Callback):  # type: ignore[misc]
     """Keeps times, losses and looks, the best weights, and tells the monitor."""
 
     order = 55  # after the Recorder, which has the losses by then
@@ -242,7 +300,9 @@ class _History(Callback):
 
     def before_fit(self) -> None:
         self.steps = len(self.dls.train)
-        self.look_steps = {round(self.steps * look / self.looks) for look in range(1, self.looks)} if len(self.dls.valid) else set()
+        self.look_steps = (
+            {round(self.steps * look / self.looks) for look in range(1, self.looks)} if len(self.dls.valid) else set()
+        )
         self.monitor.start(self.stage, self.steps * self.n_epoch)
         self.epochs_since_best = 0
         self._begin()
@@ -300,6 +360,7 @@ class _History(Callback):
         )
         if valid_loss is None or valid_accuracy is None:
             return True
+        self.monitor.look(valid_accuracy)
         better = (valid_accuracy, -valid_loss) > self.best
         if better:
             self.best = (valid_accuracy, -valid_loss)

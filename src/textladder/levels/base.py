@@ -89,7 +89,12 @@ class NeuralLevel(Level, Protocol):
 
 
 def setting(
-    default: Any, help: str, *, choices: Sequence[str] = (), low: float | None = None, high: float | None = None
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] = (),
+    low: float | None = None,
+    high: float | None = None,
 ) -> Any:
     """A config field with its help and its bounds."""
     return field(default=default, metadata={"help": help, "choices": tuple(choices), "low": low, "high": high})

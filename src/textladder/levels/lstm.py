@@ -47,7 +47,9 @@ class LSTMConfig:
     layers: int = setting(1, "LSTMs stacked in each direction", low=1)
     bidirectional: bool = setting(True, "also read every text from its end")
     pooling: tuple[str, ...] = setting(
-        ("mean", "max", "attention"), "how states become one vector", choices=("mean", "max", "attention", "last")
+        ("mean", "max", "attention"),
+        "how states become one vector",
+        choices=("mean", "max", "attention", "last"),
     )
     pool_words: bool = setting(False, "also pool the word vectors themselves")
     head_size: int = setting(0, "units of a hidden layer in the head; 0 for none", low=0)
@@ -59,6 +61,8 @@ class LSTMConfig:
     warm_up: float = setting(0.15, "share of the steps in which the rate rises", low=0.01, high=0.99)
     batch_size: int = setting(64, "texts of a batch", low=1)
     label_smoothing: float = setting(0.1, "share of the target spread over all classes", low=0, high=0.5)
+    adversary: float = setting(1.0, "train against vectors moved by this much; 0 for not", low=0)
+    adversary_from: int = setting(1, "the epoch from which to, counted from 0", low=0)
     class_weights: str = setting("none", "weigh rows so that every class counts the same", choices=("none", "balanced"))
     keep_best: bool = setting(True, "end with the weights that did best on the validation rows")
     patience: int = setting(0, "stop after so many epochs without a better one; 0 for never", low=0)
@@ -86,6 +90,7 @@ TUTORIAL = Preset(
         "warm_up": 0.25,
         "batch_size": 32,
         "label_smoothing": 0.0,
+        "adversary": 0.0,
         "precision": "float32",
     },
     read={"text": "longest", "valid": 0.0},
@@ -96,7 +101,7 @@ class LSTMLevel:
     """The level `lstm`."""
 
     name: ClassVar[str] = "lstm"
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "fastai.learner")
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "fastai.basics", "fastai.callback.schedule")
     summary: ClassVar[str] = "an LSTM over GloVe vectors, from the ground up in PyTorch"
     config_type: ClassVar[type] = LSTMConfig
     presets: ClassVar[Mapping[str, Preset]] = {
@@ -125,10 +130,14 @@ class LSTMLevel:
         vectors = load_vectors(config.vectors)
         matrix, found = vectors.lookup(self.vocabulary.tokens, seed=seed, spread=config.unfound_spread)
         monitor.stop()
-        monitor.say(f"Vectors: {vectors.name} ({vectors.dimension}d), {found:,} of {len(self.vocabulary):,} words found.")
+        monitor.say(
+            f"Vectors: {vectors.name} ({vectors.dimension}d), {found:,} of {len(self.vocabulary):,} words found."
+        )
         cut = int((train_texts.lengths > config.max_tokens).sum())
         if cut:
-            monitor.say(f"{cut:,} of {len(train):,} training texts are longer than {config.max_tokens} tokens and were cut.")
+            monitor.say(
+                f"{cut:,} of {len(train):,} training texts are longer than {config.max_tokens} tokens and were cut."
+            )
 
         shape: dict[str, Any] = {"max_tokens": config.max_tokens, "fixed_length": config.fixed_length}
         train_batches = TextBatches(
@@ -153,6 +162,7 @@ class LSTMLevel:
             class_weights=balanced_weights(train.label_ids, self.classes) if balanced else None,
             label_smoothing=config.label_smoothing,
             precision=config.precision,
+            adversary=(self.network.embedding, config.adversary, config.adversary_from) if config.adversary else None,
         )
         facts = {
             "unique_tokens": len(self.vocabulary.counts),
@@ -202,7 +212,10 @@ class LSTMLevel:
 
         assert self.network is not None, "The level has learnt nothing yet."
         encoded = self.vocabulary.encode_texts(texts)
-        shape: dict[str, Any] = {"max_tokens": self.config.max_tokens, "fixed_length": self.config.fixed_length}
+        shape: dict[str, Any] = {
+            "max_tokens": self.config.max_tokens,
+            "fixed_length": self.config.fixed_length,
+        }
         return predict_probabilities(self.network, encoded, **shape)
 
     def save(self, folder: Path) -> None:
@@ -226,7 +239,9 @@ class LSTMLevel:
         weights = bundle.read_tensors(MODEL_FILE)
         embedding = weights.get("embedding.weight")
         if embedding is None or embedding.ndim != 2 or len(embedding) != len(tokens):
-            raise BundleError(f"{bundle.folder}: the word vectors do not fit the {len(tokens)} words of the vocabulary.")
+            raise BundleError(
+                f"{bundle.folder}: the word vectors do not fit the {len(tokens)} words of the vocabulary."
+            )
         level.network = level._make_network(*embedding.shape)
         try:
             level.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})

@@ -80,7 +80,9 @@ class TfidfLevel:
         try:
             features = vectorizer.fit_transform(train)
         except ValueError as error:  # scikit-learn's word for texts that share no word
-            raise DataError(f"No word occurs in {self.config.min_documents} training texts, so there is nothing to learn from ({error}).") from None
+            raise DataError(
+                f"No word occurs in {self.config.min_documents} training texts, so there is nothing to learn from ({error})."
+            ) from None
         monitor.start("fitting the regression", None)
         regression.fit(features, train.label_ids)
         monitor.stop()
@@ -128,7 +130,10 @@ class TfidfLevel:
 
         from safetensors.numpy import save_file
 
-        save_file({"idf": self._idf, "weights": np.ascontiguousarray(self._weights), "bias": self._bias}, folder / MODEL_FILE)
+        save_file(
+            {"idf": self._idf, "weights": np.ascontiguousarray(self._weights), "bias": self._bias},
+            folder / MODEL_FILE,
+        )
         terms = sorted(self._terms, key=self._terms.__getitem__)
         (folder / VOCABULARY_FILE).write_text(json.dumps(terms, ensure_ascii=False), encoding="utf-8")
 

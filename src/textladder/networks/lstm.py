@@ -109,7 +109,8 @@ class LSTMClassifier(nn.Module):
             return states.masked_fill(hidden, -torch.inf).amax(dim=1)
         assert self.attention is not None
         weights = self.attention(states).masked_fill(hidden, -torch.inf).softmax(dim=1)
-        return (weights * states).sum(dim=1)
+        attended: Tensor = (weights * states).sum(dim=1)
+        return attended
 
 
 def _reversed(states: Tensor, lengths: Tensor) -> Tensor:

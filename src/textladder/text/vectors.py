@@ -95,7 +95,8 @@ def read_vectors(source: VectorSource) -> WordVectors:
     if source.text is not None:
         folder = _fast_form(source.text, source.member)
         matrix, words = folder / "matrix.npy", folder / "words.parquet"
-    assert matrix is not None and words is not None
+    assert matrix is not None
+    assert words is not None
     column = parquet.read_table(words).column(0).combine_chunks()
     return WordVectors(source.name, column, np.load(matrix, mmap_mode="r", allow_pickle=False))
 
@@ -113,7 +114,9 @@ def _fast_form(path: Path, member: str | None) -> Path:
             os.rename(part, folder)
         except OSError as error:
             if not folder.is_dir():  # else another process was first, which is as good
-                raise PretrainedError(f"{path}: the vectors could not be cached in {folder.parent} ({error}).") from None
+                raise PretrainedError(
+                    f"{path}: the vectors could not be cached in {folder.parent} ({error})."
+                ) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return folder
@@ -145,7 +148,9 @@ def _write_fast_form(path: Path, member: str | None, folder: Path) -> None:
             words += [part[0] for part in parts]
             blocks.append(block)
     if not words:
-        raise PretrainedError(f"{path}: there are no word vectors in it; a line is a word and its numbers, with blanks between.")
+        raise PretrainedError(
+            f"{path}: there are no word vectors in it; a line is a word and its numbers, with blanks between."
+        )
     np.save(folder / "matrix.npy", np.concatenate(blocks))
     parquet.write_table(pa.table({"word": pa.array(words)}), folder / "words.parquet")
 
@@ -171,13 +176,15 @@ def _open_lines(path: Path, member: str | None) -> Iterator[io.TextIOWrapper]:
                 names = [name for name in archive.namelist() if name.endswith((".txt", ".vec"))]
                 name = member or (names[0] if len(names) == 1 else None)
                 if name not in names:
-                    raise PretrainedError(f"{path}: it holds {', '.join(names) or 'no .txt file'}, not one file of vectors; unzip the one you want.")
+                    raise PretrainedError(
+                        f"{path}: it holds {', '.join(names) or 'no .txt file'}, not one file of vectors; unzip the one you want."
+                    )
                 with archive.open(name) as stream:
                     yield io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
         else:
             opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
             with opened as stream:
-                yield io.TextIOWrapper(stream, encoding="utf-8", newline="\n")  # type: ignore[arg-type]
+                yield io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
     except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise PretrainedError(f"{path}: the archive is damaged or cut short ({error}).") from None
     except UnicodeDecodeError as error:

@@ -1,0 +1,139 @@
+"""What the tests share: their own home, a closed network, tiny data, and the real rows where they are at hand."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+SENTENCES = (
+    ("good", "a good strong kettle"),
+    ("good", "works well and looks lovely"),
+    ("good", "my daughter loves this toy"),
+    ("good", "the best lamp I have bought"),
+    ("good", "quiet, quick and easy to clean"),
+    ("good", "happy with it after a year"),
+    ("good", "fits perfectly, warm and soft"),
+    ("good", "excellent sound for the price"),
+    ("bad", "broke on the second day"),
+    ("bad", "a waste of money"),
+    ("bad", "the zip tore at once"),
+    ("bad", "smells awful and will not charge"),
+    ("bad", "never arrived, no answer either"),
+    ("bad", "thin, ugly and far too small"),
+    ("bad", "boring book, badly written"),
+    ("bad", "the worst cable I have owned"),
+)
+# One tiny config for each level; a test asserts that none is missing.
+TINY: dict[str, dict[str, Any]] = {
+    "tfidf": {"min_documents": 1},
+    "lstm": {
+        "min_freq": 1,
+        "hidden_size": 12,
+        "dropout": 0.0,
+        "embedding_dropout": 0.0,
+        "label_smoothing": 0.0,
+    },
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches and homes go to a folder of the tests', in this process and in the ones it starts."""
+    home = tmp_path_factory.mktemp("home")
+    names = ("HOME", "XDG_CACHE_HOME", "TEXTLADDER_CACHE", "HF_HOME", "FASTAI_HOME", "MPLCONFIGDIR")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: str(home / name.lower()) for name in names})
+    yield
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ordinary test opens a connection; those marked `network` reach the loopback interface alone."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        loopback = isinstance(address, tuple) and str(address[0]) in ("127.0.0.1", "::1", "localhost")
+        if not (loopback and request.node.get_closest_marker("network")):
+            raise OSError(f"the tests have no network (asked for {address})")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data; a test that wants it is skipped where there is none, and fails where CI demands it."""
+    if not SHARED.is_dir():
+        message = "the real rows (../shared/data) are not at hand"
+        if os.environ.get("TEXTLADDER_REQUIRE_SHARED"):
+            pytest.fail(f"{message}, and TEXTLADDER_REQUIRE_SHARED is set")
+        pytest.skip(message)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def vectors_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Vectors in GloVe's text form for some of the sentences' words."""
+    words = sorted({word for _, text in SENTENCES for word in text.replace(",", "").lower().split()})
+    numbers = np.random.default_rng(0).standard_normal((len(words), 8))
+    path = tmp_path_factory.mktemp("vectors") / "tiny.8d.txt"
+    lines = [f"{word} {' '.join(f'{x:.5f}' for x in row)}" for word, row in zip(words, numbers, strict=True)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def sentences_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sixteen sentences as a CSV file."""
+    path = tmp_path_factory.mktemp("sentences") / "sentences.csv"
+    path.write_text("label,text\n" + "".join(f'{label},"{text}"\n' for label, text in SENTENCES), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(vectors_file: Path) -> Callable[[str], dict[str, Any]]:
+    """Settings that make a level train on sixteen sentences in a second or two."""
+
+    def settings(level: str) -> dict[str, Any]:
+        return TINY[level] | ({"vectors": str(vectors_file)} if level == "lstm" else {})
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def fitted(sentences_file: Path, tiny_settings: Callable[[str], dict[str, Any]]) -> Callable[[str], Any]:
+    """A fitted classifier of a level, made once for all tests that only read it."""
+    made: dict[str, Any] = {}
+
+    def fit(level: str) -> Any:
+        from textladder import TextClassifier, read_texts
+
+        if level not in made:
+            data = read_texts(sentences_file, test=sentences_file, valid=0)
+            made[level] = TextClassifier(level, **tiny_settings(level)).fit(data)
+        return made[level]
+
+    return fit
+
+
+@pytest.fixture
+def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a fresh process."""
+
+    def command(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, "-m", "textladder", *map(str, words)]
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=300, **options)
+
+    return command

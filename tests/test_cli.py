@@ -1,0 +1,429 @@
+"""The commands as people run them: results, one JSON object, and one sentence for every mistake."""
+
+import csv
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from textladder import TextClassifier
+from textladder.cli import main
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+GOOD = "label,text\n" + "good,fine and nice\nbad,poor and ugly\n" * 20
+
+
+@pytest.fixture
+def saved(fitted: Callable[[str], Any], tmp_path: Path) -> Path:
+    path: Path = fitted("tfidf").save(tmp_path / "tfidf-bundle")
+    return path
+
+
+def test_train_evaluate_predict_with_json(run: Run, tmp_path: Path, vectors_file: Path) -> None:
+    data, test = tmp_path / "data.csv", tmp_path / "test.csv"
+    data.write_text(GOOD)
+    test.write_text(GOOD[:200].rpartition("\n")[0] + "\n")
+    bundle = tmp_path / "bundle"
+    flags = ("--vectors", vectors_file, "--min-freq", 1, "--hidden-size", 8, "--epochs", 3, "--json")
+    done = run("train", data, "--test", test, "--level", "lstm", "--out", bundle, *flags)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    for key in (
+        "level",
+        "preset",
+        "bundle",
+        "train_rows",
+        "valid_rows",
+        "test_rows",
+        "parameters",
+        "fit_seconds",
+    ):
+        assert key in result
+    assert (result["train_rows"], result["valid_rows"], result["level"]) == (36, 4, "lstm")
+    assert set(result["test"]) == {"accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece"}
+    assert set(result["valid"]) == {"accuracy", "macro_f1"}
+    assert result["unique_tokens"] == 5
+    assert result["vocabulary"] == 7
+    assert result["vectors_found"] < 7
+    for epoch in result["epochs"]:
+        assert {
+            "stage",
+            "trainable",
+            "rows",
+            "train_loss",
+            "valid_loss",
+            "valid_accuracy",
+            "train_seconds",
+            "seconds",
+        } <= set(epoch)
+    assert len(result["epochs"]) == 3
+    assert "label from 'label' (bad, good), text from 'text'" in done.stderr
+
+    evaluated = json.loads(run("evaluate", bundle, test, "--json").stdout)
+    assert set(evaluated) == set(result["test"]) | {"rows", "rows_per_second"}
+    assert evaluated["accuracy"] == result["test"]["accuracy"]
+
+    predicted = json.loads(run("predict", bundle, "fine and nice", "", "--json").stdout)["predictions"]
+    assert len(predicted) == 2
+    assert sum(predicted[0]["probabilities"].values()) == pytest.approx(1)
+    assert list(predicted[0]["probabilities"]) == ["bad", "good"]
+    plain = run("predict", bundle, "fine and nice")
+    assert plain.stdout.split()[0] == predicted[0]["label"]
+    assert TextClassifier.load(bundle).record["test"] == result["test"]
+
+
+def test_a_baseline_has_no_epochs(run: Run, sentences_file: Path, tmp_path: Path) -> None:
+    done = run("train", sentences_file, "--level", "tfidf", "--min-documents", 1, "--out", tmp_path / "b", "--json")
+    assert json.loads(done.stdout)["epochs"] == []
+    done = run("train", sentences_file, "--level", "tfidf", "--out", tmp_path / "c")
+    assert "Test accuracy" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines() if str(tmp_path) not in line) <= 80
+
+
+def test_predicting_a_file(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "in.csv.gz"
+    texts = [f'a strong kettle, "number" {n}\nsecond line' if n % 3 else "" for n in range(10_000)]
+    with gzip.open(source, "wt", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "text", "note"])
+        writer.writerows([n, text, "é"] for n, text in enumerate(texts))
+    target = tmp_path / "out.csv.gz"
+    assert main(["predict", str(saved), "--input", str(source), "--output", str(target)]) == 0
+    assert "10,000 rows predicted" in capsys.readouterr().out
+    frame = pd.read_csv(target, keep_default_na=False)
+    assert list(frame.columns) == ["id", "text", "note", "predicted_label", "predicted_probability"]
+    assert frame["id"].tolist() == list(range(10_000))
+    assert frame["text"].tolist() == texts
+    probabilities = TextClassifier.load(saved).predict_proba(texts)
+    assert (frame["predicted_label"] == [["bad", "good"][row.argmax()] for row in probabilities]).all()
+    assert abs(frame["predicted_probability"] - probabilities.max(axis=1)).max() < 1e-6
+    before = target.read_bytes()
+    assert main(["predict", str(saved), "--input", str(source), "--output", str(target)]) == 2
+    assert main(["predict", str(saved), "--input", str(source), "--output", str(target), "--overwrite"]) == 0
+    assert target.read_bytes() == before
+
+
+def test_a_headerless_file_stays_headerless(saved: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text('"1","kettle","good, strong"\n"2","toy","broke"\n')
+    assert main(["predict", str(saved), "--input", str(source), "--output", str(target)]) == 0
+    rows = list(csv.reader(target.open()))
+    assert [row[:3] for row in rows] == [["1", "kettle", "good, strong"], ["2", "toy", "broke"]]
+    assert [len(row) for row in rows] == [5, 5]
+
+
+def test_levels_and_version(run: Run) -> None:
+    listed = json.loads(run("levels", "--json").stdout)["levels"]
+    assert [level["level"] for level in listed] == ["tfidf", "lstm"]
+    assert "tutorial" in run("levels").stdout
+    assert run("--version").stdout.startswith("textladder ")
+
+
+def test_settings_come_from_file_and_flags(run: Run, sentences_file: Path, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("min_documents = 1\nregularization_c = 3\nseed = 7\n")
+    out = tmp_path / "bundle"
+    done = run("train", sentences_file, "--level", "tfidf", "--config", config, "--regularization-c", 5, "--out", out)
+    assert done.returncode == 0, done.stderr
+    classifier = TextClassifier.load(out)
+    assert classifier.config.min_documents == 1
+    assert classifier.config.regularization_c == 5
+    assert classifier.seed == 7
+
+
+def test_lr_find(run: Run, sentences_file: Path, vectors_file: Path, tmp_path: Path) -> None:
+    flags = (
+        "--level",
+        "lstm",
+        "--vectors",
+        vectors_file,
+        "--min-freq",
+        1,
+        "--hidden-size",
+        8,
+        "--batch-size",
+        4,
+    )
+    plot = tmp_path / "curve.png"
+    done = run("lr-find", sentences_file, *flags, "--json", "--plot", plot)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["range"][0] <= found["learning_rate"] <= found["range"][1]
+    assert len(found["rates"]) == len(found["losses"])
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    done = run("lr-find", sentences_file, *flags)
+    assert "The finder suggests a learning rate" in done.stdout
+    done = run("lr-find", sentences_file, "--level", "tfidf")
+    assert done.returncode == 2
+    assert "no learning rate to find" in done.stderr
+
+
+FILES = {
+    "good.csv": GOOD,
+    "empty.csv": "",
+    "header.csv": "label,text\n",
+    "one-class.csv": "label,text\n" + "good,fine words\n" * 9,
+    "one-row-class.csv": "label,text\n" + "good,fine words\n" * 9 + "bad,poor words\n",
+    "missing.csv": "label,text\n" + "good,fine words\nbad,poor words\n,no label\n" * 9,
+    "numbers.csv": "label,text\n" + "good,1.5\nbad,2\n" * 9,
+    "latin.csv": b"label,text\n" + "good,fine words\nbad,schön\n".encode("latin-1") * 9,
+    "utf16.csv": "label,text\ngood,fine\n".encode("utf-16"),
+    "quote.csv": 'label,text\ngood,"fine\nbad,poor words\ngood,nice words\n',
+    "quote-inside.csv": 'label,text\ngood,"fine "inner" words"\nbad,poor words\n',
+    "ragged.csv": "label,text\ngood,fine, really\nbad,poor words\n",
+    "wrong.parquet": "not parquet at all",
+    "wrong.parquet.gz": gzip.compress(b"not parquet at all"),
+    "wrong.csv.gz": "not gzip",
+    "cut.csv.gz": gzip.compress(GOOD.encode() * 50)[:-30],
+    "wrong.jsonl": '{"label": "a", "text": "b"}\n{"label": \n',
+    "list.jsonl": '{"label": "a", "text": "b"}\n[1, 2]\n',
+    "nested.jsonl": '{"label": "a", "text": {"b": 1}}\n' * 3,
+    "surrogate.jsonl": '{"label": "a", "text": "x \\ud83d"}\n{"label": "b", "text": "y z"}\n' * 5,
+    "id-label.csv": "label,text\n" + "".join(f"{n},some words {n}\n" for n in range(3000)),
+    "twice.csv": "text,text,label\na b,c d,x\n",
+    "no-label.csv": "a,b\n" + "".join(f"{n} words here,{n} others there\n" for n in range(50)),
+    "notes.doc": "words",
+}
+MISTAKES = [
+    (["nowhere.csv"], "nowhere.csv: no such file"),
+    (["empty.csv"], "empty.csv: the file is empty"),
+    (["header.csv"], "header.csv: there are no rows, only a header"),
+    (
+        ["good.csv", "--label", "lable"],
+        "Unknown column 'lable'. Available: label, text. Did you mean 'label'?",
+    ),
+    (["good.csv", "--text", "txt"], "Unknown column 'txt'. Available: label, text. Did you mean 'text'?"),
+    (["good.csv", "--text", "label", "--label", "label"], "both as the label and as a text"),
+    (["one-class.csv"], "every row has the label 'good'; at least two classes are needed"),
+    (["one-row-class.csv"], "there is only one row of class 'bad'"),
+    (["missing.csv"], "9 of 27 rows have no label in 'label'; say --drop-missing"),
+    (["numbers.csv"], "text column 'text' holds numbers"),
+    (["numbers.csv", "--text", "text"], "text column 'text' holds numbers"),
+    (["latin.csv"], "byte 0xf6 at position 35 cannot be read; name the encoding with --file-encoding"),
+    (["utf16.csv"], "--file-encoding utf-16"),
+    (["good.csv", "--file-encoding", "klingon"], "Unknown file encoding 'klingon'"),
+    (["quote.csv"], "row at line 2 has an unbalanced quote"),
+    (["quote-inside.csv"], "row at line 2 has an unbalanced quote"),
+    (["ragged.csv"], "row at line 2 has 3 fields where the first row has 2"),
+    (["wrong.parquet"], "not a Parquet file"),
+    (["wrong.parquet.gz"], "not a Parquet file"),
+    (["wrong.csv.gz"], "gzip archive is damaged"),
+    (["cut.csv.gz"], "gzip archive is damaged or cut short"),
+    (["wrong.jsonl"], "line 2 is not JSON"),
+    (["list.jsonl"], "line 2 is a list, not a JSON object"),
+    (["nested.jsonl"], "must be a plain value; received a dict"),
+    (["surrogate.jsonl"], "half of a surrogate pair"),
+    (["id-label.csv"], "so it is not a label"),
+    (["twice.csv"], "more than one column is named 'text'"),
+    (["no-label.csv"], "no column looks like a label"),
+    (["notes.doc"], "Unknown file format '.doc'. Available: .csv, .tsv, .jsonl, .ndjson, .parquet, .csv.gz"),
+    (["good.csv", "--columns", "a,b,c"], "--columns names 3 columns (a, b, c), but the first row has 2"),
+    (["wrong.jsonl", "--columns", "a,b"], "only a CSV or TSV file can be given names"),
+    (["good.csv", "--level", "bert"], "Unknown level 'bert'. Available: tfidf, lstm."),
+    (["good.csv", "--level", "lsmt"], "Did you mean 'lstm'?"),
+    (
+        ["good.csv", "--preset", "tutoral", "--level", "lstm"],
+        "Unknown lstm preset 'tutoral'. Available: default, tutorial. Did you mean 'tutorial'?",
+    ),
+    (["good.csv", "--epochs", "3"], "Unknown flag '--epochs'"),
+    (["good.csv", "--level", "lstm", "--epochs", "0"], "Setting 'epochs' must be at least 1; received 0"),
+    (["good.csv", "--level", "lstm", "--epochs", "many"], "invalid int value: 'many'"),
+    (["good.csv", "--level", "lstm", "--pooling", "sum"], "Unknown value of 'pooling': 'sum'"),
+    (["good.csv", "--level", "lstm", "--vectors", "none.txt"], "none.txt: no such file of vectors"),
+    (["good.csv", "--rows", "0"], "--rows must be a positive number"),
+    (["good.csv", "--seed", "-4"], "The seed must be from 0"),
+    (["good.csv", "--config", "none.toml"], "none.toml: the settings cannot be read"),
+    (["good.csv", "--config", "good.csv"], "this is not TOML"),
+    (["good.csv", "--test", "one-class.csv", "--label", "x"], "Unknown column 'x'"),
+    (["good.csv", "--out", "taken"], "taken exists; say --overwrite"),
+    (["good.csv", "--out", "taken", "--overwrite"], "is no bundle, so it is not replaced"),
+    (["good.csv", "--out", "good.csv/inside"], "nothing can be written in"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+def test_mistakes_are_one_sentence_and_status_2(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in FILES.items():
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    Path("taken").mkdir()
+    Path("taken/file").touch()
+    before = sorted(Path().rglob("*"))
+    words = ["train", *words]
+    words += [] if "--level" in words else ["--level", "tfidf"]
+    words += [] if "--out" in words else ["--out", "bundle"]
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    lines = [line for line in said.err.splitlines() if line.startswith("textladder:")]
+    assert len(lines) == 1
+    assert said.err.splitlines()[-1] == lines[0]
+    assert not said.out
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_going_on_without_missing_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "missing.csv"
+    path.write_text(str(FILES["missing.csv"]))
+    flags = ["--level", "tfidf", "--min-documents", "1", "--drop-missing", "--json"]
+    assert main(["train", str(path), "--out", str(tmp_path / "b"), *flags]) == 0
+    said = capsys.readouterr()
+    assert "9 rows without a label left out" in said.err
+    result = json.loads(said.out)
+    assert result["train_rows"] + result["valid_rows"] + result["test_rows"] == 18
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "required: COMMAND"),
+        (
+            ["trian"],
+            "Unknown command 'trian'. Available: train, evaluate, predict, lr-find, levels. Did you mean 'train'?",
+        ),
+        (["train"], "required: DATA, --level, --out"),
+        (["train", "x.csv", "--level", "tfidf", "--out", "b", "--overwite"], "Unknown flag '--overwite'"),
+        (["predict", "nowhere", "text"], "nowhere: no such bundle"),
+        (["predict", "nowhere"], "Give either texts, or --input FILE with --output FILE"),
+        (["predict", "nowhere", "--input", "a.csv"], "Give either texts"),
+    ],
+)
+def test_other_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("in.csv", "out.jsonl", "the output has the input's form"),
+        ("other.csv", "out.csv", "Unknown column 'text'. Available: words, predicted."),
+        ("had.csv", "out.csv", "there is a column 'predicted_label' already"),
+        ("in.csv", "nowhere/out.csv", "could not be written"),
+        ("broken.csv", "out.csv", "unbalanced quote"),
+    ],
+)
+def test_mistakes_in_predicting(
+    saved: Path,
+    source: str,
+    target: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.csv").write_text("text\none text\n")
+    Path("other.csv").write_text("words,predicted\none text,two words\n")
+    Path("had.csv").write_text("text,predicted_label\none text,x\n")
+    Path("broken.csv").write_text("text,id\n" + "fine words,1\n" * 9000 + '"open,2\n')
+    before = sorted(Path().rglob("*"))
+    assert main(["predict", str(saved), "--input", source, "--output", target]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_training_leaves_nothing(tmp_path: Path, vectors_file: Path, number: signal.Signals) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("label,text\n" + "good,fine and nice\nbad,poor and ugly\n" * 4000)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    words = [
+        "train",
+        data,
+        "--level",
+        "lstm",
+        "--vectors",
+        vectors_file,
+        "--epochs",
+        500,
+        "--out",
+        tmp_path / "bundle",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "textladder", *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("Vectors"):
+            break
+    time.sleep(3)  # well into the training
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; nothing was written to" in said
+    assert "Traceback" not in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "tmp"]
+    assert not list(temporary.iterdir())
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("textladder.cli._levels", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["levels"])
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("level", "least"), [("tfidf", 0.86), ("lstm", 0.85)])
+def test_ag_news_with_level_and_out_alone(run: Run, shared: Path, tmp_path: Path, level: str, least: float) -> None:
+    done = run("train", shared / "ag_news" / "ag_news.csv", "--level", level, "--out", tmp_path / "bundle", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["test_rows"] == 1520
+    assert result["test"]["accuracy"] >= least
+    if level == "lstm":
+        assert result["vectors"] == "glove.6B.50d"
+        assert "Vectors: glove.6B.50d" in done.stderr
+
+
+@pytest.mark.realdata
+def test_the_baseline_on_amazon(run: Run, shared: Path, tmp_path: Path) -> None:
+    folder = shared / "amazon_polarity"
+    done = run(
+        "train",
+        folder / "train.csv",
+        "--test",
+        folder / "test.csv",
+        "--level",
+        "tfidf",
+        "--out",
+        tmp_path / "b",
+        "--json",
+    )
+    assert json.loads(done.stdout)["test"]["accuracy"] >= 0.875
+
+
+@pytest.mark.realdata
+def test_the_tutorials_counts(run: Run, shared: Path, tmp_path: Path) -> None:
+    folder = shared / "amazon_polarity"
+    vectors = shared / "glove" / "glove.6B.100d.subset.txt.gz"
+    flags = ("--level", "lstm", "--preset", "tutorial", "--vectors", vectors, "--epochs", 1, "--json")
+    done = run("train", folder / "train.csv", "--test", folder / "test.csv", *flags, "--out", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["unique_tokens"], result["vocabulary"], result["parameters"]) == (35431, 2891, 373262)
+    assert (result["train_rows"], result["valid_rows"], result["valid"]) == (9995, 0, None)

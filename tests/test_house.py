@@ -1,0 +1,140 @@
+"""The drawing of the house, held to: who imports whom, what may never be imported, what starting up costs."""
+
+import ast
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import textladder
+
+SOURCE = Path(textladder.__file__).parent
+MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
+# From the ground up; a module may import from its own tier's package and from lower tiers.
+TIERS = [
+    {"errors", "progress"},
+    {"pretrained", "rows", "metrics", "bundle"},
+    {"columns"},
+    {"data"},
+    {"text"},
+    {"networks", "batching"},
+    {"training"},
+    {"levels"},
+    {"classifier"},
+    {"predicting"},
+    {"cli"},
+    {"demo"},
+]
+ONLY_IN = {
+    "fastai": {"training", "pretrained"},
+    "torch": {"networks.lstm", "batching", "training", "levels.lstm"},
+    "datasets": {"pretrained"},
+    "sklearn": {"levels.tfidf"},
+    "matplotlib": {"cli"},
+    "pandas": {"data"},
+    "polars": {"text.tokenizer"},
+    "transformers": set(),
+}
+FORBIDDEN = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
+
+
+def tier(module: str) -> int:
+    top = module.split(".")[0]
+    return next(place for place, names in enumerate(TIERS) if top in names)
+
+
+def imports(path: Path) -> list[str]:
+    """Every module that a file imports, wherever in the file, strings given to `import_extra` included."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found += [f"{node.module}.{name.name}" for name in node.names]
+        elif (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "id", "") == "import_extra"
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            found.append(str(node.args[0].value))
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_down(module: str) -> None:
+    if module in ("__init__", "__main__"):
+        return
+    for name in imports(MODULES[module]):
+        parts = name.split(".")
+        if parts[0] == "textladder" and len(parts) > 1 and parts[1] in {n.split(".")[0] for n in MODULES}:
+            same_package = parts[1] == module.split(".")[0]
+            assert same_package or tier(parts[1]) < tier(module), f"{module} imports {name}"
+        elif parts[0] in ONLY_IN:
+            allowed = {known.removesuffix(".__init__") for known in ONLY_IN[parts[0]]}
+            assert module in allowed, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_nothing_that_runs_code_from_files(module: str) -> None:
+    for name in imports(MODULES[module]):
+        assert name.split(".")[0] not in FORBIDDEN, f"{module} imports {name}"
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("eval", "exec", "compile"), f"{module} calls {called}"
+            if called in ("torch.load", "load_learner"):
+                assert any(
+                    word.arg == "weights_only" and getattr(word.value, "value", None) is True for word in node.keywords
+                )
+            if called.endswith("np.load"):
+                assert any(
+                    word.arg == "allow_pickle" and getattr(word.value, "value", 1) is False for word in node.keywords
+                )
+
+
+def test_the_house_has_no_junk_room() -> None:
+    assert not {"utils", "common", "core", "helpers"} & {part for module in MODULES for part in module.split(".")}
+    for module, path in MODULES.items():
+        if module != "levels.__init__":
+            assert "if level ==" not in path.read_text(), module
+
+
+def test_public_names() -> None:
+    assert sorted(textladder._HOMES) == sorted(set(textladder.__all__) - {"__version__"})
+    for name in textladder.__all__:
+        assert getattr(textladder, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = textladder.nothing
+    assert sorted(dir(textladder)) == sorted(textladder.__all__)
+
+
+HEAVY = "torch fastai transformers pandas sklearn datasets polars pyarrow numpy matplotlib rich"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    script = (
+        "import sys, runpy\n"
+        f"sys.argv = ['textladder', *{words!r}]\n"
+        "try: runpy.run_module('textladder', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        f"loaded = set('{HEAVY}'.split()) & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "textladder" in done.stdout
+
+
+def test_help_is_quick() -> None:
+    def seconds(*words: str) -> float:
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, *words], capture_output=True, check=True)
+        return time.perf_counter() - begun
+
+    pairs = [(seconds("-m", "textladder", "--help"), seconds("-c", "pass")) for _ in range(7)]
+    assert statistics.median(one for one, _ in pairs) <= 15 * statistics.median(other for _, other in pairs)

@@ -1,0 +1,82 @@
+"""The network against `nn.LSTM` with packed sequences, and against padding."""
+
+import pytest
+import torch
+from torch import nn
+
+from textladder import LSTMClassifier
+
+
+def make(**options: object) -> LSTMClassifier:
+    torch.manual_seed(0)
+    return LSTMClassifier(30, 6, 3, hidden_size=5, **options).eval()  # type: ignore[arg-type]
+
+
+def batch() -> tuple[torch.Tensor, list[int]]:
+    lengths = [7, 1, 4, 3]
+    ids = torch.full((4, 7), 1)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = torch.randint(2, 30, (length,), generator=torch.Generator().manual_seed(row))
+    return ids, lengths
+
+
+def test_states_equal_a_packed_bidirectional_lstm() -> None:
+    network = make(pooling=("mean", "max"))
+    ids, lengths = batch()
+    packed_lstm = nn.LSTM(6, 5, batch_first=True, bidirectional=True)
+    weights = dict(network.forward_lstm.state_dict())
+    assert network.backward_lstm is not None
+    weights |= {f"{name}_reverse": value for name, value in network.backward_lstm.state_dict().items()}
+    packed_lstm.load_state_dict(weights)
+    packed = nn.utils.rnn.pack_padded_sequence(network.embedding(ids), lengths, batch_first=True, enforce_sorted=False)
+    states, _ = nn.utils.rnn.pad_packed_sequence(packed_lstm(packed)[0], batch_first=True)
+    rows = [states[row, :length] for row, length in enumerate(lengths)]
+    pooled = torch.cat(
+        [torch.stack([row.mean(0) for row in rows]), torch.stack([row.max(0).values for row in rows])], 1
+    )
+    assert torch.allclose(network(ids), network.head(pooled), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", [("mean",), ("max",), ("attention",), ("mean", "max", "attention")])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("pool_words", [True, False])
+def test_padding_changes_nothing(pooling: tuple[str, ...], layers: int, bidirectional: bool, pool_words: bool) -> None:
+    network = make(pooling=pooling, layers=layers, bidirectional=bidirectional, pool_words=pool_words)
+    ids, lengths = batch()
+    longer = torch.cat([ids, torch.full((4, 9), 1)], dim=1)
+    assert torch.allclose(network(ids), network(longer), atol=1e-6)
+    for row, length in enumerate(lengths):
+        assert torch.allclose(network(ids[row : row + 1, :length]), network(ids)[row : row + 1], atol=1e-6)
+
+
+def test_the_last_state_does_read_padding() -> None:
+    """What the tutorial's network does, and why its texts all have the same length."""
+    network = make(pooling=("last",), bidirectional=False)
+    ids, _ = batch()
+    longer = torch.cat([ids, torch.full((4, 9), 1)], dim=1)
+    assert not torch.allclose(network(ids), network(longer), atol=1e-3)
+
+
+@pytest.mark.parametrize(("words", "parameters"), [(2891, 373_262), (7591, 843_262)])
+def test_the_tutorials_network_has_its_size(words: int, parameters: int) -> None:
+    network = LSTMClassifier(
+        words, 100, 2, hidden_size=64, layers=2, bidirectional=False, pooling=("last",), head_size=64
+    )
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+def test_the_tutorials_network_is_h_n_through_its_head() -> None:
+    network = LSTMClassifier(
+        30, 6, 2, hidden_size=5, layers=2, bidirectional=False, pooling=("last",), head_size=4
+    ).eval()
+    ids, _ = batch()
+    _, (states, _) = network.forward_lstm(network.embedding(ids))
+    assert torch.equal(network(ids), network.head(states.permute(1, 0, 2).flatten(start_dim=1)))
+
+
+def test_word_dropout_takes_the_same_numbers_of_a_whole_text() -> None:
+    network = make(embedding_dropout=0.5).train()
+    vectors = network._drop_words(torch.ones(4, 7, 6))
+    assert set(vectors.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(vectors[:, :1].expand_as(vectors), vectors)

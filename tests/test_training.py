@@ -1,0 +1,264 @@
+"""Batches, the Learner around them, stages, the finder."""
+
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from textladder.batching import TextBatches, pad_batch, predict_probabilities
+from textladder.errors import ConfigError
+from textladder.progress import Monitor
+from textladder.text.vocabulary import EncodedTexts
+from textladder.training import (
+    LearningRateCurve,
+    Stage,
+    balanced_weights,
+    find_learning_rate,
+    make_learner,
+    run_stages,
+    seeded,
+    trains_in_bfloat16,
+)
+
+
+def texts(rows: int = 200, seed: int = 0) -> tuple[EncodedTexts, np.ndarray]:
+    """Texts whose class is whether token 2 or token 3 occurs in them."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, rows)
+    rows_of_ids = [np.append(2 + label, rng.integers(4, 20, rng.integers(1, 30))) for label in labels]
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows_of_ids])]).astype(np.int64)
+    return EncodedTexts(np.concatenate(rows_of_ids).astype(np.int32), offsets), labels.astype(np.int64)
+
+
+class Bag(nn.Module):
+    """The mean of word vectors, padding left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.EmbeddingBag(20, 8, mode="sum"), nn.Linear(8, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        weights = (ids != 1).float()
+        return self.head(self.words(ids, per_sample_weights=weights) / weights.sum(1, keepdim=True))
+
+
+def batches(**options: object) -> TextBatches:
+    encoded, labels = texts()
+    return TextBatches(encoded, labels, **{"batch_size": 16, "max_tokens": 20, **options})  # type: ignore[arg-type]
+
+
+def test_a_pass_has_every_text_once_with_its_label() -> None:
+    encoded, labels = texts()
+    for shuffle in (False, True):
+        seen = [
+            (tuple(row[row != 1].tolist()), int(label))
+            for ids, given in batches(shuffle=shuffle)
+            for row, label in zip(ids, given, strict=True)
+        ]
+        expected = [(tuple(encoded[n][:20].tolist()), int(labels[n])) for n in range(200)]
+        assert sorted(seen) == sorted(expected)
+
+
+def test_padding_reaches_only_the_longest_of_the_batch() -> None:
+    for ids, _ in batches(shuffle=True):
+        assert bool((ids[:, -1] != 1).any())
+    padding = sum(int((ids == 1).sum()) for ids, _ in batches(shuffle=True))
+    fixed = sum(int((ids == 1).sum()) for ids, _ in batches(fixed_length=True))
+    assert padding < 0.8 * fixed
+    assert {ids.shape[1] for ids, _ in batches(fixed_length=True)} == {20}
+
+
+def test_orders_are_seeded_and_differ_between_passes() -> None:
+    one, same, other = (
+        batches(shuffle=True, seed=1),
+        batches(shuffle=True, seed=1),
+        batches(shuffle=True, seed=2),
+    )
+    first, second = [ids.tolist() for ids, _ in one], [ids.tolist() for ids, _ in one]
+    assert first == [ids.tolist() for ids, _ in same]
+    assert first != second
+    assert first != [ids.tolist() for ids, _ in other]
+
+
+def test_an_empty_text_is_one_unknown_word() -> None:
+    empty = EncodedTexts(np.array([5], np.int32), np.array([0, 0, 1]))
+    assert pad_batch(empty, np.array([0, 1]), 10).tolist() == [[0], [5]]
+
+
+def test_predictions_come_in_order() -> None:
+    encoded, _ = texts()
+    with seeded(0):
+        network = Bag()
+    together = predict_probabilities(network, encoded, max_tokens=20, batch_tokens=64)
+    alone = [network(pad_batch(encoded, np.array([n]), 20)).softmax(1)[0].detach().numpy() for n in range(200)]
+    assert np.abs(together - np.stack(alone)).max() < 1e-6
+    assert network.training
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stages_train_and_are_noted(precision: str) -> None:
+    with seeded(0):
+        learner = make_learner(Bag(), batches(shuffle=True), batches(), precision=precision)
+        entries = run_stages(learner, [Stage("warm", 1, 0.01), Stage("main", 4, 0.05)], looks_per_epoch=2)
+    assert [entry["stage"] for entry in entries] == ["warm"] * 2 + ["main"] * 8
+    assert [entry["epoch"] for entry in entries[2:]] == [0.462, 1, 1.462, 2, 2.462, 3, 3.462, 4]
+    assert entries[0]["rows"] + entries[1]["rows"] == 200
+    assert entries[-1]["valid_accuracy"] > 0.95
+    assert entries[-1]["train_loss"] < entries[0]["train_loss"]
+    assert all(0 < entry["train_seconds"] <= entry["seconds"] for entry in entries)
+    assert all(parameter.dtype == torch.float32 for parameter in learner.model.parameters())
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_the_best_look_is_kept() -> None:
+    class Scripted(nn.Module):
+        """Right at the second look only, by a counter instead of by learning."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.zeros(()))
+            self.register_buffer("looks", torch.zeros(()))
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                self.looks += 1
+            right = float(self.looks == 26) * 2 - 1  # 13 batches an epoch
+            sign = ((ids == 3).any(1).float() * 2 - 1) * right
+            return torch.stack([-sign, sign], 1) + self.scale
+
+    learner = make_learner(Scripted(), batches(), batches())
+    entries = run_stages(learner, [Stage("s", 4, 1e-3)])
+    assert [entry["valid_accuracy"] > 0.5 for entry in entries] == [False, True, False, False]
+    assert int(learner.model.looks) == 26
+    learner = make_learner(Scripted(), batches(), batches())
+    run_stages(learner, [Stage("s", 4, 1e-3)], keep_best=False)
+    assert int(learner.model.looks) == 52
+    learner = make_learner(Scripted(), batches(), batches())
+    assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 4
+
+
+def test_without_validation_rows() -> None:
+    learner = make_learner(Bag(), batches(shuffle=True), None)
+    entries = run_stages(learner, [Stage("s", 2, 0.01)])
+    assert [entry["valid_loss"] for entry in entries] == [None, None]
+
+
+def test_a_loss_that_is_no_number() -> None:
+    learner = make_learner(Bag(), batches(), None)
+    with torch.no_grad():
+        learner.model.head.bias.fill_(math.nan)
+    with pytest.raises(ConfigError, match="training loss became nan.*learning-rate"):
+        run_stages(learner, [Stage("s", 1, 0.01)])
+
+
+def test_interrupting_leaves_no_state_behind() -> None:
+    class Stop(Monitor):
+        def advance(self, done: int, note: str = "") -> None:
+            raise KeyboardInterrupt
+
+    learner = make_learner(Bag(), batches(), None, precision="bfloat16")
+    callbacks = len(learner.cbs)
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(learner, [Stage("s", 1, 0.01)], monitor=Stop())
+    assert not torch.is_autocast_enabled("cpu")
+    assert len(learner.cbs) <= callbacks + 1
+
+
+def test_the_finder_suggests_and_restores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before_files = set(Path(tempfile.gettempdir()).iterdir())
+    with seeded(0):
+        learner = make_learner(Bag(), batches(shuffle=True), batches())
+        before = learner.model.head.weight.clone()
+        curve = find_learning_rate(learner, 1e-4, 1e-3)
+    assert torch.equal(before, learner.model.head.weight)
+    assert len(curve.rates) == len(curve.losses) > 20
+    assert all(low < high for low, high in zip(curve.rates, curve.rates[1:], strict=False))
+    assert 1e-7 < curve.suggested < 10
+    assert not list(tmp_path.iterdir())
+    assert set(Path(tempfile.gettempdir()).iterdir()) <= before_files
+
+
+def test_suggestions_are_held_to_the_range() -> None:
+    curve = LearningRateCurve([1e-4], [1.0], 0.2, 1e-4, 1e-2)
+    assert curve.learning_rate == 1e-2
+    assert curve.sentence() == (
+        "The finder suggests a learning rate of 0.2, held to 0.01 (sane for this level: 1e-04 to 1e-02)."
+    )
+    assert "held" not in LearningRateCurve([1e-4], [1.0], 5e-3, 1e-4, 1e-2).sentence()
+
+
+def test_balanced_weights() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    weights = balanced_weights(labels, 2)
+    assert weights[0] * 90 == pytest.approx(weights[1] * 10)
+    assert weights[labels].mean() == pytest.approx(1)
+
+
+def test_precision_is_as_told() -> None:
+    assert trains_in_bfloat16("bfloat16")
+    assert not trains_in_bfloat16("float32")
+    assert trains_in_bfloat16("auto") in (True, False)
+
+
+def test_a_real_learner(sentences_file: Path, vectors_file: Path) -> None:
+    """What a learner of fastai does works on a level's learner too."""
+    from textladder import TextClassifier, read_texts
+
+    data = read_texts(sentences_file, test=sentences_file)
+    classifier = TextClassifier("lstm", vectors=str(vectors_file), min_freq=1, hidden_size=8, batch_size=4)
+    learner = classifier.prepare(data).learner
+    with learner.no_logging(), learner.no_bar():
+        assert learner.lr_find(show_plot=False).valley > 0
+        learner.fit_one_cycle(2, 5e-3)
+        loss, accuracy = learner.validate()
+    assert loss > 0
+    assert 0 <= accuracy <= 1
+    assert len(classifier.predict(["good lamp"])) == 1
+
+
+class WordMean(nn.Module):
+    """The mean of word vectors that come out of a plain embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(20, 8), nn.Linear(8, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.words(ids).mean(dim=1))
+        return logits
+
+
+def test_the_adversary_adds_the_gradient_of_moved_vectors() -> None:
+    """One step by hand: plain SGD, one batch, the move worked out with torch.autograd."""
+    with seeded(0):
+        network = WordMean()
+    encoded, labels = texts(8)
+    ids, targets = next(iter(TextBatches(encoded, labels, batch_size=8, max_tokens=10, fixed_length=True)))
+    vectors = network.words(ids)
+    loss = nn.functional.cross_entropy(network.head(vectors.mean(dim=1)), targets)
+    (gradient,) = torch.autograd.grad(loss, vectors, retain_graph=True)
+    move = 0.7 * gradient / gradient.flatten(1).norm(dim=1)[:, None, None]
+    moved = nn.functional.cross_entropy(network.head((network.words(ids) + move).mean(dim=1)), targets)
+    expected = torch.autograd.grad(loss + moved, network.head.weight)[0]
+    assert moved > loss
+
+    seen = []
+    batches_of_8 = TextBatches(encoded, labels, batch_size=8, max_tokens=10, fixed_length=True)
+    learner = make_learner(network, batches_of_8, None, precision="float32", adversary=(network.words, 0.7, 1))
+
+    step = learner._step
+    learner._step = lambda: (seen.append(network.head.weight.grad.clone()), step())
+    run_stages(learner, [Stage("s", 1, 1e-9)])  # epoch 0 is before its time
+    plain = torch.autograd.grad(nn.functional.cross_entropy(network(ids), targets), network.head.weight)[0]
+    assert torch.allclose(seen[0], plain, atol=1e-5)
+    learner = make_learner(network, batches_of_8, None, precision="float32", adversary=(network.words, 0.7, 0))
+    step_again = learner._step
+    learner._step = lambda: (seen.append(network.head.weight.grad.clone()), step_again())
+    run_stages(learner, [Stage("s", 1, 1e-9)])
+    assert torch.allclose(seen[1], expected, atol=1e-5)
+    assert not network.words._forward_hooks
