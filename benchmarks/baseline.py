@@ -22,7 +22,8 @@ import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-train, test = (pd.read_csv(f"{sys.argv[1]}/{part}.csv", names=["label", "title", "text"]).fillna("") for part in ("train", "test"))
+names = ["label", "title", "text"]
+train, test = (pd.read_csv(f"{sys.argv[1]}/{part}.csv", names=names).fillna("") for part in ("train", "test"))
 pipeline = make_pipeline(
     TfidfVectorizer(token_pattern=r"(?u)\b\w+\b|[!?]", ngram_range=(1, 2), min_df=2, sublinear_tf=True),
     LogisticRegression(C=10, max_iter=1000),

@@ -4,7 +4,8 @@
 
 The tutorial's way: one loop that tokenizes every text with compiled regular expressions and counts, then the
 vocabulary, then a second loop that tokenizes every text again and looks every token up. textladder's way:
-`tokenize`, `Vocabulary.from_tokenized`, `encode_tokenized`. Both run here in turn on the same texts, and give the same numbers.
+`tokenize`, `Vocabulary.from_tokenized`, `encode_tokenized`. Both run in turn on the same texts and give the same
+numbers.
 """
 
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from textladder.rows import open_rows
 from textladder.text.tokenizer import RULES, tokenize
-from textladder.text.vocabulary import Vocabulary
+from textladder.text.vocabulary import EncodedTexts, Vocabulary
 
 DEFAULT = Path(__file__).parents[2] / "shared" / "data" / "imdb" / "train.csv.gz"
 PATTERNS = [(re.compile(re.escape(pattern)), replacement) for pattern, replacement in RULES]
@@ -46,22 +47,17 @@ def tutorial(texts: list[str], twice: bool) -> list[list[int]]:
     return [[vocabulary.get(token, 0) for token in tokens] for tokens in (map(split, texts) if twice else kept)]
 
 
-def ours(texts: list[str]) -> list[list[int]]:
+def ours(texts: list[str]) -> EncodedTexts:
     tokens = tokenize(texts)
-    encoded = Vocabulary.from_tokenized(tokens, min_freq=20).encode_tokenized(tokens)
-    return [encoded[place].tolist() for place in range(len(encoded))] if ours_as_lists else [[len(encoded)]]
-
-
-ours_as_lists = False
+    return Vocabulary.from_tokenized(tokens, min_freq=20).encode_tokenized(tokens)
 
 
 def main(path: Path) -> None:
-    global ours_as_lists
     source = open_rows(path)
     texts = [text or "" for batch in source.batches() for text in source.column(batch, "text")]
-    ours_as_lists = True
-    assert ours(texts) == tutorial(texts, twice=True), "the two do not give the same numbers"
-    ours_as_lists = False
+    encoded = ours(texts)
+    same = all(encoded[place].tolist() == ids for place, ids in enumerate(tutorial(texts, twice=True)))
+    assert same, "the two do not give the same numbers"
     seconds: dict[str, list[float]] = {"tutorial": [], "tutorial, tokenizing once": [], "textladder": []}
     for _ in range(ROUNDS):
         for name, times in seconds.items():
@@ -71,9 +67,7 @@ def main(path: Path) -> None:
             else:
                 tutorial(texts, twice=name == "tutorial")
             times.append(time.perf_counter() - begun)
-    print(
-        f"{len(texts):,} texts of {path.name}, {sum(map(len, texts)) / 1e6:.1f} million characters; {ROUNDS} rounds in turn"
-    )
+    print(f"{len(texts):,} texts of {path.name}, {sum(map(len, texts)) / 1e6:.1f} million characters; {ROUNDS} rounds")
     for name, times in seconds.items():
         ratios = [one / other for one, other in zip(times, seconds["textladder"], strict=True)]
         print(f"{name:<26} {statistics.median(times):6.2f} s   {statistics.median(ratios):5.2f} times textladder's")

@@ -151,7 +151,7 @@ def test_a_loss_that_is_no_number() -> None:
     learner = make_learner(Bag(), batches(), None)
     with torch.no_grad():
         learner.model.head.bias.fill_(math.nan)
-    with pytest.raises(ConfigError, match="training loss became nan.*learning-rate"):
+    with pytest.raises(ConfigError, match="^The training loss became nan in stage 's': lower --learning-rate.$"):
         run_stages(learner, [Stage("s", 1, 0.01)])
 
 

@@ -97,7 +97,7 @@ def predict_probabilities(
 ) -> np.ndarray:
     """Class probabilities of texts in their order, float32 (texts, classes).
 
-    Texts of like length are put together, as many as make `batch_tokens` numbers; in float32, whatever it was trained in.
+    Texts of like length go together, as many as make `batch_tokens` numbers; float32, whatever it was trained in.
     """
     lengths = np.full(len(texts), max_tokens) if fixed_length else np.clip(texts.lengths, 1, max_tokens)
     order = np.argsort(lengths, kind="stable")

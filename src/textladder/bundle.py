@@ -139,7 +139,7 @@ def read_bundle(path: str | Path) -> Bundle:
     """Check a bundle.
 
     Raises:
-        BundleError: it is missing, damaged, cut short, altered, newer than this textladder, or reaches out of its folder.
+        BundleError: it is missing, damaged, altered, newer than this textladder, or reaches out of its folder.
     """
     folder = Path(path)
     if not folder.is_dir():

@@ -126,7 +126,7 @@ class TextClassifier:
         return self
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
-        """Class probabilities of texts in their order, float32 (texts, classes); columns are in the order of `labels`."""
+        """Class probabilities of texts in their order, float32 (texts, classes); classes as in `labels`."""
         parts = list(self._probabilities(texts))
         return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
 

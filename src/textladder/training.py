@@ -185,6 +185,8 @@ def run_stages(
             for stage in stages:
                 history.stage = stage.name
                 learner.fit_one_cycle(stage.epochs, lr_max=stage.learning_rate, pct_start=stage.warm_up, cbs=history)
+                if history.error is not None:
+                    raise history.error
     finally:
         history.monitor.stop()
         learner.remove_cb(history)
@@ -293,6 +295,7 @@ class _History(Callback):  # type: ignore[misc]
     def __init__(self, keep_best: bool, patience: int, looks: int, monitor: Monitor) -> None:
         self.keep_best, self.patience, self.looks, self.monitor = keep_best, patience, looks, monitor
         self.stage = ""
+        self.error: ConfigError | None = None
         self.entries: list[dict[str, Any]] = []
         self.best: tuple[float, float] = (-1.0, -math.inf)
         self.best_weights: dict[str, Tensor] | None = None
@@ -320,7 +323,9 @@ class _History(Callback):  # type: ignore[misc]
         rows = len(self.yb[0])
         loss = float(self.loss.detach())
         if not math.isfinite(loss):
-            raise ConfigError(f"The training loss became {loss} in stage {self.stage!r}: give a lower --learning-rate.")
+            # fastai would rewrite the words of an error that is raised in here
+            self.error = ConfigError(f"The training loss became {loss} in stage {self.stage!r}: lower --learning-rate.")
+            raise CancelFitException
         self.loss_sum += loss * rows
         self.rows += rows
         done = self.epoch * self.steps + self.iter + 1

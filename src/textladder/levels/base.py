@@ -5,6 +5,7 @@ line and the docs.
 """
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,12 +135,10 @@ def _checked(item: "dataclasses.Field[Any]", kind: Any, value: Any) -> Any:
     for one in value if isinstance(value, tuple) else (value,):
         if choices and one not in choices:
             raise ConfigError(unknown_name(f"value of {item.name!r}:", str(one), choices))
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if (low is not None and value < low) or (high is not None and value > high) or value != value:
-            bounds = " and ".join(
-                text for text in (low is not None and f"at least {low}", high is not None and f"at most {high}") if text
-            )
-            raise ConfigError(f"Setting {item.name!r} must be {bounds}; received {value}.")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high):
+        bounds = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
+        raise ConfigError(f"Setting {item.name!r} must be {' and '.join(bounds) or 'a number'}; received {value}.")
     return value
 
 

@@ -81,7 +81,7 @@ class TfidfLevel:
             features = vectorizer.fit_transform(train)
         except ValueError as error:  # scikit-learn's word for texts that share no word
             raise DataError(
-                f"No word occurs in {self.config.min_documents} training texts, so there is nothing to learn from ({error})."
+                f"No word occurs in {self.config.min_documents} training texts, so there is nothing to learn ({error})."
             ) from None
         monitor.start("fitting the regression", None)
         regression.fit(features, train.label_ids)

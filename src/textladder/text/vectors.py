@@ -177,7 +177,7 @@ def _open_lines(path: Path, member: str | None) -> Iterator[io.TextIOWrapper]:
                 name = member or (names[0] if len(names) == 1 else None)
                 if name not in names:
                     raise PretrainedError(
-                        f"{path}: it holds {', '.join(names) or 'no .txt file'}, not one file of vectors; unzip the one you want."
+                        f"{path}: it holds {', '.join(names) or 'no .txt file'}; unzip the one that you want."
                     )
                 with archive.open(name) as stream:
                     yield io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
