@@ -7,8 +7,8 @@ FOLDER has a train.csv and a test.csv in the Amazon form. The tutorial's side is
 Learner, one-cycle at 3e-3 for 5 epochs. Time runs from the file on disk, vocabulary and vectors counted on both
 sides (vectors already in the fast cache); importing libraries is counted on neither. textladder's clock stops at the
 first look at its validation rows, one every quarter epoch, that reaches the tutorial's final test accuracy. One such
-look may be luck, so training goes on to the first look whose 95% interval lies above it, and the network stopped there is
-measured on the test rows.
+look may be luck, so training goes on to the first look whose 95% interval lies above it, and the network stopped there
+is measured on the test rows.
 """
 
 import contextlib
@@ -114,8 +114,8 @@ class Reached(BaseException):  # fastai rewrites the words of every Exception
 class Clock(Monitor):
     """Notes when pieces of work begin, and stops the training at the first good enough look."""
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    def __init__(self) -> None:
+        self.rows = 0  # that a look has
         self.marks = [("start", time.perf_counter())]
         self.reached: tuple[float, float] | None = None  # seconds, accuracy
 
@@ -137,9 +137,10 @@ class Clock(Monitor):
 
 def ours(folder: Path, vectors: Path, seed: int) -> tuple[float, float, float, float]:
     """Seconds to the first look at or above, its accuracy, seconds to the sure one, accuracy on the test rows there."""
-    clock = Clock(1000)
+    clock = Clock()
     data = read_texts(folder / "train.csv", test=folder / "test.csv", seed=seed)
     assert data.valid is not None
+    clock.rows = len(data.valid)
     clock.mark("read and split")
     kind = find_level("lstm")
     level = kind(make_config(kind, "default", {"vectors": str(vectors), "looks_per_epoch": 4}), len(data.labels))

@@ -36,37 +36,53 @@ MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
 
 @dataclass(frozen=True)
 class LSTMConfig:
-    """The recipe's numbers, with the reason for each."""
+    """The recipe's numbers, with the reason for each.
+
+    Points are of accuracy on Amazon validation rows, each choice changed alone: 4 random splits of 1,000 rows or, where
+    it says blocked, 5 stretches of 1,000 neighbouring rows, whose products the training rows know less. The standard
+    error of such a mean is about half a point, so a gain below that is a hint.
+    """
 
     vectors: str | None = setting(None, "word vectors: a file in GloVe's text form, or a name")
+    # 1 leaves nothing to learn <unk> from (1.0 points less); 5 forgets words that have good vectors (0.2 less)
     min_freq: int = setting(2, "leave out words that occur less often than this", low=1)
+    # the spread of GloVe's own numbers; a standard normal is far louder than they are (0.4 less)
     unfound_spread: float = setting(0.4, "standard deviation of the vectors drawn for words without one", low=1e-6)
+    # cuts none of the Amazon reviews, and bounds what one endless text can cost
     max_tokens: int = setting(400, "cut texts to this many tokens", low=1)
     fixed_length: bool = setting(False, "pad every text to max_tokens instead of to the longest of its batch")
+    # 64 is 0.4 less (blocked), 256 no more and twice as slow
     hidden_size: int = setting(128, "state of the LSTM in each direction", low=1)
+    # a second layer gained as much as a wider first one and cost more
     layers: int = setting(1, "LSTMs stacked in each direction", low=1)
     bidirectional: bool = setting(True, "also read every text from its end")
+    # attention finds the few words that decide: 0.8 more than mean and maximum alone
     pooling: tuple[str, ...] = setting(
-        ("mean", "max", "attention"),
-        "how states become one vector",
-        choices=("mean", "max", "attention", "last"),
+        ("mean", "max", "attention"), "how states become one vector", choices=("mean", "max", "attention", "last")
     )
+    # beside attention it gained nothing
     pool_words: bool = setting(False, "also pool the word vectors themselves")
     head_size: int = setting(0, "units of a hidden layer in the head; 0 for none", low=0)
+    # more of either (0.4 and 0.5) is 0.4 less in so few epochs
     embedding_dropout: float = setting(0.2, "share of the word vectors' numbers left out", low=0, high=0.9)
     dropout: float = setting(0.3, "share left out before the head and between layers", low=0, high=0.9)
     epochs: int | None = setting(None, "passes over the training rows (default 3, more where rows are few)", low=1)
+    # 1.5e-3 is 1.7 less than 3e-3, and that 0.6 less than 6e-3: word vectors have far to go in three epochs
     learning_rate: float = setting(5e-3, "peak of the one-cycle policy", low=1e-7, high=10)
     find_rate: bool = setting(False, "let the finder choose the learning rate")
+    # soon at the peak, so that the first look is a good one; 0.25 ends no better
     warm_up: float = setting(0.15, "share of the steps in which the rate rises", low=0.01, high=0.99)
     batch_size: int = setting(64, "texts of a batch", low=1)
+    # 0.4 more, and less certain where it is wrong
     label_smoothing: float = setting(0.1, "share of the target spread over all classes", low=0, high=0.5)
-    adversary: float = setting(1.0, "train against vectors moved by this much; 0 for not", low=0)
-    adversary_from: int = setting(1, "the epoch from which to, counted from 0", low=0)
+    # 0.4 more (blocked), as much as an ensemble of three; in the first epoch it would only cost time
+    adversary: float = setting(1.0, "train against word vectors moved by this much; 0 for not", low=0)
+    adversary_from: int = setting(1, "the epoch from which the vectors are moved, counted from 0", low=0)
     class_weights: str = setting("none", "weigh rows so that every class counts the same", choices=("none", "balanced"))
     keep_best: bool = setting(True, "end with the weights that did best on the validation rows")
     patience: int = setting(0, "stop after so many epochs without a better one; 0 for never", low=0)
     looks_per_epoch: int = setting(1, "looks at the validation rows in an epoch", low=1)
+    # with AVX512-BF16 a fit of 3 epochs took 25 s instead of 34 s, to the same accuracy
     precision: str = setting(
         "auto", "compute in bfloat16 where the machine has it", choices=("auto", "float32", "bfloat16")
     )
