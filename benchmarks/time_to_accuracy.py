@@ -21,6 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars  # noqa: F401, so that importing it is not timed
+import pyarrow.compute
+import pyarrow.parquet  # noqa: F401
 import torch
 from torch import Tensor, nn
 

@@ -4,7 +4,10 @@ First step of `lstm`. One table of rules serves both ways; a test holds both to 
 rules. The many-at-once way never makes a Python string of a token: a token is a number as soon as it is split off.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +27,8 @@ RULES: tuple[tuple[str, str], ...] = (
     (":", " "),
 )
 WHITE_SPACE = tuple(mark for mark in map(chr, range(0x3001)) if mark.isspace() and mark != " ")
-TEXTS_AT_ONCE = 4096  # few enough that the strings of a batch stay small, enough that polars uses every core
+TEXTS_AT_ONCE = 2048  # few enough that the strings of a batch stay small and that every core gets some
+_Split = tuple[list[str], np.ndarray, np.ndarray]  # distinct tokens, the number of every token, tokens of every text
 FEW_TEXTS = 64  # below this, plain Python answers before polars is imported
 
 
@@ -62,9 +66,7 @@ def tokenize(texts: Iterable[str]) -> TokenizedTexts:
     """`basic_english` of many texts, with the distinct tokens numbered as they come."""
     numbers: dict[str, int] = {}
     ids, lengths = [], []
-    for batch in _batches(texts, TEXTS_AT_ONCE):
-        few = len(batch) < FEW_TEXTS
-        words, batch_ids, batch_lengths = _split_few(batch) if few else _split_many(batch)
+    for words, batch_ids, batch_lengths in _in_parallel(_split, _batches(texts, TEXTS_AT_ONCE)):
         # only the distinct tokens of a batch pass through Python
         place = np.fromiter((numbers.setdefault(word, len(numbers)) for word in words), np.int32, len(words))
         ids.append(place[batch_ids])
@@ -73,14 +75,31 @@ def tokenize(texts: Iterable[str]) -> TokenizedTexts:
     return TokenizedTexts(np.concatenate([np.zeros(0, np.int32), *ids]), offsets, list(numbers))
 
 
-def _split_few(texts: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+def _in_parallel(work: Callable[[list[str]], _Split], batches: Iterable[list[str]]) -> Iterator[_Split]:
+    """The results in order, a few batches ahead of their use; polars and Arrow let other threads run."""
+    threads = os.cpu_count() or 1
+    waiting: deque[Future[_Split]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in batches:
+            waiting.append(pool.submit(work, batch))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _split(texts: list[str]) -> _Split:
+    return _split_few(texts) if len(texts) < FEW_TEXTS else _split_many(texts)
+
+
+def _split_few(texts: Sequence[str]) -> _Split:
     numbers: dict[str, int] = {}
     lists = [basic_english(text) for text in texts]
     ids = [numbers.setdefault(token, len(numbers)) for tokens in lists for token in tokens]
     return list(numbers), np.array(ids, np.int64), np.array([len(tokens) for tokens in lists], np.int64)
 
 
-def _split_many(texts: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+def _split_many(texts: Sequence[str]) -> _Split:
     """Distinct tokens as first seen, the number of every token, and how many tokens each text has.
 
     Three things keep this equal to `basic_english`. Python lower-cases, because Rust knows another version
