@@ -84,6 +84,14 @@ def test_orders_are_seeded_and_differ_between_passes() -> None:
     assert first != [ids.tolist() for ids, _ in other]
 
 
+def test_the_first_pass_may_go_from_short_to_long() -> None:
+    one = batches(shuffle=True, shortest_first=True, max_tokens=40)
+    lengths = [float((ids != 1).sum(dim=1).float().mean()) for ids, _ in one]
+    assert np.corrcoef(lengths, range(len(lengths)))[0, 1] > 0.9
+    again = [float((ids != 1).sum(dim=1).float().mean()) for ids, _ in one]
+    assert abs(np.corrcoef(again, range(len(again)))[0, 1]) < 0.9
+
+
 def test_an_empty_text_is_one_unknown_word() -> None:
     empty = EncodedTexts(np.array([5], np.int32), np.array([0, 0, 1]))
     assert pad_batch(empty, np.array([0, 1]), 10).tolist() == [[0], [5]]

@@ -70,9 +70,11 @@ class LSTMConfig:
     # 1.5e-3 is 1.7 less than 3e-3, and that 0.6 less than 6e-3: word vectors have far to go in three epochs
     learning_rate: float = setting(5e-3, "peak of the one-cycle policy", low=1e-7, high=10)
     find_rate: bool = setting(False, "let the finder choose the learning rate")
-    # soon at the peak, so that the first look is a good one; 0.25 ends no better
-    warm_up: float = setting(0.15, "share of the steps in which the rate rises", low=0.01, high=0.99)
+    # soon at the peak, so that the first look is a good one; 0.15 and 0.25 end no better
+    warm_up: float = setting(0.07, "share of the steps in which the rate rises", low=0.01, high=0.99)
     batch_size: int = setting(64, "texts of a batch", low=1)
+    # half of the rows in a third of the time: 0.86 on validation rows after 3 seconds of training instead of 5
+    shortest_first: bool = setting(True, "take the first epoch from short texts to long ones")
     # 0.4 more, and less certain where it is wrong
     label_smoothing: float = setting(0.1, "share of the target spread over all classes", low=0, high=0.5)
     # 0.4 more (blocked), as much as an ensemble of three; in the first epoch it would only cost time
@@ -106,6 +108,7 @@ TUTORIAL = Preset(
         "learning_rate": 3e-3,
         "warm_up": 0.25,
         "batch_size": 32,
+        "shortest_first": False,
         "label_smoothing": 0.0,
         "adversary": 0.0,
         "precision": "float32",
@@ -162,6 +165,7 @@ class LSTMLevel:
             train.label_ids,
             batch_size=config.batch_size,
             shuffle=True,
+            shortest_first=config.shortest_first,
             seed=seed,
             **shape,
         )
