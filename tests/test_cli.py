@@ -195,6 +195,7 @@ FILES = {
 }
 MISTAKES = [
     (["nowhere.csv"], "nowhere.csv: no such file"),
+    (["x" * 300 + ".csv"], ".csv: no such file"),
     (["empty.csv"], "empty.csv: the file is empty"),
     (["header.csv"], "header.csv: there are no rows, only a header"),
     (

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +85,9 @@ def test_orders_are_seeded_and_differ_between_passes() -> None:
     assert first != [ids.tolist() for ids, _ in other]
 
 
-def test_the_first_pass_may_go_from_short_to_long() -> None:
-    one = batches(shuffle=True, shortest_first=True, max_tokens=40)
+def test_one_pass_may_go_from_short_to_long() -> None:
+    one = batches(shuffle=True, max_tokens=40)
+    one.begin_with_the_shortest()
     lengths = [float((ids != 1).sum(dim=1).float().mean()) for ids, _ in one]
     assert np.corrcoef(lengths, range(len(lengths)))[0, 1] > 0.9
     again = [float((ids != 1).sum(dim=1).float().mean()) for ids, _ in one]
@@ -189,6 +191,27 @@ def test_the_finder_suggests_and_restores(tmp_path: Path, monkeypatch: pytest.Mo
     assert 1e-7 < curve.suggested < 10
     assert not list(tmp_path.iterdir())
     assert set(Path(tempfile.gettempdir()).iterdir()) <= before_files
+
+
+def test_the_finder_does_not_use_up_the_short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must see texts of every length, and the training that follows must still begin with the short ones."""
+    train = batches(shuffle=True, max_tokens=40)
+    seen: list[float] = []
+    original = TextBatches.__iter__
+
+    def watched(self: TextBatches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for ids, labels in original(self):
+            seen.append(float((ids != 1).sum(dim=1).float().mean()))
+            yield ids, labels
+
+    monkeypatch.setattr(TextBatches, "__iter__", watched)
+    learner = make_learner(Bag(), train, None)
+    find_learning_rate(learner, 1e-4, 1e-3)
+    assert abs(np.corrcoef(seen[:13], range(13))[0, 1]) < 0.9
+    seen.clear()
+    run_stages(learner, [Stage("s", 2, 0.01, shortest_first=True)])
+    assert np.corrcoef(seen[:13], range(13))[0, 1] > 0.9
+    assert abs(np.corrcoef(seen[13:], range(13))[0, 1]) < 0.9
 
 
 def test_suggestions_are_held_to_the_range() -> None:

@@ -27,7 +27,6 @@ class TextBatches:
         max_tokens: texts are cut to this.
         fixed_length: pad every text to `max_tokens` and do not sort by length, as the tutorial does.
         shuffle: another order at every pass.
-        shortest_first: take the first pass from short texts to long ones: its first half costs a third of its time.
         seed: of the orders.
     """
 
@@ -40,12 +39,12 @@ class TextBatches:
         max_tokens: int,
         fixed_length: bool = False,
         shuffle: bool = False,
-        shortest_first: bool = False,
         seed: int = 0,
     ) -> None:
         self.texts, self.label_ids = texts, label_ids
         self.batch_size, self.max_tokens = batch_size, max_tokens
-        self.fixed_length, self.shuffle, self.shortest_first = fixed_length, shuffle, shortest_first
+        self.fixed_length, self.shuffle = fixed_length, shuffle
+        self._shortest_first = False
         self._random = np.random.default_rng(seed)
 
     def __len__(self) -> int:
@@ -56,9 +55,13 @@ class TextBatches:
         """How many texts a pass has."""
         return len(self.texts)
 
+    def begin_with_the_shortest(self) -> None:
+        """Take the next pass from short texts to long ones, so that its first half costs a third of its time."""
+        self._shortest_first = True
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._order()
-        self.shortest_first = False  # which is for the first pass alone
+        self._shortest_first = False
         for places in order:
             ids = pad_batch(self.texts, places, self.max_tokens, self.fixed_length)
             yield ids, torch.from_numpy(self.label_ids[places])
@@ -74,7 +77,7 @@ class TextBatches:
                 lengths += self._random.uniform(-LENGTH_NOISE, LENGTH_NOISE, len(lengths))
             places = places[np.argsort(lengths, kind="stable")]
         batches = [places[start : start + self.batch_size] for start in range(0, len(places), self.batch_size)]
-        if self.shuffle and not self.fixed_length and not self.shortest_first:
+        if self.shuffle and not self.fixed_length and not self._shortest_first:
             batches = [batches[place] for place in self._random.permutation(len(batches))]
         return batches
 

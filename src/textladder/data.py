@@ -240,7 +240,7 @@ def _open_sources(
 
 def _looks_like_file(data: str | Path) -> bool:
     """A name without an ending that is no file here is a data set; so is a folder of files."""
-    return not Path(data).is_dir() and (isinstance(data, Path) or Path(data).exists() or "." in Path(data).name)
+    return not os.path.isdir(data) and (isinstance(data, Path) or os.path.exists(data) or "." in Path(data).name)
 
 
 def _open(data: Any, columns: Sequence[str] | None, encoding: str) -> tuple[RowSource, str]:

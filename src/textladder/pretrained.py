@@ -78,7 +78,7 @@ def find_vectors(wanted: str | Path | None, progress: Progress | None = None) ->
     if wanted is None:
         return _default_vectors()
     path = Path(wanted)
-    if path.is_file():
+    if os.path.isfile(path):
         return VectorSource(path.name, text=path)
     name = str(wanted)
     if name not in GLOVE_6B.members:

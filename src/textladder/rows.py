@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import math
+import os
 import shutil
 import tempfile
 import zlib
@@ -86,8 +87,8 @@ def open_rows(path: str | Path, *, columns: Sequence[str] | None = None, encodin
     """
     path = Path(path)
     form, gzipped = file_format(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file." if not path.exists() else f"{path}: this is not a file.")
+    if not os.path.isfile(path):  # which, unlike Path's own, also takes a name that is no name
+        raise DataError(f"{path}: no such file." if not os.path.exists(path) else f"{path}: this is not a file.")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty.")
     try:

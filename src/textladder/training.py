@@ -42,12 +42,14 @@ class Stage:
         epochs: passes over the training rows.
         learning_rate: the peak.
         warm_up: share of the steps in which the rate rises; it then falls along a cosine.
+        shortest_first: take the first epoch from short texts to long ones.
     """
 
     name: str
     epochs: int
     learning_rate: float
     warm_up: float = 0.25
+    shortest_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,8 @@ def run_stages(
         with learner.no_logging(), learner.no_bar():
             for stage in stages:
                 history.stage = stage.name
+                if stage.shortest_first:
+                    learner.dls.train.begin_with_the_shortest()
                 learner.fit_one_cycle(stage.epochs, lr_max=stage.learning_rate, pct_start=stage.warm_up, cbs=history)
                 if history.error is not None:
                     raise history.error

@@ -165,7 +165,6 @@ class LSTMLevel:
             train.label_ids,
             batch_size=config.batch_size,
             shuffle=True,
-            shortest_first=config.shortest_first,
             seed=seed,
             **shape,
         )
@@ -221,7 +220,7 @@ class LSTMLevel:
 
         steps = len(self.learner.dls.train)
         epochs = self.config.epochs or max(EPOCHS, -(-LEAST_STEPS // steps))
-        return [Stage("lstm", epochs, learning_rate, self.config.warm_up)]
+        return [Stage("lstm", epochs, learning_rate, self.config.warm_up, self.config.shortest_first)]
 
     def tokenize(self, text: str) -> list[str]:
         """`basic_english` tokens."""
