@@ -44,3 +44,4 @@ bench: $(STAMP)
 	$(PYTHON) benchmarks/tokenizing.py
 	$(PYTHON) benchmarks/baseline.py
 	$(PYTHON) benchmarks/time_to_accuracy.py
+	$(PYTHON) benchmarks/transformer_speed.py

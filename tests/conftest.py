@@ -30,7 +30,7 @@ SENTENCES = (
     ("bad", "boring book, badly written"),
     ("bad", "the worst cable I have owned"),
 )
-# One tiny config for each level; a test asserts that none is missing.
+# One tiny config or more for each level, as `level` or `level/variant`; a test asserts that none is missing.
 TINY: dict[str, dict[str, Any]] = {
     "tfidf": {"min_documents": 1},
     "lstm": {
@@ -40,7 +40,14 @@ TINY: dict[str, dict[str, Any]] = {
         "embedding_dropout": 0.0,
         "label_smoothing": 0.0,
     },
+    "transformer": {"encoder": "distilbert", "max_tokens": 48, "epochs": 40, "learning_rate": 3e-3},
+    "transformer/bert": {"encoder": "bert", "max_tokens": 48, "epochs": 40, "learning_rate": 3e-3},
 }
+
+
+def level_of(case: str) -> str:
+    """The level of a key of `TINY`."""
+    return case.partition("/")[0]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -103,11 +110,64 @@ def sentences_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_settings(vectors_file: Path) -> Callable[[str], dict[str, Any]]:
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of tiny random encoders in Hugging Face's form, made from their configs."""
+    made: dict[str, Path] = {}
+
+    def make(kind: str) -> Path:
+        import torch
+        import transformers
+        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+        if kind in made:
+            return made[kind]
+        words = sorted({word for _, text in SENTENCES for word in text.replace(",", "").lower().split()})
+        signs = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", "!", "."]
+        letters = [mark + letter for letter in "abcdefghijklmnopqrstuvwxyz" for mark in ("", "##")]
+        vocabulary = {word: number for number, word in enumerate(dict.fromkeys([*signs, *words, *letters]))}
+        pieces = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+        pieces.normalizer = normalizers.BertNormalizer(lowercase=True)
+        pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        pieces.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)])
+        pieces.enable_truncation(8)  # as all-MiniLM-L6-v2's file does: neither may survive
+        pieces.enable_padding(length=8, pad_id=0, pad_token="[PAD]")
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=pieces, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]",
+            model_input_names=["input_ids", "attention_mask"] + ["token_type_ids"] * (kind == "bert"),
+        )  # fmt: skip
+        sizes: dict[str, dict[str, Any]] = {
+            "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2, "dropout": 0.0}
+            | {"attention_dropout": 0.0, "seq_classif_dropout": 0.0},
+            "bert": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+            | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+            "modernbert": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+            | {"classifier_pooling": "mean", "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3},
+        }
+        room = {"vocab_size": len(vocabulary), "max_position_embeddings": 64}
+        config = transformers.AutoConfig.for_model(kind, **sizes[kind], **room)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = transformers.AutoModelForSequenceClassification.from_config(config)
+        folder = tmp_path_factory.mktemp(kind)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        made[kind] = folder
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(vectors_file: Path, encoders: Callable[[str], Path]) -> Callable[[str], dict[str, Any]]:
     """Settings that make a level train on sixteen sentences in a second or two."""
 
-    def settings(level: str) -> dict[str, Any]:
-        return TINY[level] | ({"vectors": str(vectors_file)} if level == "lstm" else {})
+    def settings(case: str) -> dict[str, Any]:
+        found = dict(TINY[case])
+        if case == "lstm":
+            found["vectors"] = str(vectors_file)
+        if "encoder" in found:
+            found["encoder"] = str(encoders(found["encoder"]))
+        return found
 
     return settings
 
@@ -117,13 +177,13 @@ def fitted(sentences_file: Path, tiny_settings: Callable[[str], dict[str, Any]])
     """A fitted classifier of a level, made once for all tests that only read it."""
     made: dict[str, Any] = {}
 
-    def fit(level: str) -> Any:
+    def fit(case: str) -> Any:
         from textladder import TextClassifier, read_texts
 
-        if level not in made:
+        if case not in made:
             data = read_texts(sentences_file, test=sentences_file, valid=0)
-            made[level] = TextClassifier(level, **tiny_settings(level)).fit(data)
-        return made[level]
+            made[case] = TextClassifier(level_of(case), **tiny_settings(case)).fit(data)
+        return made[case]
 
     return fit
 

@@ -108,6 +108,7 @@ def test_forged_manifests(bundle: Path, change: dict[str, Any]) -> None:
     refused(bundle)
 
 
+@pytest.mark.parametrize("bundle", ["tfidf", "lstm"], indirect=True)  # test_transformer.py has its own
 def test_forged_weights_and_words(bundle: Path) -> None:
     """Files that are valid by themselves but do not fit together."""
     words = json.loads((bundle / "vocabulary.json").read_text())

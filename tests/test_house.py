@@ -21,6 +21,7 @@ TIERS = [
     {"data"},
     {"text"},
     {"networks", "batching"},
+    {"frozen"},
     {"training"},
     {"levels"},
     {"classifier"},
@@ -30,13 +31,23 @@ TIERS = [
 ]
 ONLY_IN = {
     "fastai": {"training", "pretrained"},
-    "torch": {"networks.lstm", "batching", "training", "levels.lstm"},
+    "torch": {
+        "networks.encoder",
+        "networks.lstm",
+        "networks.quick",
+        "batching",
+        "frozen",
+        "training",
+        "levels.lstm",
+        "levels.transformer",
+    },
     "datasets": {"pretrained"},
     "sklearn": {"levels.tfidf"},
     "matplotlib": {"cli"},
     "pandas": {"data"},
     "polars": {"text.tokenizer"},
-    "transformers": set(),
+    "tokenizers": {"text.wordpieces", "levels.transformer"},
+    "transformers": {"levels.transformer"},
 }
 FORBIDDEN = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from textladder.batching import TextBatches, pad_batch, predict_probabilities
+from textladder.batching import Padding, TextBatches, pad_batch, predict_probabilities
 from textladder.errors import ConfigError
 from textladder.progress import Monitor
 from textladder.text.vocabulary import EncodedTexts
@@ -49,7 +49,8 @@ class Bag(nn.Module):
 
 def batches(**options: object) -> TextBatches:
     encoded, labels = texts()
-    return TextBatches(encoded, labels, **{"batch_size": 16, "max_tokens": 20, **options})  # type: ignore[arg-type]
+    padding = options.pop("padding", Padding(20))
+    return TextBatches(encoded, labels, padding, **{"batch_size": 16, **options})  # type: ignore[arg-type]
 
 
 def test_a_pass_has_every_text_once_with_its_label() -> None:
@@ -68,9 +69,9 @@ def test_padding_reaches_only_the_longest_of_the_batch() -> None:
     for ids, _ in batches(shuffle=True):
         assert bool((ids[:, -1] != 1).any())
     padding = sum(int((ids == 1).sum()) for ids, _ in batches(shuffle=True))
-    fixed = sum(int((ids == 1).sum()) for ids, _ in batches(fixed_length=True))
+    fixed = sum(int((ids == 1).sum()) for ids, _ in batches(padding=Padding(20, fixed=True)))
     assert padding < 0.8 * fixed
-    assert {ids.shape[1] for ids, _ in batches(fixed_length=True)} == {20}
+    assert {ids.shape[1] for ids, _ in batches(padding=Padding(20, fixed=True))} == {20}
 
 
 def test_orders_are_seeded_and_differ_between_passes() -> None:
@@ -86,7 +87,7 @@ def test_orders_are_seeded_and_differ_between_passes() -> None:
 
 
 def test_one_pass_may_go_from_short_to_long() -> None:
-    one = batches(shuffle=True, max_tokens=40)
+    one = batches(shuffle=True, padding=Padding(40))
     one.begin_with_the_shortest()
     lengths = [float((ids != 1).sum(dim=1).float().mean()) for ids, _ in one]
     assert np.corrcoef(lengths, range(len(lengths)))[0, 1] > 0.9
@@ -96,15 +97,15 @@ def test_one_pass_may_go_from_short_to_long() -> None:
 
 def test_an_empty_text_is_one_unknown_word() -> None:
     empty = EncodedTexts(np.array([5], np.int32), np.array([0, 0, 1]))
-    assert pad_batch(empty, np.array([0, 1]), 10).tolist() == [[0], [5]]
+    assert pad_batch(empty, np.array([0, 1]), Padding(10)).tolist() == [[0], [5]]
 
 
 def test_predictions_come_in_order() -> None:
     encoded, _ = texts()
     with seeded(0):
         network = Bag()
-    together = predict_probabilities(network, encoded, max_tokens=20, batch_tokens=64)
-    alone = [network(pad_batch(encoded, np.array([n]), 20)).softmax(1)[0].detach().numpy() for n in range(200)]
+    together = predict_probabilities(network, encoded, Padding(20), batch_tokens=64)
+    alone = [network(pad_batch(encoded, np.array([n]), Padding(20))).softmax(1)[0].detach().numpy() for n in range(200)]
     assert np.abs(together - np.stack(alone)).max() < 1e-6
     assert network.training
 
@@ -195,7 +196,7 @@ def test_the_finder_suggests_and_restores(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_finder_does_not_use_up_the_short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """It must see texts of every length, and the training that follows must still begin with the short ones."""
-    train = batches(shuffle=True, max_tokens=40)
+    train = batches(shuffle=True, padding=Padding(40))
     seen: list[float] = []
     original = TextBatches.__iter__
 
@@ -269,7 +270,7 @@ def test_the_adversary_adds_the_gradient_of_moved_vectors() -> None:
     with seeded(0):
         network = WordMean()
     encoded, labels = texts(8)
-    ids, targets = next(iter(TextBatches(encoded, labels, batch_size=8, max_tokens=10, fixed_length=True)))
+    ids, targets = next(iter(TextBatches(encoded, labels, Padding(10, fixed=True), batch_size=8)))
     vectors = network.words(ids)
     loss = nn.functional.cross_entropy(network.head(vectors.mean(dim=1)), targets)
     (gradient,) = torch.autograd.grad(loss, vectors, retain_graph=True)
@@ -279,7 +280,7 @@ def test_the_adversary_adds_the_gradient_of_moved_vectors() -> None:
     assert moved > loss
 
     seen = []
-    batches_of_8 = TextBatches(encoded, labels, batch_size=8, max_tokens=10, fixed_length=True)
+    batches_of_8 = TextBatches(encoded, labels, Padding(10, fixed=True), batch_size=8)
     learner = make_learner(network, batches_of_8, None, precision="float32", adversary=(network.words, 0.7, 1))
 
     step = learner._step

@@ -5,27 +5,52 @@ here, and nothing here knows of fastai: `TextBatches` is any iterable of batches
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textladder.text.vocabulary import PAD_ID, UNKNOWN_ID, EncodedTexts
+from textladder.text.vocabulary import UNKNOWN_ID, EncodedTexts
 
 LENGTH_NOISE = 8  # tokens by which lengths are blurred, so that a text does not always meet the same others
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How texts of one batch are brought to one length.
+
+    Attributes:
+        max_tokens: longer texts are cut to this.
+        fixed: pad every text to `max_tokens` and do not sort by length, as the tutorial does.
+        multiple: pad to a multiple of this, so that fewer shapes occur.
+    """
+
+    max_tokens: int
+    fixed: bool = False
+    multiple: int = 1
+
+    def length(self, longest: int) -> int:
+        """The length of a batch whose longest text has so many tokens."""
+        if self.fixed:
+            return self.max_tokens
+        return min(-(-max(1, longest) // self.multiple) * self.multiple, max(self.max_tokens, 1))
 
 
 class TextBatches:
     """Batches for one pass after another over labelled texts.
 
-    Each pass gives pairs of token numbers, int64 (batch, time), and labels, int64 (batch,).
+    Each pass gives pairs of token numbers, int64 (batch, time), and labels, int64 (batch,). Where texts may be
+    several sequences, it gives triples: token numbers, int64 (sequences, time), the place in the batch of the text that
+    each sequence belongs to, int64 (sequences,), and labels.
 
     Args:
-        texts: the encoded texts.
+        texts: the encoded texts, or the sequences that they were cut into.
         label_ids: int64 (texts,).
-        batch_size: texts of a batch; the last one of a pass may have fewer.
-        max_tokens: texts are cut to this.
-        fixed_length: pad every text to `max_tokens` and do not sort by length, as the tutorial does.
+        padding: how a batch is brought to one length.
+        batch_size: texts of a batch at most; the last one of a pass may have fewer.
+        batch_tokens: tokens of a batch at most, padding counted; a longer text is a batch by itself.
+        firsts: int64 (texts + 1,), text i is the sequences from `firsts[i]` up to `firsts[i + 1]`.
         shuffle: another order at every pass.
         seed: of the orders.
     """
@@ -34,59 +59,100 @@ class TextBatches:
         self,
         texts: EncodedTexts,
         label_ids: np.ndarray,
+        padding: Padding,
         *,
-        batch_size: int,
-        max_tokens: int,
-        fixed_length: bool = False,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        firsts: np.ndarray | None = None,
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
-        self.texts, self.label_ids = texts, label_ids
-        self.batch_size, self.max_tokens = batch_size, max_tokens
-        self.fixed_length, self.shuffle = fixed_length, shuffle
+        self.texts, self.label_ids, self.padding, self.firsts = texts, label_ids, padding, firsts
+        self.batch_size, self.batch_tokens = batch_size or len(label_ids), batch_tokens
+        self.shuffle = shuffle
         self._shortest_first = False
         self._random = np.random.default_rng(seed)
+        self._order: list[np.ndarray] | None = None
+        lengths = np.minimum(texts.lengths, padding.max_tokens)
+        self._sequences = np.ones(len(label_ids), np.int64) if firsts is None else np.diff(firsts)
+        # a text's windows are as long as each other, so the first one speaks for all
+        self._lengths = lengths if firsts is None else lengths[firsts[:-1]]
 
     def __len__(self) -> int:
-        return -(-len(self.texts) // self.batch_size)
+        """How many batches the next pass has; filled by tokens, passes differ a little."""
+        return len(self._next_order())
 
     @property
     def rows(self) -> int:
         """How many texts a pass has."""
-        return len(self.texts)
+        return len(self.label_ids)
 
     def begin_with_the_shortest(self) -> None:
         """Take the next pass from short texts to long ones, so that its first half costs a third of its time."""
         self._shortest_first = True
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = self._order()
-        self._shortest_first = False
-        for places in order:
-            ids = pad_batch(self.texts, places, self.max_tokens, self.fixed_length)
-            yield ids, torch.from_numpy(self.label_ids[places])
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for places in self.next_pass():
+            yield self.batch(places)
 
-    def _order(self) -> list[np.ndarray]:
-        """The places of every batch's texts."""
-        places = np.arange(len(self.texts))
+    def next_pass(self) -> list[np.ndarray]:
+        """The places of every batch's texts in one pass; the next call gives the next pass."""
+        order = self._next_order()
+        if self.shuffle and not self.padding.fixed and not self._shortest_first:
+            order = [order[place] for place in self._random.permutation(len(order))]
+        self._shortest_first, self._order = False, None
+        return order
+
+    def batch(self, places: np.ndarray) -> tuple[Tensor, ...]:
+        """The batch of the texts at some places."""
+        labels = torch.from_numpy(self.label_ids[places])
+        ids = pad_batch(self.texts, self.sequences(places), self.padding)
+        if self.firsts is None:
+            return ids, labels
+        return ids, torch.from_numpy(np.repeat(np.arange(len(places)), self._sequences[places])), labels
+
+    def sequences(self, places: np.ndarray) -> np.ndarray:
+        """The places of the sequences of some texts."""
+        if self.firsts is None:
+            return places
+        return np.concatenate([np.arange(self.firsts[place], self.firsts[place + 1]) for place in places])
+
+    def _next_order(self) -> list[np.ndarray]:
+        """The batches of the next pass, from short texts to long ones."""
+        if self._order is not None:
+            return self._order
+        places = np.arange(self.rows)
         if self.shuffle:
             places = self._random.permutation(places)
-        if not self.fixed_length:
-            lengths = np.minimum(self.texts.lengths, self.max_tokens)[places].astype(np.float64)
+        if not self.padding.fixed:
+            lengths = self._lengths[places].astype(np.float64)
             if self.shuffle:
                 lengths += self._random.uniform(-LENGTH_NOISE, LENGTH_NOISE, len(lengths))
             places = places[np.argsort(lengths, kind="stable")]
-        batches = [places[start : start + self.batch_size] for start in range(0, len(places), self.batch_size)]
-        if self.shuffle and not self.fixed_length and not self._shortest_first:
-            batches = [batches[place] for place in self._random.permutation(len(batches))]
-        return batches
+        self._order = list(self._cut(places))
+        return self._order
+
+    def _cut(self, places: np.ndarray) -> Iterator[np.ndarray]:
+        """Batches of neighbours, each as full as it may be."""
+        if self.batch_tokens is None:
+            for start in range(0, len(places), self.batch_size):
+                yield places[start : start + self.batch_size]
+            return
+        start = sequences = longest = 0
+        for stop, place in enumerate(places):
+            sequences, longest = sequences + self._sequences[place], max(longest, self._lengths[place])
+            full = stop - start == self.batch_size or sequences * self.padding.length(longest) > self.batch_tokens
+            if full and stop > start:
+                yield places[start:stop]
+                start, sequences, longest = stop, self._sequences[place], self._lengths[place]
+        yield places[start:]
 
 
-def pad_batch(texts: EncodedTexts, places: np.ndarray, max_tokens: int, fixed_length: bool = False) -> Tensor:
+def pad_batch(texts: EncodedTexts, places: np.ndarray, padding: Padding) -> Tensor:
     """Some texts as one tensor, int64 (batch, time); an empty text becomes one unknown word."""
-    rows = [texts[place][:max_tokens] for place in places]
-    time = max_tokens if fixed_length else max(1, max((len(row) for row in rows), default=1))
-    ids = np.full((len(rows), time), PAD_ID, np.int64)
+    rows = [texts[place][: padding.max_tokens] for place in places]
+    time = padding.length(max((len(row) for row in rows), default=1))
+    ids = np.full((len(rows), time), texts.pad_id, np.int64)
     for number, row in enumerate(rows):
         ids[number, : len(row)] = row
         if not len(row):
@@ -97,33 +163,29 @@ def pad_batch(texts: EncodedTexts, places: np.ndarray, max_tokens: int, fixed_le
 def predict_probabilities(
     network: nn.Module,
     texts: EncodedTexts,
+    padding: Padding,
     *,
-    max_tokens: int,
-    fixed_length: bool = False,
+    firsts: np.ndarray | None = None,
     batch_tokens: int = 32_768,
 ) -> np.ndarray:
     """Class probabilities of texts in their order, float32 (texts, classes).
 
-    Texts of like length go together, as many as make `batch_tokens` numbers; float32, whatever it was trained in.
+    Texts of like length go together, as many as make `batch_tokens` numbers; float32, whatever it was trained in. The
+    logits of a text that is several sequences (`firsts`, as in `TextBatches`) are their mean.
     """
-    lengths = np.full(len(texts), max_tokens) if fixed_length else np.clip(texts.lengths, 1, max_tokens)
-    order = np.argsort(lengths, kind="stable")
+    batches = TextBatches(texts, np.zeros(len(texts), np.int64), padding, batch_tokens=batch_tokens)
     device = next(network.parameters()).device
+    order = batches.next_pass()
     parts = []
     was_training = network.training
     network.eval()
     with torch.inference_mode():
-        start = 0
-        while start < len(order):
-            # lengths rise, so the last text of a batch is its longest
-            stop = start + 1
-            while stop < len(order) and lengths[order[stop]] * (stop + 1 - start) <= batch_tokens:
-                stop += 1
-            ids = pad_batch(texts, order[start:stop], max_tokens, fixed_length)
-            parts.append(network(ids.to(device)).float().softmax(dim=1).cpu().numpy())
-            start = stop
+        for places in order:
+            ids, _ = batches.batch(places)
+            parts.append(network(ids.to(device)).float().cpu())
     network.train(was_training)
-    probabilities = np.concatenate(parts)
-    result = np.empty_like(probabilities)
-    result[order] = probabilities
-    return result
+    logits = torch.empty(len(texts), parts[0].shape[1])
+    logits[torch.from_numpy(np.concatenate(order))] = torch.cat(parts)
+    if firsts is not None:
+        logits = torch.segment_reduce(logits, "mean", offsets=torch.from_numpy(firsts))
+    return logits.softmax(dim=1).numpy()

@@ -25,7 +25,7 @@ from textladder.metrics import Evaluation
 from textladder.progress import Monitor
 
 TEXTS_AT_ONCE = 4096
-RECORDED = ("textladder", "numpy", "scikit-learn", "torch", "fastai")
+RECORDED = ("textladder", "numpy", "scikit-learn", "torch", "fastai", "transformers", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,11 @@ class TextClassifier:
         if rows.labels != self.labels:
             raise DataError(f"The rows have the labels {', '.join(rows.labels)}; learnt were {', '.join(self.labels)}.")
         return metrics.evaluate(self.predict_proba(rows), rows.label_ids)
+
+    @property
+    def texts_cut(self) -> int:
+        """How many of the texts that were predicted in this process lost tokens, because they are too long."""
+        return int(getattr(self._ready(), "texts_cut", 0))
 
     def tokenize(self, text: str) -> list[str]:
         """The pieces that the level sees of a text."""

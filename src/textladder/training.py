@@ -13,20 +13,20 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import fastai.callback.progress
 import fastai.callback.schedule  # noqa: F401, gives the Learner lr_find and fit_one_cycle
 import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelFitException
+from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.metrics import accuracy
 from fastai.optimizer import OptimWrapper
 from torch import Tensor, nn
 
-from textladder.batching import TextBatches
 from textladder.errors import ConfigError
 from textladder.progress import Monitor
 
@@ -40,9 +40,12 @@ class Stage:
     Attributes:
         name: for reports.
         epochs: passes over the training rows.
-        learning_rate: the peak.
+        learning_rate: the peak, of the topmost group of layers.
         warm_up: share of the steps in which the rate rises; it then falls along a cosine.
         shortest_first: take the first epoch from short texts to long ones.
+        trainable: which groups of layers learn: `all`, the `head` alone, or how many from the top.
+        decay: the peak of a group is this times that of the group above it (Howard & Ruder 2018, section 3.2,
+            "discriminative fine-tuning").
     """
 
     name: str
@@ -50,6 +53,8 @@ class Stage:
     learning_rate: float
     warm_up: float = 0.25
     shortest_first: bool = False
+    trainable: str | int = "all"
+    decay: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,48 +89,91 @@ class LearningRateCurve:
         )
 
 
+class Batches(Protocol):
+    """What a Learner is fed with: `TextBatches`, or the states of frozen layers in their place."""
+
+    @property
+    def rows(self) -> int:
+        """How many texts a pass has."""
+
+    def __len__(self) -> int:
+        """How many batches the next pass has."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """One pass: what the network takes, then the labels."""
+
+    def begin_with_the_shortest(self) -> None:
+        """Take the next pass from short texts to long ones."""
+
+
 def make_learner(
     network: nn.Module,
-    train: TextBatches,
-    valid: TextBatches | None,
+    train: Batches,
+    valid: Batches | None,
     *,
     class_weights: np.ndarray | None = None,
     label_smoothing: float = 0.0,
     weight_decay: float = 0.0,
     precision: str = "auto",
     adversary: tuple[nn.Module, float, int] | None = None,
+    accumulate: int = 0,
+    clip: float = 0.0,
 ) -> Learner:
     """A fastai Learner on batches of texts.
 
     Args:
-        network: gives logits.
+        network: gives logits. If it has `parameter_groups()`, from the bottom up, stages can freeze them and give each
+            its own rate.
         train: the batches to learn from.
         valid: the batches to look at between epochs.
         class_weights: float (classes,), how much a row of each class counts; by default all the same.
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
-        weight_decay: of AdamW (Loshchilov & Hutter 2019).
+        weight_decay: of AdamW (Loshchilov & Hutter 2019); biases and norms are left alone.
         precision: `auto` trains in bfloat16 where the processor computes in it.
         adversary: the network's embedding, how far an adversary moves a text's vectors (L2 norm), and the epoch from
             which it does; see `_Adversary`.
+        accumulate: make a step when the gradients of so many texts have added up, each text counting the same; 0 for
+            a step after each batch, its texts' mean.
+        clip: scale a step's gradient down to this norm (L2, over all parameters); 0 for not.
     """
+    network.to(training_device())
     bfloat16 = trains_in_bfloat16(precision)
     callbacks: list[Callback] = [_Autocast()] if bfloat16 else []
     if adversary is not None:
         callbacks.append(_Adversary(*adversary, bfloat16))
+    if accumulate:
+        callbacks.append(GradientAccumulation(accumulate))
+    if clip:
+        callbacks.append(GradientClip(clip))
+    groups = _halves(network)
     weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     optimizer = partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True))
     return Learner(
         DataLoaders(train, valid if valid is not None else []),
         network,
-        loss_func=nn.CrossEntropyLoss(weight=weight, label_smoothing=label_smoothing),
+        loss_func=nn.CrossEntropyLoss(weight=weight, label_smoothing=label_smoothing).to(training_device()),
         opt_func=optimizer,
+        splitter=_halves,
         metrics=[accuracy],
         cbs=callbacks,
-        wd=weight_decay,
+        wd=[weight_decay, 0.0] * (len(groups) // 2),
+        train_bn=False,  # a frozen norm is frozen
         # the finder keeps its weights in a folder that it takes away again; not in the user's working folder
         path=Path(tempfile.gettempdir()),
         model_dir=".",
     )
+
+
+def _halves(network: nn.Module) -> list[list[nn.Parameter]]:
+    """For each group of layers, from the bottom up, the parameters that decay and those that do not."""
+    grouped = getattr(network, "parameter_groups", None)
+    groups = grouped() if grouped else [list(network.parameters())]
+    return [[one for one in group if (one.ndim > 1) == decays] for group in groups for decays in (True, False)]
+
+
+def training_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def trains_in_bfloat16(precision: str) -> bool:
@@ -185,10 +233,11 @@ def run_stages(
     try:
         with learner.no_logging(), learner.no_bar():
             for stage in stages:
-                history.stage = stage.name
+                history.stage, history.trainable = stage.name, stage.trainable
                 if stage.shortest_first:
                     learner.dls.train.begin_with_the_shortest()
-                learner.fit_one_cycle(stage.epochs, lr_max=stage.learning_rate, pct_start=stage.warm_up, cbs=history)
+                rates = _prepare_groups(learner, stage)
+                learner.fit_one_cycle(stage.epochs, lr_max=rates, pct_start=stage.warm_up, cbs=history)
                 if history.error is not None:
                     raise history.error
     finally:
@@ -200,6 +249,16 @@ def run_stages(
     if history.best_weights is not None:
         learner.model.load_state_dict(history.best_weights)
     return history.entries
+
+
+def _prepare_groups(learner: Learner, stage: Stage) -> list[float]:
+    """Freeze what the stage does not train, and give the peak rate of every half of a group."""
+    if learner.opt is None:
+        learner.create_opt()
+    groups = len(learner.opt.param_lists) // 2
+    trained = {"all": groups, "head": 1}.get(str(stage.trainable), stage.trainable)
+    learner.freeze_to(2 * (groups - int(trained)))
+    return [stage.learning_rate * stage.decay ** (groups - 1 - number // 2) for number in range(2 * groups)]
 
 
 def find_learning_rate(learner: Learner, lowest: float, highest: float) -> LearningRateCurve:
@@ -225,7 +284,7 @@ class _Autocast(Callback):  # type: ignore[misc]
 
     def before_batch(self) -> None:
         if self.training:
-            self._context: Any = _bfloat16(self.model)
+            self._context: Any = computing(self.model, "bfloat16")
             self._context.__enter__()
 
     def after_pred(self) -> None:
@@ -238,8 +297,10 @@ class _Autocast(Callback):  # type: ignore[misc]
             context.__exit__(None, None, None)
 
 
-def _bfloat16(network: nn.Module) -> Any:  # autocast is not typed
-    return torch.autocast(next(network.parameters()).device.type, dtype=torch.bfloat16)
+def computing(network: nn.Module, precision: str = "auto") -> Any:  # autocast is not typed
+    """A context in which a network's products are computed in the precision of `make_learner`."""
+    device = next(network.parameters()).device.type
+    return torch.autocast(device, dtype=torch.bfloat16) if trains_in_bfloat16(precision) else nullcontext()
 
 
 class _Adversary(Callback):  # type: ignore[misc]
@@ -276,7 +337,7 @@ class _Adversary(Callback):  # type: ignore[misc]
         assert gradient is not None
         norm = gradient.flatten(start_dim=1).norm(dim=1).clamp(min=1e-12)
         self.move, self.vectors = self.size * gradient / norm[:, None, None], None
-        with _bfloat16(self.model) if self.bfloat16 else nullcontext():
+        with computing(self.model, "bfloat16" if self.bfloat16 else "float32"):
             logits = self.model(*self.xb)
         self.loss_func(logits.float(), *self.yb).backward()
         self.move = None
@@ -298,7 +359,8 @@ class _History(Callback):  # type: ignore[misc]
 
     def __init__(self, keep_best: bool, patience: int, looks: int, monitor: Monitor) -> None:
         self.keep_best, self.patience, self.looks, self.monitor = keep_best, patience, looks, monitor
-        self.stage = ""
+        self.stage: str = ""
+        self.trainable: str | int = "all"
         self.error: ConfigError | None = None
         self.entries: list[dict[str, Any]] = []
         self.best: tuple[float, float] = (-1.0, -math.inf)
@@ -319,6 +381,7 @@ class _History(Callback):  # type: ignore[misc]
         self.begun = self.train_begun = time.perf_counter()
 
     def before_train(self) -> None:
+        self.steps = len(self.dls.train)  # filled by tokens, passes differ a little
         self._begin()
 
     def after_batch(self) -> None:
@@ -358,7 +421,7 @@ class _History(Callback):  # type: ignore[misc]
             {
                 "stage": self.stage,
                 "epoch": round(self.epoch + (self.iter + 1) / self.steps if self.training else self.epoch + 1, 3),
-                "trainable": "all",
+                "trainable": self.trainable,
                 "rows": self.rows,
                 "train_loss": self.loss_sum / max(1, self.rows),
                 "valid_loss": valid_loss,
@@ -378,14 +441,14 @@ class _History(Callback):  # type: ignore[misc]
         return better
 
 
-def measure(network: nn.Module, batches: TextBatches, loss_function: Callable[..., Tensor]) -> tuple[float, float]:
+def measure(network: nn.Module, batches: Batches, loss_function: Callable[..., Tensor]) -> tuple[float, float]:
     """Mean loss and accuracy over batches, in float32; the network is left in evaluation mode."""
     device = next(network.parameters()).device
     network.eval()
     loss_sum, right, rows = 0.0, 0, 0
     with torch.inference_mode():
-        for ids, labels in batches:
-            logits, labels = network(ids.to(device)).float(), labels.to(device)
+        for *inputs, labels in batches:
+            logits, labels = network(*(one.to(device) for one in inputs)).float(), labels.to(device)
             loss_sum += float(loss_function(logits, labels)) * len(labels)
             right += int((logits.argmax(dim=1) == labels).sum())
             rows += len(labels)

@@ -24,6 +24,7 @@ from textladder.text.vectors import load_vectors
 from textladder.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from textladder.batching import Padding
     from textladder.networks.lstm import LSTMClassifier
     from textladder.training import Stage
 
@@ -134,6 +135,7 @@ class LSTMLevel:
     def __init__(self, config: LSTMConfig, classes: int) -> None:
         self.config, self.classes = config, classes
         self.learner: Any = None
+        self.texts_cut = 0
         self.vocabulary = Vocabulary(["<unk>", "<pad>"])
         self.network: LSTMClassifier | None = None
 
@@ -159,19 +161,14 @@ class LSTMLevel:
                 f"{cut:,} of {len(train):,} training texts are longer than {config.max_tokens} tokens and were cut."
             )
 
-        shape: dict[str, Any] = {"max_tokens": config.max_tokens, "fixed_length": config.fixed_length}
+        padding = self._padding()
         train_batches = TextBatches(
-            train_texts,
-            train.label_ids,
-            batch_size=config.batch_size,
-            shuffle=True,
-            seed=seed,
-            **shape,
+            train_texts, train.label_ids, padding, batch_size=config.batch_size, shuffle=True, seed=seed
         )
         valid_batches = None
         if valid is not None:
             valid_texts = self.vocabulary.encode_texts(valid)
-            valid_batches = TextBatches(valid_texts, valid.label_ids, batch_size=256, **shape)
+            valid_batches = TextBatches(valid_texts, valid.label_ids, padding, batch_size=256)
         with seeded(seed):
             self.network = self._make_network(len(self.vocabulary), vectors.dimension, matrix)
         balanced = config.class_weights == "balanced"
@@ -232,11 +229,8 @@ class LSTMLevel:
 
         assert self.network is not None, "The level has learnt nothing yet."
         encoded = self.vocabulary.encode_texts(texts)
-        shape: dict[str, Any] = {
-            "max_tokens": self.config.max_tokens,
-            "fixed_length": self.config.fixed_length,
-        }
-        return predict_probabilities(self.network, encoded, **shape)
+        self.texts_cut += int((encoded.lengths > self.config.max_tokens).sum())
+        return predict_probabilities(self.network, encoded, self._padding())
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors` and the words in the order of their numbers."""
@@ -272,6 +266,11 @@ class LSTMLevel:
             ) from None
         level.network.eval()
         return level
+
+    def _padding(self) -> "Padding":
+        from textladder.batching import Padding
+
+        return Padding(self.config.max_tokens, self.config.fixed_length)
 
     def _make_network(self, words: int, dimension: int, matrix: np.ndarray | None = None) -> "LSTMClassifier":
         import torch

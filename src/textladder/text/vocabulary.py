@@ -24,10 +24,12 @@ class EncodedTexts:
     Attributes:
         ids: int32 (tokens in all,).
         offsets: int64 (texts + 1,), text i is `ids[offsets[i]:offsets[i + 1]]`.
+        pad_id: the number that fills up shorter texts of a batch.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
+    pad_id: int = PAD_ID
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -1,0 +1,362 @@
+"""The level `transformer`: what only it promises."""
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import SENTENCES
+from textladder import TextClassifier, TextladderError, read_texts
+from textladder.bundle import read_bundle, write_bundle
+from textladder.errors import BundleError, ConfigError, PretrainedError
+from textladder.levels.transformer import TransformerLevel
+from textladder.progress import Monitor
+
+TEXTS = [text for _, text in SENTENCES]
+Encoders = Callable[[str], Path]
+Fit = Callable[[str], Any]
+Settings = Callable[[str], dict[str, Any]]
+
+
+class Listening(Monitor):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+@pytest.fixture
+def data(sentences_file: Path) -> Any:
+    return read_texts(sentences_file, test=sentences_file, valid=0)
+
+
+@pytest.mark.parametrize("case", ["transformer", "transformer/bert"])
+def test_the_standard_library_opens_the_bundle(case: str, fitted: Fit, tmp_path: Path) -> None:
+    import transformers
+
+    classifier = fitted(case)
+    bundle = classifier.save(tmp_path / "bundle")
+    transformers.logging.disable_progress_bar()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(bundle)
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    assert model.config.label2id == {"bad": 0, "good": 1}
+    pipeline = transformers.pipeline("text-classification", model=str(bundle), device="cpu")
+    long = "good strong kettle " * 40
+    found = pipeline([*TEXTS, long], truncation=True)
+    ours = classifier.predictions(TEXTS)
+    assert [one["label"] for one in found[:16]] == [one.label for one in ours]
+    assert np.allclose([one["score"] for one in found[:16]], [one.probability for one in ours], atol=1e-5)
+    assert len(pipeline.tokenizer(long, truncation=True)["input_ids"]) == 48
+    assert len(pipeline.tokenizer("a")["input_ids"]) == 3  # the fixed padding of the encoder's file is gone
+
+
+def test_names_of_labels_reach_the_bundle(tmp_path: Path, tiny_settings: Settings) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("".join(f'"{1 + (label == "good")}","title","{text}"\n' for label, text in SENTENCES))
+    data = read_texts(path, test=path, valid=0)
+    classifier = TextClassifier("transformer", **tiny_settings("transformer") | {"epochs": 1}).fit(data)
+    bundle = classifier.save(tmp_path / "bundle")
+    assert json.loads((bundle / "config.json").read_text())["id2label"] == {"0": "negative", "1": "positive"}
+    assert TextClassifier.load(bundle).labels == ("1", "2")
+
+
+def test_how_many_texts_lose_tokens_is_always_said(data: Any, tiny_settings: Settings) -> None:
+    for long_text, cut, windowed in (("head", 16, 0), ("head-tail", 16, 0), ("windows", 0, 16)):
+        monitor = Listening()
+        settings = tiny_settings("transformer") | {"max_tokens": 5, "epochs": 1, "long_text": long_text}
+        classifier = TextClassifier("transformer", **settings).fit(data, monitor=monitor)
+        assert (classifier.record["texts_cut"], classifier.record["texts_windowed"]) == (cut, windowed)
+        assert sum("16 of 16 training texts are longer than 5 word pieces" in said for said in monitor.said) == 1
+        classifier.predict([*TEXTS, "a"])
+        assert classifier.texts_cut == cut
+    none_cut = Listening()
+    TextClassifier("transformer", **tiny_settings("transformer") | {"epochs": 1}).fit(data, monitor=none_cut)
+    assert any(said.startswith("0 of 16") for said in none_cut.said)
+
+
+def test_windows_average_their_logits(data: Any, tiny_settings: Settings) -> None:
+    settings = tiny_settings("transformer") | {"max_tokens": 6, "epochs": 3, "long_text": "windows"}
+    classifier = TextClassifier("transformer", **settings).fit(data)
+    text = "a good strong kettle broke on the second"  # eight words: two windows of four
+    halves = classifier.predict_proba(["a good strong kettle", "broke on the second"])
+    logits = np.log(halves)
+    logits = (logits - logits[:, :1]).mean(axis=0)
+    expected = np.exp(logits) / np.exp(logits).sum()
+    assert np.allclose(classifier.predict_proba([text])[0], expected, atol=1e-5)
+
+
+def test_frozen_epochs_leave_the_encoder_and_compute_it_once(
+    data: Any, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textladder.networks.encoder import EncoderClassifier
+
+    computed = []
+    states = EncoderClassifier.states
+    monkeypatch.setattr(
+        EncoderClassifier, "states", lambda self, ids: (computed.append(len(ids)), states(self, ids))[1]
+    )
+    settings = tiny_settings("transformer/bert") | {"frozen_epochs": 4, "epochs": 0}
+    classifier = TextClassifier("transformer", **settings)
+    classifier.prepare(data)
+    before = {name: value.clone() for name, value in classifier._fitted.network.state_dict().items()}
+    classifier.fit(data)
+    after = classifier._fitted.network.state_dict()
+    changed = {name for name, value in after.items() if not value.equal(before[name])}
+    assert changed == {name for name in after if "pooler" in name or "model.classifier" in name}
+    assert sum(computed) <= 16 + 4  # once, and a look at what the head needs
+    assert [(one["stage"], one["trainable"]) for one in classifier.history] == [("head", "head")] * 4
+    losses = [one["train_loss"] for one in classifier.history]
+    assert losses[-1] < losses[0]
+    both = TextClassifier("transformer", **settings | {"epochs": 2}).fit(data)
+    assert [one["trainable"] for one in both.history] == ["head"] * 4 + ["all"] * 2
+
+
+def test_the_presets() -> None:
+    tutorial = TextClassifier("transformer", preset="tutorial").config
+    assert (tutorial.max_tokens, tutorial.batch_size, tutorial.learning_rate, tutorial.epochs) == (512, 8, 3e-4, 3)
+    assert tutorial.fixed_length
+    default = TextClassifier("transformer").config
+    assert default.encoder == "distilbert-base-uncased"
+    assert TransformerLevel.learning_rates == (1e-5, 2e-4)
+
+
+def test_the_tutorials_batches(data: Any, encoders: Encoders) -> None:
+    settings = {"encoder": str(encoders("distilbert")), "max_tokens": 64}
+    classifier = TextClassifier("transformer", preset="tutorial", **settings).prepare(data)
+    assert [tuple(ids.shape) for ids, _ in classifier.learner.dls.train] == [(8, 64), (8, 64)]
+
+
+def test_the_finder_is_held_to_the_levels_range(sentences_file: Path, encoders: Encoders, run: Any) -> None:
+    words = ("lr-find", sentences_file, "--level", "transformer", "--encoder", encoders("bert"), "--max-tokens", 32)
+    done = run(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["range"] == [1e-5, 2e-4]
+    assert 1e-5 <= found["learning_rate"] <= 2e-4
+    assert "sane for this level: 1e-05 to 2e-04" in run(*words).stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "match"),
+    [
+        ({"encoder": "./nowhere"}, PretrainedError, "no such folder of an encoder"),
+        ({"encoder": ""}, PretrainedError, "no such folder of an encoder"),
+        ({"encoder": "EMPTY"}, PretrainedError, "no config.json"),
+        ({"encoder": "BROKEN"}, PretrainedError, "cannot be used"),
+        ({"encoder": "NO WEIGHTS"}, PretrainedError, "cannot be used"),
+        ({"encoder": "CODE"}, PretrainedError, "cannot be used"),
+        ({"max_tokens": 100}, ConfigError, "cannot read 100 tokens at a time: lower --max-tokens"),
+        ({"epochs": 0}, ConfigError, "cannot both be 0"),
+        ({"long_text": "tail"}, ConfigError, "Available: head, head-tail, windows"),
+        ({"encoder": "distilbert-base-uncased"}, PretrainedError, "without a network, give a folder with --encoder"),
+    ],
+)
+def test_what_cannot_be(
+    settings: dict[str, Any],
+    error: type[TextladderError],
+    match: str,
+    data: Any,
+    tmp_path: Path,
+    encoders: Encoders,
+    tiny_settings: Settings,
+) -> None:
+    wanted = settings.get("encoder")
+    good = encoders("distilbert")
+    if wanted in ("EMPTY", "BROKEN", "NO WEIGHTS", "CODE"):
+        for file in good.iterdir() if wanted != "EMPTY" else ():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        if wanted == "BROKEN":
+            (tmp_path / "model.safetensors").write_bytes(b"\x00" * 100)
+        elif wanted == "NO WEIGHTS":
+            (tmp_path / "model.safetensors").unlink()
+            (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")  # a pickle is not read
+        elif wanted == "CODE":
+            config = json.loads((good / "config.json").read_text())
+            config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}}
+            (tmp_path / "config.json").write_text(json.dumps(config))
+            (tmp_path / "own.py").write_text("raise SystemExit('ran')")
+        settings = {"encoder": str(tmp_path)}
+    with pytest.raises(error, match=match) as caught:
+        TextClassifier("transformer", **tiny_settings("transformer") | settings).fit(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_reads_its_padding_is_refused(fitted: Fit) -> None:
+    from torch import Tensor, nn
+
+    class Reads(nn.Module):
+        def forward(self, ids: Tensor) -> Tensor:
+            return ids.float().mean(dim=1, keepdim=True)
+
+    with pytest.raises(ConfigError, match="reads its padding"):
+        fitted("transformer")._fitted._check_encoder(Reads())
+
+
+def rewritten(bundle: Path, target: Path, change: Callable[[Path], None]) -> Path:
+    """A bundle whose files were changed and whose digests fit again, as a forger would do."""
+    manifest = dict(read_bundle(bundle).manifest)
+    files = list(manifest["files"])
+
+    def write(folder: Path) -> None:
+        for name in files:
+            (folder / name).write_bytes((bundle / name).read_bytes())
+        change(folder)
+
+    fields = {name: value for name, value in manifest.items() if name not in ("format", "files", "sha256")}
+    return write_bundle(target, fields, write)
+
+
+def edit(name: str, **values: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(content | values))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit("config.json", id2label={"0": "a", "1": "b", "2": "c"}, label2id={"a": 0, "b": 1, "c": 2}),
+        edit("config.json", n_layers=3),
+        edit("config.json", n_layers=1),
+        edit("config.json", dim=64),
+        edit("config.json", pad_token_id=None),
+        edit("config.json", model_type="nothing"),
+        edit("config.json", model_type="own", auto_map={"AutoConfig": "own.Own"}),
+        edit("tokenizer.json", model={"type": "WordLevel", "vocab": {}, "unk_token": "x"}),
+        lambda folder: (folder / "config.json").write_text("[]"),
+        lambda folder: (folder / "tokenizer.json").write_text("{}"),
+        lambda folder: (folder / "tokenizer.json").unlink(),
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\x00" * 64),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "config.json").unlink(),
+    ],
+)
+def test_a_bundle_that_does_not_fit_together_is_refused(
+    change: Callable[[Path], None], fitted: Fit, tmp_path: Path
+) -> None:
+    bundle = fitted("transformer").save(tmp_path / "good")
+    forged = rewritten(bundle, tmp_path / "forged", change)
+    with pytest.raises(BundleError) as caught:
+        TextClassifier.load(forged)
+    assert "\n" not in str(caught.value)
+    assert TextClassifier.load(bundle).predict(["good"])
+
+
+def test_a_loaded_bundle_can_be_saved_again(fitted: Fit, tmp_path: Path) -> None:
+    bundle = fitted("transformer").save(tmp_path / "one")
+    again = TextClassifier.load(bundle).save(tmp_path / "two")
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == {
+        path.name: path.read_bytes() for path in again.iterdir()
+    }
+    assert oct((again / "model.safetensors").stat().st_mode)[-3:] == "644"
+
+
+def test_a_bundle_is_an_encoder_for_another_task(fitted: Fit, tmp_path: Path, tiny_settings: Settings) -> None:
+    bundle = fitted("transformer").save(tmp_path / "bundle")
+    path = tmp_path / "three.csv"
+    path.write_text(
+        "label,text\n" + "".join(f"{'abc'[n % 3]},{text}\n" for n, text in enumerate(t.replace(",", "") for t in TEXTS))
+    )
+    three = read_texts(path, test=path, valid=0)
+    settings = tiny_settings("transformer") | {"encoder": str(bundle), "epochs": 1}
+    assert TextClassifier("transformer", **settings).fit(three).predict_proba(["a"]).shape == (1, 3)
+
+
+@pytest.fixture
+def hub(encoders: Encoders) -> Iterator[tuple[str, list[str]]]:
+    """A server on the loopback interface that speaks as much of the Hub's interface as a download needs."""
+    folder, asked = encoders("distilbert"), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.command} {self.path}")
+            path = folder / self.path.rsplit("/", 1)[-1]
+            if "/tree/" in self.path:
+                content = b"[]"
+            elif self.path in ("/", "/api/models/owner/tiny"):
+                content = json.dumps({"id": "owner/tiny", "sha": "0" * 40, "siblings": []}).encode()
+            elif self.path.startswith("/owner/tiny/resolve/") and path.is_file():
+                content = path.read_bytes()
+            else:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.send_header("ETag", f'"{hash(content) & 0xFFFFFFFF:x}"')
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        do_HEAD = do_GET  # noqa: N815, the library's name for it
+
+        def log_message(self, *words: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.network
+def test_an_encoder_is_fetched_from_the_hub_once(
+    hub: tuple[str, list[str]], tmp_path: Path, sentences_file: Path
+) -> None:
+    """In processes of their own, because the Hub's address is read when its library is imported."""
+    import os
+
+    address, asked = hub
+    script = (
+        "import sys; from textladder import TextClassifier, read_texts\n"
+        "data = read_texts(sys.argv[1], test=sys.argv[1], valid=0)\n"
+        "c = TextClassifier('transformer', encoder=sys.argv[2], max_tokens=16, epochs=1)\n"
+        "try: c.prepare(data); print(c.tokenize('a good kettle'))\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hub")}
+
+    def fetch(name: str) -> str:
+        words = [sys.executable, "-c", script, str(sentences_file), name]
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120, check=True)
+        assert not done.stderr.strip(), done.stderr
+        return done.stdout
+
+    assert "['a', 'good', 'kettle']" in fetch("owner/tiny")
+    assert any(line.startswith("GET") and line.endswith("model.safetensors") for line in asked)
+    asked.clear()
+    assert "['a', 'good', 'kettle']" in fetch("owner/tiny")
+    assert not [line for line in asked if "owner" in line]  # the cache was enough
+    assert "PretrainedError Encoder 'owner/other' is no folder here" in fetch("owner/other")
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_minilm_on_real_rows(shared: Path, tmp_path: Path, run: Any) -> None:
+    """Few rows and one short pass: far above chance, long texts reported."""
+    folder = shared / "amazon_polarity"
+    first = tmp_path / "test.csv"
+    first.write_text("".join((folder / "test.csv").read_text().splitlines(keepends=True)[:300]))
+    words = ("--level", "transformer", "--encoder", "all-MiniLM-L6-v2", "--rows", 600, "--max-tokens", 64)
+    done = run("train", folder / "train.csv", "--test", first, *words, "--epochs", 2, "--out", tmp_path / "b", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["test"]["accuracy"] > 0.78
+    assert result["texts_cut"] > 0
+    assert "training texts are longer than 64 word pieces" in done.stderr
+    assert "texts are too long for this level and lost tokens" in done.stderr

