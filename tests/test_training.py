@@ -294,3 +294,20 @@ def test_the_adversary_adds_the_gradient_of_moved_vectors() -> None:
     run_stages(learner, [Stage("s", 1, 1e-9)])
     assert torch.allclose(seen[1], expected, atol=1e-5)
     assert not network.words._forward_hooks
+
+
+def test_weights_of_classes_do_not_depend_on_the_batches() -> None:
+    """Batches of one row add up to the gradient of all rows in one."""
+    encoded, labels = texts(12)
+    gradients = []
+    for batch_size in (12, 1):
+        with seeded(0):
+            network = WordMean()
+        cut = TextBatches(encoded, labels, Padding(10, fixed=True), batch_size=batch_size)
+        weights = np.array([0.5, 3.0])
+        learner = make_learner(network, cut, None, class_weights=weights, precision="float32", accumulate=12)
+        step = learner._step
+        learner._step = lambda network=network, step=step: (gradients.append(network.head.weight.grad.clone()), step())
+        run_stages(learner, [Stage("s", 1, 1e-9)])
+    assert len(gradients) == 2
+    assert torch.allclose(*gradients, atol=1e-6)

@@ -191,6 +191,107 @@ def test_what_cannot_be(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ("no tokenizer", "no fast tokenizer"),
+        ("more layers", "16 of the encoder's weights are missing"),
+        ("other names", "of the encoder's weights are missing"),
+        ("more words", "and the encoder vectors for"),
+    ],
+)
+def test_an_encoder_whose_files_lack_a_part_is_not_filled_up_at_random(
+    wrong: str, match: str, data: Any, tmp_path: Path, encoders: Encoders, tiny_settings: Settings
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    for file in encoders("distilbert").iterdir():
+        if wrong != "no tokenizer" or "token" not in file.name:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    if wrong == "more layers":
+        edit("config.json", n_layers=3)(tmp_path)
+    elif wrong == "other names":
+        weights = load_file(tmp_path / "model.safetensors")
+        save_file({f"0.auto_model.{name}": value for name, value in weights.items()}, tmp_path / "model.safetensors")
+    elif wrong == "more words":
+        import transformers
+
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+        tokenizer.add_tokens(["zwanzig"])
+        tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(PretrainedError, match=match):
+        TextClassifier("transformer", **tiny_settings("transformer") | {"encoder": str(tmp_path)}).fit(data)
+
+
+def test_another_kind_of_problem_does_not_survive(
+    data: Any, tmp_path: Path, encoders: Encoders, tiny_settings: Settings
+) -> None:
+    for file in encoders("distilbert").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    edit("config.json", problem_type="multi_label_classification")(tmp_path)
+    settings = tiny_settings("transformer") | {"encoder": str(tmp_path), "epochs": 1}
+    bundle = TextClassifier("transformer", **settings).fit(data).save(tmp_path / "bundle")
+    assert json.loads((bundle / "config.json").read_text())["problem_type"] == "single_label_classification"
+
+
+def test_the_best_look_of_the_frozen_epochs_is_kept(sentences_file: Path, tiny_settings: Settings) -> None:
+    data = read_texts(sentences_file, test=sentences_file, valid=0.25)
+    settings = tiny_settings("transformer") | {"frozen_epochs": 20, "frozen_learning_rate": 0.01}
+    wrecked = TextClassifier("transformer", **settings | {"epochs": 2, "learning_rate": 1.0}).fit(data)
+    best = max(wrecked.history, key=lambda look: (look["valid_accuracy"], -look["valid_loss"]))
+    assert best["trainable"] == "head"
+    assert data.valid is not None
+    found = wrecked.evaluate(data.valid)
+    assert found.accuracy == pytest.approx(best["valid_accuracy"])
+
+
+def test_no_look_takes_more_than_a_batch_of_windows(
+    sentences_file: Path, tmp_path: Path, tiny_settings: Settings
+) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text(sentences_file.read_text() + "good," + "kettle " * 5000 + "\nbad," + "waste " * 5000 + "\n")
+    data = read_texts(path, test=path, valid=0.5)
+    settings = tiny_settings("transformer") | {"long_text": "windows", "max_tokens": 16, "batch_tokens": 64}
+    for extra in ({}, {"batch_size": 4}):
+        learner = TextClassifier("transformer", **settings | extra).prepare(data).learner
+        assert max(ids.numel() for ids, *_ in learner.dls.train) <= 64
+        assert max(ids.numel() for ids, *_ in learner.dls.valid) <= 4096
+
+
+def test_a_step_is_made_in_every_epoch(data: Any, tiny_settings: Settings) -> None:
+    settings = tiny_settings("transformer") | {"batch_size": 4, "accumulate": 1000, "epochs": 3}
+    losses = [look["train_loss"] for look in TextClassifier("transformer", **settings).fit(data).history]
+    assert len(set(losses)) == 3
+
+
+def test_a_failure_takes_the_bar_away(data: Any) -> None:
+    class Bar(Monitor):
+        shown = False
+
+        def start(self, name: str, steps: int | None) -> None:
+            self.shown = True
+
+        def stop(self) -> None:
+            self.shown = False
+
+    bar = Bar()
+    with pytest.raises(PretrainedError):
+        TextClassifier("transformer", encoder="./nowhere").fit(data, monitor=bar)
+    assert not bar.shown
+
+
+def test_a_full_disk_is_one_sentence(fitted: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors import SafetensorError
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(type(fitted("transformer")._fitted.network.model), "save_pretrained", full)
+    with pytest.raises(BundleError, match="No space left on device"):
+        fitted("transformer").save(tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_network_that_reads_its_padding_is_refused(fitted: Fit) -> None:
     from torch import Tensor, nn
 

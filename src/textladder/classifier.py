@@ -101,7 +101,11 @@ class TextClassifier:
             raise TextladderError(f"Level {self.level!r} is not trained by fastai, so it has no learning rate to find.")
         self._begin(data)
         self._fitted = self._level_type(self.config, len(self.labels))
-        self._fitted.prepare(data.train, data.valid, seed=self.seed, monitor=monitor or Monitor())
+        monitor = monitor or Monitor()
+        try:
+            self._fitted.prepare(data.train, data.valid, seed=self.seed, monitor=monitor)
+        finally:
+            monitor.stop()
         return self
 
     def fit(self, data: TextData, *, monitor: Monitor | None = None) -> "TextClassifier":
@@ -109,7 +113,11 @@ class TextClassifier:
         self._begin(data)
         fitted: Any = self._level_type(self.config, len(self.labels))
         begun = time.perf_counter()
-        report: FitReport = fitted.fit(data.train, data.valid, seed=self.seed, monitor=monitor or Monitor())
+        monitor = monitor or Monitor()
+        try:
+            report: FitReport = fitted.fit(data.train, data.valid, seed=self.seed, monitor=monitor)
+        finally:
+            monitor.stop()
         seconds = time.perf_counter() - begun
         self._fitted, self.history = fitted, report.epochs
         valid = self.evaluate(data.valid) if data.valid is not None else None

@@ -8,7 +8,7 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -151,7 +151,7 @@ def make_learner(
     return Learner(
         DataLoaders(train, valid if valid is not None else []),
         network,
-        loss_func=nn.CrossEntropyLoss(weight=weight, label_smoothing=label_smoothing).to(training_device()),
+        loss_func=_loss_function(weight, label_smoothing).to(training_device()),
         opt_func=optimizer,
         splitter=_halves,
         metrics=[accuracy],
@@ -162,6 +162,23 @@ def make_learner(
         path=Path(tempfile.gettempdir()),
         model_dir=".",
     )
+
+
+def _loss_function(weight: Tensor | None, label_smoothing: float) -> nn.Module:
+    """Cross-entropy, the mean over the rows of a batch."""
+    if weight is None:
+        return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    return _WeightedLoss(weight, label_smoothing)
+
+
+class _WeightedLoss(nn.CrossEntropyLoss):
+    """torch divides by a batch's weights, which takes them back where its rows are few or of one class."""
+
+    def __init__(self, weight: Tensor, label_smoothing: float) -> None:
+        super().__init__(weight, reduction="sum", label_smoothing=label_smoothing)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return super().forward(input, target) / len(target)
 
 
 def _halves(network: nn.Module) -> list[list[nn.Parameter]]:
@@ -213,6 +230,7 @@ def run_stages(
     keep_best: bool = True,
     patience: int = 0,
     looks_per_epoch: int = 1,
+    looks: Sequence[Mapping[str, Any]] = (),
     monitor: Monitor | None = None,
 ) -> list[dict[str, Any]]:
     """Train through the stages.
@@ -223,6 +241,7 @@ def run_stages(
         keep_best: end with the weights of the look at the validation rows that had the highest accuracy.
         patience: stop a stage after so many epochs without a better look; 0 for never.
         looks_per_epoch: looks at the validation rows in an epoch, the one at its end included.
+        looks: entries of an earlier run over a part of the network; the weights as they are now count as its best.
         monitor: is told how far it is.
 
     Returns:
@@ -230,6 +249,7 @@ def run_stages(
         validation rows), train_seconds (training alone) and seconds (everything) since the look before.
     """
     history = _History(keep_best, patience, looks_per_epoch, monitor or Monitor())
+    history.begin_from(looks, learner.model)
     try:
         with learner.no_logging(), learner.no_bar():
             for stage in stages:
@@ -258,6 +278,7 @@ def _prepare_groups(learner: Learner, stage: Stage) -> list[float]:
     groups = len(learner.opt.param_lists) // 2
     trained = {"all": groups, "head": 1}.get(str(stage.trainable), stage.trainable)
     learner.freeze_to(2 * (groups - int(trained)))
+    learner.opt.zero_grad()  # what an earlier stage added up and did not use
     return [stage.learning_rate * stage.decay ** (groups - 1 - number // 2) for number in range(2 * groups)]
 
 
@@ -269,6 +290,7 @@ def find_learning_rate(learner: Learner, lowest: float, highest: float) -> Learn
         lowest: lower end of the range that is sane for the level.
         highest: upper end.
     """
+    learner.unfreeze()
     with learner.no_logging(), learner.no_bar():
         suggested = float(learner.lr_find(show_plot=False).valley)
     rates = [float(rate) for rate in learner.recorder.lrs]
@@ -278,7 +300,7 @@ def find_learning_rate(learner: Learner, lowest: float, highest: float) -> Learn
 
 
 class _Autocast(Callback):  # type: ignore[misc]
-    """Compute the forward pass of training in bfloat16; weights, loss and validation stay float32."""
+    """Compute the forward pass of training in bfloat16; weights, loss and looks at validation rows stay float32."""
 
     order = 10
 
@@ -367,6 +389,17 @@ class _History(Callback):  # type: ignore[misc]
         self.best_weights: dict[str, Tensor] | None = None
         self.epochs_since_best = 0
 
+    def begin_from(self, looks: Sequence[Mapping[str, Any]], network: nn.Module) -> None:
+        """Hold the best of earlier looks against the ones to come."""
+        scores = [(look["valid_accuracy"], -look["valid_loss"]) for look in looks if look["valid_loss"] is not None]
+        if scores:
+            self.best = max(scores)
+            self._keep(network)
+
+    def _keep(self, network: nn.Module) -> None:
+        if self.keep_best:
+            self.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
+
     def before_fit(self) -> None:
         self.steps = len(self.dls.train)
         self.look_steps = (
@@ -436,8 +469,7 @@ class _History(Callback):  # type: ignore[misc]
         better = (valid_accuracy, -valid_loss) > self.best
         if better:
             self.best = (valid_accuracy, -valid_loss)
-            if self.keep_best:
-                self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self._keep(self.model)
         return better
 
 
