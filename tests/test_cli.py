@@ -364,14 +364,19 @@ def test_interrupting_training_leaves_nothing(tmp_path: Path, vectors_file: Path
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(temporary)},
+        # what is started in the background inherits that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("Vectors"):
-            break
-    time.sleep(3)  # well into the training
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("Vectors"):
+                break
+        time.sleep(6)  # well into the training
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "interrupted; nothing was written to" in said
     assert "Traceback" not in said

@@ -5,11 +5,12 @@ texts. What a level does differently is data: its list of `Stage`s.
 """
 
 import math
+import os
 import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,13 @@ from fastai.optimizer import OptimWrapper
 from torch import Tensor, nn
 
 from textladder.errors import ConfigError
+from textladder.pretrained import cache_folder
 from textladder.progress import Monitor
+
+# torch makes a folder for compiled code as soon as there is an optimizer; not among the temporary files, where it stays
+with suppress(OSError):
+    (cache_folder() / "torch").mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "torch"))
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
