@@ -210,8 +210,8 @@ def main(train: Path) -> None:
         print(f"   training loss over fifths of the rows, {name:<11} "
               + "  ".join(f"{mean:.3f} ± {error:.3f}" for mean, error in curve(losses)))  # fmt: skip
     mine = held_out_loss(data, level)
-    assert level.network is not None
-    level.network.model = their_model
+    assert level.encoder is not None
+    level.encoder.network.model = their_model
     other = held_out_loss(data, level)
     print(f"   loss on {len(data.test)} held-out rows: stock {other[0]:.3f} ± {other[1]:.3f}, "
           f"transformer {mine[0]:.3f} ± {mine[1]:.3f}")  # fmt: skip

@@ -20,8 +20,8 @@ TIERS = [
     {"columns"},
     {"data"},
     {"text"},
-    {"networks", "batching"},
-    {"frozen"},
+    {"networks", "batching", "precision"},
+    {"encoders", "frozen", "callbacks"},
     {"training"},
     {"levels"},
     {"classifier"},
@@ -30,13 +30,16 @@ TIERS = [
     {"demo"},
 ]
 ONLY_IN = {
-    "fastai": {"training", "pretrained"},
+    "fastai": {"callbacks", "training", "pretrained"},
     "torch": {
         "networks.encoder",
         "networks.lstm",
         "networks.quick",
         "batching",
+        "callbacks",
+        "encoders",
         "frozen",
+        "precision",
         "training",
         "levels.lstm",
         "levels.transformer",
@@ -46,8 +49,8 @@ ONLY_IN = {
     "matplotlib": {"cli"},
     "pandas": {"data"},
     "polars": {"text.tokenizer"},
-    "tokenizers": {"text.wordpieces", "levels.transformer"},
-    "transformers": {"levels.transformer"},
+    "tokenizers": {"encoders", "text.wordpieces"},
+    "transformers": {"encoders", "levels.transformer"},
 }
 FORBIDDEN = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
 

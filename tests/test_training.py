@@ -12,17 +12,17 @@ from torch import nn
 
 from textladder.batching import Padding, TextBatches, pad_batch, predict_probabilities
 from textladder.errors import ConfigError
+from textladder.precision import trains_in_bfloat16
 from textladder.progress import Monitor
 from textladder.text.vocabulary import EncodedTexts
 from textladder.training import (
     LearningRateCurve,
     Stage,
-    balanced_weights,
+    class_weights,
     find_learning_rate,
     make_learner,
     run_stages,
     seeded,
-    trains_in_bfloat16,
 )
 
 
@@ -224,9 +224,9 @@ def test_suggestions_are_held_to_the_range() -> None:
     assert "held" not in LearningRateCurve([1e-4], [1.0], 5e-3, 1e-4, 1e-2).sentence()
 
 
-def test_balanced_weights() -> None:
+def test_class_weights() -> None:
     labels = np.array([0] * 90 + [1] * 10)
-    weights = balanced_weights(labels, 2)
+    weights = class_weights("balanced", labels, 2)
     assert weights[0] * 90 == pytest.approx(weights[1] * 10)
     assert weights[labels].mean() == pytest.approx(1)
 

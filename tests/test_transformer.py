@@ -15,6 +15,7 @@ import pytest
 from conftest import SENTENCES
 from textladder import TextClassifier, TextladderError, read_texts
 from textladder.bundle import read_bundle, write_bundle
+from textladder.encoders import check_reading
 from textladder.errors import BundleError, ConfigError, PretrainedError
 from textladder.levels.transformer import TransformerLevel
 from textladder.progress import Monitor
@@ -108,9 +109,9 @@ def test_frozen_epochs_leave_the_encoder_and_compute_it_once(
     settings = tiny_settings("transformer/bert") | {"frozen_epochs": 4, "epochs": 0}
     classifier = TextClassifier("transformer", **settings)
     classifier.prepare(data)
-    before = {name: value.clone() for name, value in classifier._fitted.network.state_dict().items()}
+    before = {name: value.clone() for name, value in classifier._fitted.encoder.network.state_dict().items()}
     classifier.fit(data)
-    after = classifier._fitted.network.state_dict()
+    after = classifier._fitted.encoder.network.state_dict()
     changed = {name for name, value in after.items() if not value.equal(before[name])}
     assert changed == {name for name in after if "pooler" in name or "model.classifier" in name}
     assert sum(computed) <= 16 + 4  # once, and a look at what the head needs
@@ -286,7 +287,7 @@ def test_a_full_disk_is_one_sentence(fitted: Fit, tmp_path: Path, monkeypatch: p
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("No space left on device")
 
-    monkeypatch.setattr(type(fitted("transformer")._fitted.network.model), "save_pretrained", full)
+    monkeypatch.setattr(type(fitted("transformer")._fitted.encoder.network.model), "save_pretrained", full)
     with pytest.raises(BundleError, match="No space left on device"):
         fitted("transformer").save(tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
@@ -300,7 +301,7 @@ def test_a_network_that_reads_its_padding_is_refused(fitted: Fit) -> None:
             return ids.float().mean(dim=1, keepdim=True)
 
     with pytest.raises(ConfigError, match="reads its padding"):
-        fitted("transformer")._fitted._check_encoder(Reads())
+        check_reading("tiny", Reads(), fitted("transformer")._fitted.encoder.pieces, 64)
 
 
 def rewritten(bundle: Path, target: Path, change: Callable[[Path], None]) -> Path:

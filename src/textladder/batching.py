@@ -6,6 +6,7 @@ here, and nothing here knows of fastai: `TextBatches` is any iterable of batches
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,19 @@ from torch import Tensor, nn
 from textladder.text.vocabulary import UNKNOWN_ID, EncodedTexts
 
 LENGTH_NOISE = 8  # tokens by which lengths are blurred, so that a text does not always meet the same others
+
+
+class Batches(Protocol):
+    """What a Learner is fed with: `TextBatches`, or the states of frozen layers in their place."""
+
+    def __len__(self) -> int:
+        """How many batches the next pass has."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """One pass: what the network takes, then the labels."""
+
+    def begin_with_the_shortest(self) -> None:
+        """Take the next pass from short texts to long ones."""
 
 
 @dataclass(frozen=True)

@@ -173,11 +173,13 @@ def _add_level_flags(parser: _Parser, name: str | None) -> None:
         parser.epilog = f"Settings of a level: textladder {parser.prog.split()[-1]} --level LEVEL --help"
         return
     from textladder.levels import find_level
+    from textladder.levels.base import TrainingConfig
 
     config_type = find_level(name).config_type
     kinds = get_type_hints(config_type)
     group = parser.add_argument_group(f"settings of {name}")
-    for item in dataclasses.fields(config_type):
+    shared = {item.name for item in dataclasses.fields(TrainingConfig)}
+    for item in sorted(dataclasses.fields(config_type), key=lambda item: item.name in shared):
         kind = kinds[item.name]
         flag = "--" + item.name.replace("_", "-")
         shown = ",".join(item.default) if isinstance(item.default, tuple) else item.default

@@ -17,7 +17,7 @@ import numpy as np
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.errors import BundleError, import_extra
-from textladder.levels.base import FitReport, Preset, setting
+from textladder.levels.base import FitReport, Preset, TrainingConfig, setting
 from textladder.progress import Monitor
 from textladder.text.tokenizer import basic_english, tokenize
 from textladder.text.vectors import load_vectors
@@ -36,7 +36,7 @@ MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
 
 
 @dataclass(frozen=True)
-class LSTMConfig:
+class LSTMConfig(TrainingConfig):
     """The recipe's numbers, with the reason for each.
 
     Points are of accuracy on Amazon validation rows, each choice changed alone: 4 random splits of 1,000 rows or, where
@@ -70,7 +70,6 @@ class LSTMConfig:
     epochs: int | None = setting(None, "passes over the training rows (default 3, more where rows are few)", low=1)
     # 1.5e-3 is 1.7 less than 3e-3, and that 0.6 less than 6e-3: word vectors have far to go in three epochs
     learning_rate: float = setting(5e-3, "peak of the one-cycle policy", low=1e-7, high=10)
-    find_rate: bool = setting(False, "let the finder choose the learning rate")
     # soon at the peak, so that the first look is a good one; 0.15 and 0.25 end no better
     warm_up: float = setting(0.07, "share of the steps in which the rate rises", low=0.01, high=0.99)
     batch_size: int = setting(64, "texts of a batch", low=1)
@@ -81,14 +80,6 @@ class LSTMConfig:
     # 0.4 more (blocked), as much as an ensemble of three; in the first epoch it would only cost time
     adversary: float = setting(1.0, "train against word vectors moved by this much; 0 for not", low=0)
     adversary_from: int = setting(1, "the epoch from which the vectors are moved, counted from 0", low=0)
-    class_weights: str = setting("none", "weigh rows so that every class counts the same", choices=("none", "balanced"))
-    keep_best: bool = setting(True, "end with the weights that did best on the validation rows")
-    patience: int = setting(0, "stop after so many epochs without a better one; 0 for never", low=0)
-    looks_per_epoch: int = setting(1, "looks at the validation rows in an epoch", low=1)
-    # with AVX512-BF16 a fit of 3 epochs took 25 s instead of 34 s, to the same accuracy
-    precision: str = setting(
-        "auto", "compute in bfloat16 where the machine has it", choices=("auto", "float32", "bfloat16")
-    )
 
 
 TUTORIAL = Preset(
@@ -142,7 +133,7 @@ class LSTMLevel:
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, vectors to a network, and both to a Learner."""
         from textladder.batching import TextBatches
-        from textladder.training import balanced_weights, make_learner, seeded
+        from textladder.training import class_weights, make_learner, seeded
 
         config = self.config
         monitor.start("numbering words", None)
@@ -171,12 +162,11 @@ class LSTMLevel:
             valid_batches = TextBatches(valid_texts, valid.label_ids, padding, batch_size=256)
         with seeded(seed):
             self.network = self._make_network(len(self.vocabulary), vectors.dimension, matrix)
-        balanced = config.class_weights == "balanced"
         self.learner = make_learner(
             self.network,
             train_batches,
             valid_batches,
-            class_weights=balanced_weights(train.label_ids, self.classes) if balanced else None,
+            class_weights=class_weights(config.class_weights, train.label_ids, self.classes),
             label_smoothing=config.label_smoothing,
             precision=config.precision,
             adversary=(self.network.embedding, config.adversary, config.adversary_from) if config.adversary else None,
@@ -193,22 +183,14 @@ class LSTMLevel:
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Train on `train`, keep the weights that did best on `valid`."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
-        from textladder.training import find_learning_rate, run_stages, seeded
+        from textladder.training import run_stages, seeded, suggested_rate
 
+        config = self.config
         with seeded(seed):
-            rate = self.config.learning_rate
-            if self.config.find_rate:
-                curve = find_learning_rate(self.learner, *self.learning_rates)
-                monitor.say(curve.sentence())
-                rate = curve.learning_rate
-            report.epochs = run_stages(
-                self.learner,
-                self.stages(rate),
-                keep_best=self.config.keep_best,
-                patience=self.config.patience,
-                looks_per_epoch=self.config.looks_per_epoch,
-                monitor=monitor,
-            )
+            rate = config.learning_rate
+            if config.find_rate:
+                rate = suggested_rate(self.learner, self.learning_rates, monitor)
+            report.epochs = run_stages(self.learner, self.stages(rate), monitor=monitor, **config.looking())
         return report
 
     def stages(self, learning_rate: float) -> list["Stage"]:
