@@ -45,3 +45,4 @@ bench: $(STAMP)
 	$(PYTHON) benchmarks/baseline.py
 	$(PYTHON) benchmarks/time_to_accuracy.py
 	$(PYTHON) benchmarks/transformer_speed.py
+	$(PYTHON) benchmarks/ulmfit_speed.py

@@ -4,12 +4,16 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+Serve = Callable[[dict[str, bytes]], str]
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SENTENCES = (
@@ -39,6 +43,15 @@ TINY: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
         "embedding_dropout": 0.0,
         "label_smoothing": 0.0,
+    },
+    "ulmfit": {
+        "min_freq": 1,
+        "language_epochs": 1,
+        "frozen_learning_rate": 0.02,
+        "learning_rate": 0.02,
+        "epochs": 40,
+        "dropout": 0.0,
+        "batch_size": 8,
     },
     "transformer": {"encoder": "distilbert", "max_tokens": 48, "epochs": 40, "learning_rate": 3e-3},
     "transformer/bert": {"encoder": "bert", "max_tokens": 48, "epochs": 40, "learning_rate": 3e-3},
@@ -77,6 +90,34 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serve some files on the loopback interface; gives the address."""
+    servers = []
+
+    def start(files: dict[str, bytes]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                data = files.get(self.path)
+                self.send_response(200 if data is not None else 404)
+                self.send_header("Content-Length", str(len(data or b"")))
+                self.end_headers()
+                self.wfile.write(data or b"")
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")
@@ -158,13 +199,35 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_settings(vectors_file: Path, encoders: Callable[[str], Path]) -> Callable[[str], dict[str, Any]]:
+def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sentences without their labels, one a line, a few times over."""
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    path.write_text("".join(f"{text}\n" for _, text in SENTENCES) * 20, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def language_model(corpus_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny language model of the corpus."""
+    from textladder.pretraining import pretrain
+
+    out = tmp_path_factory.mktemp("language_model") / "tiny"
+    pretrain([corpus_file], out, dimension=16, hidden_size=24, layers=2, batch_size=8, time=16, passes=2)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(
+    vectors_file: Path, encoders: Callable[[str], Path], language_model: Path
+) -> Callable[[str], dict[str, Any]]:
     """Settings that make a level train on sixteen sentences in a second or two."""
 
     def settings(case: str) -> dict[str, Any]:
         found = dict(TINY[case])
         if case == "lstm":
             found["vectors"] = str(vectors_file)
+        if case == "ulmfit":
+            found["language_model"] = str(language_model)
         if "encoder" in found:
             found["encoder"] = str(encoders(found["encoder"]))
         return found

@@ -15,14 +15,15 @@ SOURCE = Path(textladder.__file__).parent
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
 # From the ground up; a module may import from its own tier's package and from lower tiers.
 TIERS = [
-    {"errors", "progress"},
-    {"pretrained", "rows", "metrics", "bundle"},
+    {"errors", "progress", "versions"},
+    {"settings", "pretrained", "rows", "documents", "metrics", "bundle"},
     {"columns"},
     {"data"},
     {"text"},
-    {"networks", "batching", "precision"},
+    {"networks", "batching", "streams", "precision", "language_models"},
     {"encoders", "frozen", "callbacks"},
     {"training"},
+    {"pretraining"},
     {"levels"},
     {"classifier"},
     {"predicting"},
@@ -30,8 +31,9 @@ TIERS = [
     {"demo"},
 ]
 ONLY_IN = {
-    "fastai": {"callbacks", "training", "pretrained"},
+    "fastai": {"callbacks", "training", "pretrained", "pretraining"},
     "torch": {
+        "networks.awd_lstm",
         "networks.encoder",
         "networks.lstm",
         "networks.quick",
@@ -41,8 +43,12 @@ ONLY_IN = {
         "frozen",
         "precision",
         "training",
+        "pretrained",
+        "pretraining",
+        "streams",
         "levels.lstm",
         "levels.transformer",
+        "levels.ulmfit",
     },
     "datasets": {"pretrained"},
     "sklearn": {"levels.tfidf"},
@@ -50,6 +56,7 @@ ONLY_IN = {
     "pandas": {"data"},
     "polars": {"text.tokenizer"},
     "tokenizers": {"encoders", "text.wordpieces"},
+    "spacy": {"levels.ulmfit", "pretraining", "text.fastai_words"},
     "transformers": {"encoders", "levels.transformer"},
 }
 FORBIDDEN = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
@@ -94,12 +101,15 @@ def test_imports_go_down(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_nothing_that_runs_code_from_files(module: str) -> None:
+    # fastai's word lists are pickles; an unpickler that imports nothing reads them
+    excepted = {"pickle"} if module == "pretrained" else set()
     for name in imports(MODULES[module]):
-        assert name.split(".")[0] not in FORBIDDEN, f"{module} imports {name}"
+        assert name.split(".")[0] not in FORBIDDEN - excepted, f"{module} imports {name}"
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in ("eval", "exec", "compile"), f"{module} calls {called}"
+            assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler"), f"{module} calls {called}"
             if called in ("torch.load", "load_learner"):
                 assert any(
                     word.arg == "weights_only" and getattr(word.value, "value", None) is True for word in node.keywords

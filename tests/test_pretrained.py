@@ -3,46 +3,14 @@
 import hashlib
 import io
 import tarfile
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from conftest import Serve
 from textladder import load_vectors, pretrained, read_texts
 from textladder.errors import PretrainedError
-
-Serve = Callable[[dict[str, bytes]], str]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Serve some files on the loopback interface; gives the address."""
-    servers = []
-
-    def start(files: dict[str, bytes]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                data = files.get(self.path)
-                self.send_response(200 if data is not None else 404)
-                self.send_header("Content-Length", str(len(data or b"")))
-                self.end_headers()
-                self.wfile.write(data or b"")
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(autouse=True)

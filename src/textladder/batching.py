@@ -26,9 +26,6 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """One pass: what the network takes, then the labels."""
 
-    def begin_with_the_shortest(self) -> None:
-        """Take the next pass from short texts to long ones."""
-
 
 @dataclass(frozen=True)
 class Padding:

@@ -22,22 +22,41 @@ from textladder.errors import BundleError
 
 MANIFEST = "textladder.json"
 FORMAT = 1
-FIELDS: dict[str, type | tuple[type, ...]] = {
-    "format": int,
-    "level": str,
-    "preset": str,
-    "labels": list,
-    "label_names": list,
-    "text_columns": list,
-    "label_column": str,
-    "config": dict,
-    "seed": int,
-    "metrics": dict,
-    "versions": dict,
-    "data": dict,
-    "files": dict,
-    "sha256": str,
-}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder is.
+
+    Attributes:
+        name: in the manifest and in messages.
+        fields: what its manifest must have besides format, files and digests.
+    """
+
+    name: str
+    fields: Mapping[str, type]
+
+
+CLASSIFIER = Kind(
+    "bundle",
+    {
+        "level": str,
+        "preset": str,
+        "labels": list,
+        "label_names": list,
+        "text_columns": list,
+        "label_column": str,
+        "config": dict,
+        "seed": int,
+        "metrics": dict,
+        "versions": dict,
+        "data": dict,
+    },
+)
+LANGUAGE_MODEL = Kind(
+    "language model", {"config": dict, "seed": int, "metrics": dict, "versions": dict, "corpora": list}
+)
+CHECKPOINT = Kind("checkpoint", {"run": str, "parts": int, "epochs": list, "best": list, "seconds": float})
 
 
 @dataclass(frozen=True)
@@ -101,14 +120,16 @@ def write_bundle(
     manifest: Mapping[str, Any],
     write_files: Callable[[Path], None],
     *,
+    kind: Kind = CLASSIFIER,
     overwrite: bool = False,
 ) -> Path:
     """Write a bundle to a folder beside its place, then rename it.
 
     Args:
         path: the folder to make.
-        manifest: all of `FIELDS` but `format`, `files` and `sha256`, which are found here.
+        manifest: the fields of its kind.
         write_files: writes the level's files into the folder it is given.
+        kind: what it is.
         overwrite: replace a bundle that is there.
 
     Raises:
@@ -120,14 +141,15 @@ def write_bundle(
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent))
         write_files(part)
-        content = {"format": FORMAT, **manifest, "files": _digests(part)}
+        fields = {name: manifest[name] for name in kind.fields}
+        content = {"format": FORMAT, "kind": kind.name, **fields, "files": _digests(part)}
         content["sha256"] = _own_digest(content)
         (part / MANIFEST).write_bytes(_canonical(content))
         part.chmod(0o755)  # mkdtemp made it private
         _put_in_place(part, path)
     except OSError as error:
         raise BundleError(
-            f"{path}: the bundle could not be written ({error.strerror or error}); nothing was kept."
+            f"{path}: the {kind.name} could not be written ({error.strerror or error}); nothing was kept."
         ) from None
     finally:
         if part is not None:
@@ -135,27 +157,27 @@ def write_bundle(
     return path
 
 
-def read_bundle(path: str | Path) -> Bundle:
-    """Check a bundle.
+def read_bundle(path: str | Path, kind: Kind = CLASSIFIER) -> Bundle:
+    """Check a bundle, or another kind of folder.
 
     Raises:
         BundleError: it is missing, damaged, altered, newer than this textladder, or reaches out of its folder.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise BundleError(f"{folder}: no such bundle.")
+        raise BundleError(f"{folder}: no such {kind.name}.")
     try:
         raw = (folder / MANIFEST).read_bytes()
         manifest = json.loads(raw)
     except FileNotFoundError:
-        raise BundleError(f"{folder}: this is not a bundle, because it has no {MANIFEST}.") from None
+        raise BundleError(f"{folder}: this is not a {kind.name}, because it has no {MANIFEST}.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{folder / MANIFEST}: the manifest cannot be read ({error}).") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise BundleError(f"{folder / MANIFEST}: this is not a textladder manifest.")
     if manifest["format"] > FORMAT:
         raise BundleError(
-            f"{folder}: the bundle has format {manifest['format']}, and this textladder reads up to {FORMAT}; "
+            f"{folder}: the {kind.name} has format {manifest['format']}, and this textladder reads up to {FORMAT}; "
             "install a newer textladder."
         )
     if manifest["format"] < 1:
@@ -163,16 +185,21 @@ def read_bundle(path: str | Path) -> Bundle:
     # The bytes must be the ones that would be written, so that not even a blank can change unseen.
     if manifest.get("sha256") != _own_digest(manifest) or raw != _canonical(manifest):
         raise BundleError(f"{folder / MANIFEST}: the manifest was altered or damaged (its digest does not match).")
-    _check_fields(folder, manifest)
+    found = manifest.get("kind", CLASSIFIER.name)
+    if found != kind.name:
+        raise BundleError(f"{folder}: this is a {str(found)[:40]}, where a {kind.name} is needed.")
+    _check_fields(folder, manifest, kind)
     for name, digest in manifest["files"].items():
         _checked_bytes(folder, name, digest)
     return Bundle(folder, manifest)
 
 
-def _check_fields(folder: Path, manifest: Mapping[str, Any]) -> None:
-    for name, kind in FIELDS.items():
-        if not isinstance(manifest.get(name), kind):
+def _check_fields(folder: Path, manifest: Mapping[str, Any], kind: Kind) -> None:
+    for name, wanted in {**kind.fields, "files": dict}.items():
+        if not isinstance(manifest.get(name), wanted):
             raise BundleError(f"{folder / MANIFEST}: the manifest's {name!r} is missing or of the wrong kind.")
+    if kind is not CLASSIFIER:
+        return
     labels, shown = manifest["labels"], manifest["label_names"]
     for values in (labels, shown, manifest["text_columns"]):
         if not all(isinstance(value, str) for value in values):

@@ -94,7 +94,10 @@ class Adversary(Callback):  # type: ignore[misc]
 
 
 class History(Callback):  # type: ignore[misc]
-    """Keeps times, losses and looks, the best weights, and tells the monitor."""
+    """Keeps times, losses and looks, the best weights, and tells the monitor.
+
+    A look is better if its accuracy is higher or, for the same one and where there is none, its loss lower.
+    """
 
     order = 55  # after the Recorder, which has the losses by then
 
@@ -106,11 +109,13 @@ class History(Callback):  # type: ignore[misc]
         self.entries: list[dict[str, Any]] = []
         self.best: tuple[float, float] = (-1.0, -math.inf)
         self.best_weights: dict[str, Tensor] | None = None
-        self.epochs_since_best = 0
+        self.epochs_since_best = self.skipped = 0
 
     def begin_from(self, looks: Sequence[Mapping[str, Any]], network: nn.Module) -> None:
         """Hold the best of earlier looks against the ones to come."""
-        scores = [(look["valid_accuracy"], -look["valid_loss"]) for look in looks if look["valid_loss"] is not None]
+        scores = [
+            (look["valid_accuracy"] or 0.0, -look["valid_loss"]) for look in looks if look["valid_loss"] is not None
+        ]
         if scores:
             self.best = max(scores)
             self._keep(network)
@@ -165,8 +170,10 @@ class History(Callback):  # type: ignore[misc]
 
     def after_epoch(self) -> None:
         """Note the look at the epoch's end; stop if patience is over."""
+        if self.epoch < self.skipped:
+            return
         looked = len(self.dls.valid) > 0
-        valid_loss, valid_accuracy = self.recorder.final_record[-2:] if looked else (None, None)
+        valid_loss, valid_accuracy, *_ = [*self.recorder.final_record[1:], None] if looked else (None, None)
         better = self._look(valid_loss, valid_accuracy, self.train_seconds)
         self.epochs_since_best = 0 if better else self.epochs_since_best + 1
         if looked and self.patience and self.epochs_since_best >= self.patience:
@@ -187,14 +194,41 @@ class History(Callback):  # type: ignore[misc]
                 "seconds": time.perf_counter() - self.begun,
             }
         )
-        if valid_loss is None or valid_accuracy is None:
+        if valid_loss is None:
             return True
-        self.monitor.look(valid_accuracy)
-        better = (valid_accuracy, -valid_loss) > self.best
+        if valid_accuracy is not None:
+            self.monitor.look(valid_accuracy)
+        score = (valid_accuracy or 0.0, -valid_loss)
+        better = score > self.best
         if better:
-            self.best = (valid_accuracy, -valid_loss)
+            self.best = score
             self._keep(self.model)
         return better
+
+
+class Resumable(Callback):  # type: ignore[misc]
+    """Makes an epoch depend on its number alone, so that a run can go on after any of them, and calls when one is done.
+
+    Args:
+        seed: of dropout; each epoch has its own.
+        done: is called with the number of epochs that are done.
+        begin: the epoch to go on with.
+    """
+
+    order = 80  # after the record of the epoch
+
+    def __init__(self, seed: int, done: Callable[[int], None], begin: int = 0) -> None:
+        self.seed, self.done, self.begin = seed, done, begin
+
+    def before_train(self) -> None:
+        """Draw from the epoch's own seed, and read its own part of the texts."""
+        torch.manual_seed(self.seed * 1_000_003 + self.epoch)
+        self.dls.train.next_part = self.epoch
+
+    def after_epoch(self) -> None:
+        """Call."""
+        if self.epoch >= self.begin:
+            self.done(self.epoch + 1)
 
 
 def measure(network: nn.Module, batches: Batches, loss_function: Callable[..., Tensor]) -> tuple[float, float]:

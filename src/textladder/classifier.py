@@ -5,11 +5,9 @@ class keeps the labels, the seed and the record of the fit beside them.
 """
 
 import dataclasses
-import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,9 @@ from textladder.levels import find_level
 from textladder.levels.base import FitReport, make_config
 from textladder.metrics import Evaluation
 from textladder.progress import Monitor
+from textladder.versions import versions
 
 TEXTS_AT_ONCE = 4096
-RECORDED = ("textladder", "numpy", "scikit-learn", "torch", "fastai", "transformers", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ class TextClassifier:
             "config": dataclasses.asdict(self.config),
             "seed": self.seed,
             "metrics": self.record,
-            "versions": _versions(),
+            "versions": versions(),
             "data": self._data_record,
         }
         return write_bundle(path, manifest, level.save, overwrite=overwrite)
@@ -251,13 +249,3 @@ def _batches(texts: Iterable[str]) -> Iterator[Sequence[str]]:
             batch = []
     if batch:
         yield batch
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in RECORDED:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

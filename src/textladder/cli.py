@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import signal
 import sys
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         out = getattr(options, "out", None) or getattr(options, "output", None)
         kept = f"nothing was written to {out}, which is as it was before" if out else "nothing was written"
+        if getattr(options, "run", None) is _pretrain and Path(f"{out}.partial").exists():
+            kept = f"what was learnt is kept in {out}.partial; the same command goes on from there"
         print(f"\ntextladder: interrupted; {kept}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -90,7 +93,7 @@ def _parser(words: Sequence[str]) -> _Parser:
     parser.add_argument("--version", action="version", version=f"textladder {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True, parser_class=_Parser)
     # argparse would list the names as "invalid choice"; here a wrong one gets its near misses
-    names = ("train", "evaluate", "predict", "lr-find", "levels")
+    names = ("train", "evaluate", "predict", "lr-find", "pretrain", "levels")
     command = next((word for word in words if not word.startswith("-")), None)
     if command is not None and command not in names and words and words[0] == command:
         raise ConfigError(unknown_name("command", command, names))
@@ -130,13 +133,27 @@ def _parser(words: Sequence[str]) -> _Parser:
     _add_column_flags(find)
     _add_json(find)
 
+    pretrain = _add(commands, "pretrain", _pretrain, "train a language model from texts without labels")
+    pretrain.add_argument(
+        "corpora", metavar="CORPUS", nargs="+", help="a text file, one document a line (or .gz of it)"
+    )
+    pretrain.add_argument("--out", required=True, metavar="FOLDER", help="folder to write the language model to")
+    pretrain.add_argument("--overwrite", action="store_true", help="replace a language model that is there")
+    pretrain.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags come before it")
+    pretrain.add_argument("--seed", type=int, metavar="N", help="of every draw (default 0)")
+    if command == "pretrain":
+        from textladder.pretraining import PretrainingConfig
+
+        _add_settings(pretrain.add_argument_group("sizes and settings"), PretrainingConfig)
+    _add_json(pretrain)
+
     levels = _add(commands, "levels", _levels, "list the levels and their presets")
     _add_json(levels)
     return parser
 
 
 def _add(commands: Any, name: str, run: Any, help: str) -> _Parser:
-    usage = f"textladder {name} [FLAGS] ..." if name in ("train", "lr-find") else None
+    usage = f"textladder {name} [FLAGS] ..." if name in ("train", "lr-find", "pretrain") else None
     description = help.capitalize() + "."
     parser: _Parser = commands.add_parser(name, help=help, description=description, usage=usage, allow_abbrev=False)
     parser.set_defaults(run=run, parser=parser)
@@ -173,11 +190,15 @@ def _add_level_flags(parser: _Parser, name: str | None) -> None:
         parser.epilog = f"Settings of a level: textladder {parser.prog.split()[-1]} --level LEVEL --help"
         return
     from textladder.levels import find_level
+
+    _add_settings(parser.add_argument_group(f"settings of {name}"), find_level(name).config_type)
+
+
+def _add_settings(group: Any, config_type: type) -> None:
+    """A flag for each field of a config; those that all neural levels share come last."""
     from textladder.levels.base import TrainingConfig
 
-    config_type = find_level(name).config_type
     kinds = get_type_hints(config_type)
-    group = parser.add_argument_group(f"settings of {name}")
     shared = {item.name for item in dataclasses.fields(TrainingConfig)}
     for item in sorted(dataclasses.fields(config_type), key=lambda item: item.name in shared):
         kind = kinds[item.name]
@@ -229,17 +250,23 @@ def _print_json(result: dict[str, Any]) -> None:
 def _classifier(options: argparse.Namespace) -> "TextClassifier":
     """The classifier that the flags, the settings file and the preset ask for."""
     from textladder.classifier import TextClassifier
-    from textladder.levels.base import read_config_file
+
+    settings, seed = _settings(options)
+    preset = settings.pop("preset", "default")
+    return TextClassifier(options.level, preset=options.preset or preset, seed=seed, **settings)
+
+
+def _settings(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """What the settings file and then the flags say, and the seed."""
+    from textladder.settings import read_config_file
 
     settings = read_config_file(options.config) if options.config else {}
-    preset = options.preset or settings.pop("preset", "default")
-    seed = options.seed if options.seed is not None else settings.pop("seed", 0)
-    settings.pop("preset", None), settings.pop("seed", None)
+    seed = settings.pop("seed", 0)
     flags = {
         name.removeprefix("setting_"): value for name, value in vars(options).items() if name.startswith("setting_")
     }
     settings.update({name: value for name, value in flags.items() if value is not None})
-    return TextClassifier(options.level, preset=preset, seed=seed, **settings)
+    return settings, seed if options.seed is None else options.seed
 
 
 def _read(options: argparse.Namespace, classifier: "TextClassifier", monitor: "Monitor") -> "TextData":
@@ -295,14 +322,17 @@ def _say_cut(cut: int, texts: int, monitor: "Monitor") -> None:
 
 
 def print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
-    """The looks at the validation rows as a table."""
+    """The looks at the validation rows as a table; the stages by name where there are several."""
+    several = len({row["stage"] for row in epochs}) > 1
+    width = max((len(row["stage"]) for row in epochs), default=0) + 2 if several else 0
     if epochs:
-        print("epoch   train loss   valid loss   valid accuracy   seconds")
+        print(f"{'stage' if several else '':<{width}}epoch   train loss   valid loss   valid accuracy   seconds")
     for row in epochs:
-        valid = "         -                -"
-        if row["valid_loss"] is not None:
-            valid = f"{row['valid_loss']:10.3f}   {row['valid_accuracy']:14.3f}"
-        print(f"{row['epoch']:5g}   {row['train_loss']:10.3f}   {valid}   {row['seconds']:7.1f}")
+        loss, accuracy = ("-" if row[name] is None else f"{row[name]:.3f}" for name in ("valid_loss", "valid_accuracy"))
+        print(
+            f"{row['stage'] if several else '':<{width}}{row['epoch']:5g}   {row['train_loss']:10.3f}   {loss:>10}   "
+            f"{accuracy:>14}   {row['seconds']:7.1f}"
+        )
 
 
 def print_test(classifier: "TextClassifier", record: dict[str, Any]) -> None:
@@ -442,6 +472,29 @@ def _plot(curve: Any, path: Path) -> None:
         raise ConfigError(f"{path}: the plot could not be written ({error}).") from None
     finally:
         plt.close(figure)
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from textladder.pretraining import pretrain
+
+    settings, seed = _settings(options)
+    found = pretrain(
+        options.corpora, options.out, seed=seed, overwrite=options.overwrite, monitor=_monitor(), **settings
+    )
+    if options.json:
+        _print_json({"language_model": options.out, **found})
+        return
+    print("epoch   train loss   held-out loss   perplexity   seconds")
+    for row in found["epochs"]:
+        looked = f"{row['valid_loss']:13.3f}   {math.exp(row['valid_loss']):10.1f}"
+        print(f"{row['epoch']:5g}   {row['train_loss']:10.3f}   {looked}   {row['seconds']:7.1f}")
+    print(
+        f"Perplexity {found['perplexity']:.1f} on {found['held_out_words']:,} held-out words after "
+        f"{found['passes']} passes over {found['words_per_pass']:,} ({found['parameters']:,} parameters)."
+    )
+    print(
+        f"Saved to {options.out}. Try: textladder train DATA --level ulmfit --language-model {options.out} --out BUNDLE"
+    )
 
 
 def _levels(options: argparse.Namespace) -> None:

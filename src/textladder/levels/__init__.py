@@ -11,6 +11,7 @@ from textladder.levels.base import Level
 LEVELS = {
     "tfidf": "textladder.levels.tfidf:TfidfLevel",
     "lstm": "textladder.levels.lstm:LSTMLevel",
+    "ulmfit": "textladder.levels.ulmfit:UlmfitLevel",
     "transformer": "textladder.levels.transformer:TransformerLevel",
 }
 

@@ -4,13 +4,10 @@ Levels share functions and never subclass each other. A config field carries its
 line and the docs.
 """
 
-import dataclasses
-import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -18,6 +15,7 @@ from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.errors import ConfigError, unknown_name
 from textladder.progress import Monitor
+from textladder.settings import checked, setting
 
 
 @dataclass(frozen=True)
@@ -89,18 +87,6 @@ class NeuralLevel(Level, Protocol):
         """Everything of `fit` up to the training: the learner is ready afterwards."""
 
 
-def setting(
-    default: Any,
-    help: str,
-    *,
-    choices: Sequence[str] = (),
-    low: float | None = None,
-    high: float | None = None,
-) -> Any:
-    """A config field with its help and its bounds."""
-    return field(default=default, metadata={"help": help, "choices": tuple(choices), "low": low, "high": high})
-
-
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings that every level has which fastai's Learner trains."""
@@ -128,49 +114,4 @@ def make_config(level: type[Level], preset: str, settings: Mapping[str, Any]) ->
     """
     if preset not in level.presets:
         raise ConfigError(unknown_name(f"{level.name} preset", preset, level.presets))
-    fields = {item.name: item for item in dataclasses.fields(level.config_type)}
-    for name in settings:
-        if name not in fields:
-            raise ConfigError(unknown_name(f"{level.name} setting", name, fields))
-    kinds = get_type_hints(level.config_type)
-    merged = {**level.presets[preset].settings, **settings}
-    values = {name: _checked(fields[name], kinds[name], value) for name, value in merged.items()}
-    return level.config_type(**values)
-
-
-def _checked(item: "dataclasses.Field[Any]", kind: Any, value: Any) -> Any:
-    """A value of the field's kind within its bounds."""
-    kinds = get_args(kind) or (kind,)
-    if get_origin(kind) is tuple:
-        kinds, value = (tuple,), tuple(value) if isinstance(value, (list, tuple)) else value
-    elif float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(value, Path) and str in kinds:
-        value = str(value)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        names = " or ".join("nothing" if one is type(None) else one.__name__ for one in kinds)
-        raise ConfigError(f"Setting {item.name!r} must be of type {names}; received {value!r}.")
-    choices, low, high = (item.metadata.get(name) for name in ("choices", "low", "high"))
-    for one in value if isinstance(value, tuple) else (value,):
-        if choices and one not in choices:
-            raise ConfigError(unknown_name(f"value of {item.name!r}:", str(one), choices))
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high):
-        bounds = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
-        raise ConfigError(f"Setting {item.name!r} must be {' and '.join(bounds) or 'a number'}; received {value}.")
-    return value
-
-
-def read_config_file(path: str | Path) -> dict[str, Any]:
-    """Settings from a TOML file.
-
-    Raises:
-        ConfigError: no such file, or not TOML.
-    """
-    try:
-        with Path(path).open("rb") as stream:
-            return tomllib.load(stream)
-    except OSError as error:
-        raise ConfigError(f"{path}: the settings cannot be read ({error.strerror}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: this is not TOML ({error}).") from None
+    return checked(level.config_type, {**level.presets[preset].settings, **settings}, f"{level.name} setting")

@@ -17,8 +17,9 @@ import numpy as np
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.errors import BundleError, import_extra
-from textladder.levels.base import FitReport, Preset, TrainingConfig, setting
+from textladder.levels.base import FitReport, Preset, TrainingConfig
 from textladder.progress import Monitor
+from textladder.settings import setting
 from textladder.text.tokenizer import basic_english, tokenize
 from textladder.text.vectors import load_vectors
 from textladder.text.vocabulary import Vocabulary

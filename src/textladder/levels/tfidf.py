@@ -18,8 +18,9 @@ import numpy as np
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.errors import BundleError, DataError
-from textladder.levels.base import FitReport, Preset, setting
+from textladder.levels.base import FitReport, Preset
 from textladder.progress import Monitor
+from textladder.settings import setting
 
 # Whole words, one-letter words among them, and the two marks that carry feeling: on Amazon validation rows
 # 0.894 against 0.890 with scikit-learn's own pattern.

@@ -17,8 +17,9 @@ import numpy as np
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.errors import ConfigError, import_extra
-from textladder.levels.base import FitReport, Preset, TrainingConfig, setting
+from textladder.levels.base import FitReport, Preset, TrainingConfig
 from textladder.progress import Monitor
+from textladder.settings import setting
 
 if TYPE_CHECKING:
     from textladder.batching import Padding, TextBatches

@@ -28,7 +28,7 @@ RULES: tuple[tuple[str, str], ...] = (
 )
 WHITE_SPACE = tuple(mark for mark in map(chr, range(0x3001)) if mark.isspace() and mark != " ")
 TEXTS_AT_ONCE = 2048  # few enough that the strings of a batch stay small and that every core gets some
-_Split = tuple[list[str], np.ndarray, np.ndarray]  # distinct tokens, the number of every token, tokens of every text
+Split = tuple[list[str], np.ndarray, np.ndarray]  # distinct tokens, the number of every token, tokens of every text
 FEW_TEXTS = 64  # below this, plain Python answers before polars is imported
 
 
@@ -61,12 +61,30 @@ class TokenizedTexts:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def joined(self, others: "TokenizedTexts") -> "TokenizedTexts":
+        """These texts and then others."""
+        numbers = {token: number for number, token in enumerate(self.tokens)}
+        place = np.array([numbers.setdefault(token, len(numbers)) for token in others.tokens], np.int32)
+        offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
+        return TokenizedTexts(np.concatenate([self.ids, place[others.ids]]), offsets, list(numbers))
+
+    def take(self, places: np.ndarray) -> "TokenizedTexts":
+        """The texts at some places."""
+        parts = [self.ids[self.offsets[place] : self.offsets[place + 1]] for place in places]
+        offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        return TokenizedTexts(np.concatenate([np.zeros(0, np.int32), *parts]), offsets, self.tokens)
+
 
 def tokenize(texts: Iterable[str]) -> TokenizedTexts:
     """`basic_english` of many texts, with the distinct tokens numbered as they come."""
+    return put_together(in_parallel(_split, in_batches(texts, TEXTS_AT_ONCE)))
+
+
+def put_together(splits: Iterable[Split]) -> TokenizedTexts:
+    """Batches of split texts as one."""
     numbers: dict[str, int] = {}
     ids, lengths = [], []
-    for words, batch_ids, batch_lengths in _in_parallel(_split, _batches(texts, TEXTS_AT_ONCE)):
+    for words, batch_ids, batch_lengths in splits:
         # only the distinct tokens of a batch pass through Python
         place = np.fromiter((numbers.setdefault(word, len(numbers)) for word in words), np.int32, len(words))
         ids.append(place[batch_ids])
@@ -75,10 +93,10 @@ def tokenize(texts: Iterable[str]) -> TokenizedTexts:
     return TokenizedTexts(np.concatenate([np.zeros(0, np.int32), *ids]), offsets, list(numbers))
 
 
-def _in_parallel(work: Callable[[list[str]], _Split], batches: Iterable[list[str]]) -> Iterator[_Split]:
-    """The results in order, a few batches ahead of their use; polars and Arrow let other threads run."""
+def in_parallel(work: Callable[[list[str]], Split], batches: Iterable[list[str]]) -> Iterator[Split]:
+    """The results in order, a few batches ahead of their use; the work must let other threads run."""
     threads = os.cpu_count() or 1
-    waiting: deque[Future[_Split]] = deque()
+    waiting: deque[Future[Split]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for batch in batches:
             waiting.append(pool.submit(work, batch))
@@ -88,18 +106,18 @@ def _in_parallel(work: Callable[[list[str]], _Split], batches: Iterable[list[str
             yield waiting.popleft().result()
 
 
-def _split(texts: list[str]) -> _Split:
+def _split(texts: list[str]) -> Split:
     return _split_few(texts) if len(texts) < FEW_TEXTS else _split_many(texts)
 
 
-def _split_few(texts: Sequence[str]) -> _Split:
+def _split_few(texts: Sequence[str]) -> Split:
     numbers: dict[str, int] = {}
     lists = [basic_english(text) for text in texts]
     ids = [numbers.setdefault(token, len(numbers)) for tokens in lists for token in tokens]
     return list(numbers), np.array(ids, np.int64), np.array([len(tokens) for tokens in lists], np.int64)
 
 
-def _split_many(texts: Sequence[str]) -> _Split:
+def _split_many(texts: Sequence[str]) -> Split:
     """Distinct tokens as first seen, the number of every token, and how many tokens each text has.
 
     Three things keep this equal to `basic_english`. Python lower-cases, because Rust knows another version
@@ -129,7 +147,8 @@ def _split_many(texts: Sequence[str]) -> _Split:
     return words, ids, np.diff(ends, prepend=0)
 
 
-def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+def in_batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lists of so many texts, the last one perhaps shorter."""
     batch: list[str] = []
     for text in texts:
         batch.append(text)

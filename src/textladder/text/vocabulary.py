@@ -5,7 +5,7 @@ a whole data set is one look-up of its distinct tokens.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,11 @@ class EncodedTexts:
     def __getitem__(self, place: int) -> np.ndarray:
         return self.ids[self.offsets[place] : self.offsets[place + 1]]
 
+    def joined(self, others: "EncodedTexts") -> "EncodedTexts":
+        """These texts and then others, of the same vocabulary."""
+        offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
+        return EncodedTexts(np.concatenate([self.ids, others.ids]), offsets, self.pad_id)
+
     @property
     def lengths(self) -> np.ndarray:
         """How many tokens each text has, int64 (texts,)."""
@@ -46,25 +51,35 @@ class EncodedTexts:
 class Vocabulary:
     """Tokens and their numbers: `<unk>` is 0, `<pad>` is 1, then by count, then by first sight.
 
+    Args of the constructor and of `from_tokenized` that another level than `lstm` gives: the `signs` that come first
+    (what is unknown, what fills up, and perhaps more), and how a text is `split`.
+
     Attributes:
         tokens: the kept tokens; a token's place is its number.
         counts: how often every token was seen, the ones that were not kept included; `counts.most_common(25)` gives
             the most common ones, `least_common(25)` the least. Empty for a vocabulary that was loaded.
     """
 
-    def __init__(self, tokens: Sequence[str], counts: Counter[str] | None = None) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        counts: Counter[str] | None = None,
+        *,
+        signs: Sequence[str] = (UNKNOWN, PAD),
+        split: Callable[[str], list[str]] = basic_english,
+    ) -> None:
         """Number the given tokens.
 
         Raises:
-            BundleError: the list does not begin with `<unk>` and `<pad>`, or a token stands in it twice.
+            BundleError: the list does not begin with the signs, or a token stands in it twice.
         """
-        self.tokens = list(tokens)
+        self.tokens, self._split = list(tokens), split
         self.counts: Counter[str] = Counter() if counts is None else counts
         self._numbers = {token: number for number, token in enumerate(self.tokens)}
-        if self.tokens[:2] != [UNKNOWN, PAD] or len(self._numbers) != len(self.tokens):
-            raise BundleError("A vocabulary must begin with <unk> and <pad> and hold every token once.")
+        if self.tokens[: len(signs)] != list(signs) or len(self._numbers) != len(self.tokens):
+            raise BundleError(f"A vocabulary must begin with {' and '.join(signs[:2])} and hold every token once.")
         # A text that says "<pad>" must not be read as padding.
-        del self._numbers[UNKNOWN], self._numbers[PAD]
+        del self._numbers[signs[UNKNOWN_ID]], self._numbers[signs[PAD_ID]]
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], *, min_freq: int = 1) -> "Vocabulary":
@@ -79,13 +94,22 @@ class Vocabulary:
         return cls.from_tokenized(tokenize(texts), min_freq=min_freq)
 
     @classmethod
-    def from_tokenized(cls, texts: TokenizedTexts, *, min_freq: int = 1) -> "Vocabulary":
-        """The same from texts that are already split."""
+    def from_tokenized(
+        cls,
+        texts: TokenizedTexts,
+        *,
+        min_freq: int = 1,
+        most: int | None = None,
+        signs: Sequence[str] = (UNKNOWN, PAD),
+        split: Callable[[str], list[str]] = basic_english,
+    ) -> "Vocabulary":
+        """The same from texts that are already split; `most` tokens at most."""
         counts = np.bincount(texts.ids, minlength=len(texts.tokens))
         order = np.argsort(-counts, kind="stable")  # stable: first seen, first kept
         counter = Counter({texts.tokens[place]: int(counts[place]) for place in order})
         kept = [texts.tokens[place] for place in order[: int((counts >= min_freq).sum())]]
-        return cls([UNKNOWN, PAD, *(token for token in kept if token not in (UNKNOWN, PAD))], counter)
+        tokens = [*signs, *(token for token in kept if token not in signs)]
+        return cls(tokens[:most], counter, signs=signs, split=split)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -100,7 +124,7 @@ class Vocabulary:
         >>> Vocabulary(["<unk>", "<pad>", "good"]).encode("Good grief", length=4)
         [2, 0, 1, 1]
         """
-        ids = [self._numbers.get(token, UNKNOWN_ID) for token in basic_english(text)]
+        ids = [self._numbers.get(token, UNKNOWN_ID) for token in self._split(text)]
         return ids if length is None else (ids + [PAD_ID] * (length - len(ids)))[:length]
 
     def decode(self, ids: Iterable[int]) -> str:

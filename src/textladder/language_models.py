@@ -1,0 +1,144 @@
+"""Language models on disk: words and weights, as textladder's own folder or as fastai's archive.
+
+A folder is checked like a bundle and holds half-precision safetensors and the words as JSON. Nothing here is trained,
+and nothing needs torch.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textladder.bundle import LANGUAGE_MODEL, Bundle, read_bundle, write_bundle
+from textladder.errors import BundleError, PretrainedError
+from textladder.pretrained import find_language_model, read_fastai_archive
+from textladder.text.fastai_words import SIGNS
+
+WEIGHTS_FILE, WORDS_FILE = "model.safetensors", "vocabulary.json"
+EMBEDDING = "encoder.embedding.weight"
+
+
+@dataclass(frozen=True)
+class PretrainedLanguageModel:
+    """Words and weights of an AWD-LSTM language model.
+
+    Attributes:
+        words: by their numbers, fastai's signs first.
+        weights: float32, by the names that `networks.awd_lstm.LanguageModel` gives them.
+        about: what its manifest says of it; empty for fastai's archive.
+    """
+
+    words: list[str]
+    weights: dict[str, np.ndarray]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Of the network: dimension, hidden_size, layers."""
+        layers = sum(name.endswith("weight_hh_l0") for name in self.weights)
+        hidden_size = self.weights["encoder.lstms.0.weight_hh_l0"].shape[1]
+        return {"dimension": self.weights[EMBEDDING].shape[1], "hidden_size": hidden_size, "layers": layers}
+
+    def weights_for(self, words: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
+        """The weights for other words, and how many of these it knows.
+
+        A word that it does not know begins from the mean of the ones that it knows, as in fastai.
+        """
+        number = {word: place for place, word in enumerate(self.words)}
+        places = np.array([number.get(word, -1) for word in words])
+        known = places >= 0
+        weights = dict(self.weights)
+        for name in (EMBEDDING, "bias"):
+            rows = self.weights[name]
+            new = np.repeat(rows.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32), len(words), axis=0)
+            new[known] = rows[places[known]]
+            weights[name] = new
+        return weights, int(known.sum())
+
+
+def load_language_model(wanted: str) -> PretrainedLanguageModel:
+    """A pretrained language model by name or folder.
+
+    Args:
+        wanted: `compact` (comes with textladder), `wt103` (fastai's, a download), a folder that `pretrain` made, or an
+            archive in fastai's form (`.tgz`).
+
+    Raises:
+        PretrainedError: it cannot be fetched, or is none.
+        BundleError: its folder is damaged.
+    """
+    source = find_language_model(wanted)
+    if source.is_file():
+        words, arrays = read_fastai_archive(source)
+        weights = _from_fastai(arrays, source)
+        model = PretrainedLanguageModel(words, weights)
+    else:
+        bundle = read_bundle(source, LANGUAGE_MODEL)
+        model = PretrainedLanguageModel(*_read_folder(bundle), about=bundle.manifest)
+    _check(model, str(source))
+    return model
+
+
+def save_language_model(path: str | Path, model: PretrainedLanguageModel, *, overwrite: bool = False) -> Path:
+    """Write a folder, whole or not at all; weights in half precision."""
+    from safetensors.numpy import save_file
+
+    def write(folder: Path) -> None:
+        halves = {name: value.astype(np.float16) for name, value in model.weights.items()}
+        save_file(halves, folder / WEIGHTS_FILE)
+        (folder / WORDS_FILE).write_text(json.dumps(model.words, ensure_ascii=False), encoding="utf-8")
+
+    return write_bundle(path, model.about, write, kind=LANGUAGE_MODEL, overwrite=overwrite)
+
+
+def _read_folder(bundle: Bundle) -> tuple[list[str], dict[str, np.ndarray]]:
+    words = bundle.read_json(WORDS_FILE)
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise BundleError(f"{bundle.folder / WORDS_FILE}: this is not a list of words.")
+    weights = {name: value.astype(np.float32) for name, value in bundle.read_tensors(WEIGHTS_FILE).items()}
+    return words, weights
+
+
+def _from_fastai(arrays: Mapping[str, np.ndarray], source: Path) -> dict[str, np.ndarray]:
+    """fastai's names to ours. Of a weight that dropout thins out, it keeps the whole one as `..._raw`."""
+    weights = {}
+    for name, value in arrays.items():
+        if name in ("0.encoder.weight", "1.decoder.bias"):
+            weights[EMBEDDING if name.startswith("0") else "bias"] = value
+        elif found := re.fullmatch(r"0\.rnns\.(\d+)\.(?:module\.)?((?:weight|bias)_[ih]h_l0)(_raw)?", name):
+            number, own, raw = found.groups()
+            if raw or own != "weight_hh_l0":
+                weights[f"encoder.lstms.{number}.{own}"] = value
+    if "bias" not in weights or EMBEDDING not in weights:
+        raise PretrainedError(f"{source}: these are not the weights of an AWD-LSTM language model.")
+    return {name: np.ascontiguousarray(value, np.float32) for name, value in weights.items()}
+
+
+def _check(model: PretrainedLanguageModel, source: str) -> None:
+    """Hold words, shapes and each other together.
+
+    Raises:
+        PretrainedError: they do not fit.
+    """
+    weights, words = model.weights, model.words
+    try:
+        sizes = model.sizes
+        dimension, hidden, layers = sizes["dimension"], sizes["hidden_size"], sizes["layers"]
+        widths = [dimension, *[hidden] * (layers - 1), dimension]
+        wanted = {EMBEDDING: (len(words), dimension), "bias": (len(words),)}
+        for number in range(layers):
+            below, above = widths[number], widths[number + 1]
+            lstm = f"encoder.lstms.{number}."
+            wanted |= {f"{lstm}weight_ih_l0": (4 * above, below), f"{lstm}weight_hh_l0": (4 * above, above)}
+            wanted |= {f"{lstm}bias_ih_l0": (4 * above,), f"{lstm}bias_hh_l0": (4 * above,)}
+        fits = wanted == {name: value.shape for name, value in weights.items()}
+    except (KeyError, IndexError):
+        fits = False
+    if not fits or not all(np.isfinite(value).all() for value in weights.values()):
+        raise PretrainedError(f"{source}: the weights are not those of an AWD-LSTM with {len(words):,} words.")
+    if words[:2] != list(SIGNS[:2]) or "xxbos" not in words or len(set(words)) != len(words):
+        raise PretrainedError(f"{source}: the words do not begin with xxunk and xxpad, or one stands there twice.")

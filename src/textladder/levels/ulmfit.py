@@ -1,0 +1,377 @@
+"""`ulmfit`: a language model first, then the classifier, as a recipe.
+
+    texts -> fastai's words -> numbers of a pretrained language model's words and the texts' own
+    (1) the pretrained language model   (2) fine-tuned on the texts   (3) a head on its states, thawed from the top
+
+Howard & Ruder 2018, "Universal language model fine-tuning for text classification" (arXiv 1801.06146), sections 3.1 to
+3.3. The network is an AWD-LSTM; the stages are visible in `train --json`.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from textladder.bundle import Bundle
+from textladder.data import LabelledTexts
+from textladder.documents import read_documents
+from textladder.errors import BundleError, ConfigError, import_extra
+from textladder.language_models import PretrainedLanguageModel, load_language_model
+from textladder.levels.base import FitReport, Preset, TrainingConfig
+from textladder.progress import Monitor
+from textladder.settings import setting
+from textladder.text.fastai_words import SIGNS, fastai_words, tokenize_words
+from textladder.text.tokenizer import TokenizedTexts
+from textladder.text.vocabulary import EncodedTexts, Vocabulary
+
+if TYPE_CHECKING:
+    from textladder.batching import Padding, TextBatches
+    from textladder.networks.awd_lstm import AWDClassifier, LanguageModel
+    from textladder.training import Stage
+
+MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
+EPOCHS, LEAST_STEPS = 3, 280  # few rows are read more often
+TIME = 70  # words that the language model reads in a step; further back it remembers, but does not learn
+PREDICTED_TOKENS = 16_384  # of a batch
+# The shares that fastai tuned for language models and for classifiers, of which the settings take a part.
+LANGUAGE_DROPOUT = {"word": 0.02, "input": 0.25, "hidden": 0.15, "weight": 0.2, "output": 0.1}
+CLASSIFIER_DROPOUT = {"word": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, "output": 0.4, "head": 0.2}
+
+
+@dataclass(frozen=True)
+class UlmfitConfig(TrainingConfig):
+    """The recipe's numbers, with the reason for each."""
+
+    language_model: str = setting("compact", "pretrained language model: compact, wt103, a folder or an archive")
+    unlabelled: str | None = setting(None, "also fine-tune it on this file, one text a line")
+    min_freq: int = setting(2, "leave out new words that occur less often than this", low=1)
+    most_words: int = setting(60_000, "know so many words at most", low=len(SIGNS) + 1)
+    max_tokens: int = setting(600, "cut texts to this many words", low=1)
+    language_epochs: int = setting(2, "passes that fine-tune the language model", low=0)
+    language_learning_rate: float = setting(4e-3, "peak of these passes, of the topmost layer", low=1e-7, high=1)
+    language_layer_decay: float = setting(0.8, "rate of a layer as a share of the one above", low=0.1, high=1)
+    language_dropout: float = setting(0.3, "dropout of these passes, as a share of the AWD-LSTM's own", low=0, high=1.5)
+    language_batch_size: int = setting(32, "rows read side by side", low=1)
+    frozen_epochs: int = setting(1, "passes that train the head alone", low=0)
+    gradual: bool = setting(True, "then thaw the layers one by one from the top, a pass each")
+    epochs: int | None = setting(None, "passes that train everything (default 3, more where rows are few)", low=0)
+    frozen_learning_rate: float = setting(1e-2, "peak of the passes in which layers are frozen", low=1e-7, high=1)
+    learning_rate: float = setting(4e-3, "peak of the one-cycle policy, of the head", low=1e-8, high=1)
+    layer_decay: float = setting(0.7, "rate of a layer as a share of the rate of the one above", low=0.1, high=1)
+    warm_up: float = setting(0.1, "share of the steps in which the rate rises", low=0.01, high=0.99)
+    weight_decay: float = setting(0.01, "of everything but biases and norms", low=0)
+    # on a thousand Amazon rows: 0.833 on 2,000 others, where 0.5 with 2.6 between the layers' rates gave 0.783
+    dropout: float = setting(1.0, "dropout of the classifier, as a share of the AWD-LSTM's own", low=0, high=1.5)
+    head_size: int = setting(50, "units of the head's hidden layer", low=1)
+    batch_size: int = setting(32, "texts of a batch", low=1)
+    label_smoothing: float = setting(0.0, "share of the target spread over all classes", low=0, high=0.5)
+
+
+TUTORIAL = Preset(
+    "the well-known tutorial as published: the text column alone, straight on the pretrained body, no validation rows",
+    settings={
+        "min_freq": 3,
+        "language_epochs": 0,
+        "frozen_epochs": 1,
+        "frozen_learning_rate": 3e-3,
+        "gradual": False,
+        # `fine_tune(5, base_lr=3e-3)`: half of the rate, the lowest of five groups at a hundredth of it
+        "epochs": 5,
+        "learning_rate": 1.5e-3,
+        "layer_decay": 0.01**0.25,
+        "warm_up": 0.3,
+        "dropout": 0.5,
+        "batch_size": 32,
+        "label_smoothing": 0.0,
+        "precision": "float32",
+    },
+    read={"text": "longest", "valid": 0.0},
+)
+
+
+class UlmfitLevel:
+    """The level `ulmfit`."""
+
+    name: ClassVar[str] = "ulmfit"
+    libraries: ClassVar[tuple[str, ...]] = (
+        "torch",
+        "spacy",
+        "fastai.basics",
+        "fastai.callback.schedule",
+        "fastai.callback.training",
+    )
+    summary: ClassVar[str] = "an AWD-LSTM language model, fine-tuned, then turned into a classifier"
+    config_type: ClassVar[type] = UlmfitConfig
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "default": Preset("the recipe chosen on Amazon validation rows"),
+        "tutorial": TUTORIAL,
+    }
+    learning_rates: ClassVar[tuple[float, float]] = (5e-4, 2e-2)
+
+    def __init__(self, config: UlmfitConfig, classes: int) -> None:
+        if config.epochs == 0 and not config.frozen_epochs and not config.gradual:
+            raise ConfigError("Settings 'epochs' and 'frozen_epochs' cannot both be 0 without 'gradual'.")
+        self.config, self.classes = config, classes
+        self.learner: Any = None
+        self.texts_cut = 0
+        self.vocabulary = Vocabulary(SIGNS, signs=SIGNS, split=fastai_words)
+        self.network: AWDClassifier | None = None
+
+    def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+        """Texts to batches, a pretrained language model to a classifier, and both to a Learner."""
+        from textladder.training import class_weights, make_learner, seeded
+
+        config = self.config
+        monitor.start("numbering words", None)
+        self.pretrained = pretrained = load_language_model(config.language_model)
+        words = tokenize_words(train)
+        more = tokenize_words(read_documents(config.unlabelled)) if config.unlabelled else None
+        self.vocabulary, known = self._vocabulary(words if more is None else words.joined(more), pretrained)
+        texts = self.vocabulary.encode_tokenized(words)
+        self.unlabelled = None if more is None else self.vocabulary.encode_tokenized(more)
+        monitor.stop()
+        new = len(self.vocabulary) - known
+        monitor.say(
+            f"Language model: {config.language_model}, {known:,} words; {new:,} words of the texts are new to it."
+        )
+        cut = int((texts.lengths > config.max_tokens).sum())
+        if cut:
+            monitor.say(
+                f"{cut:,} of {len(train):,} training texts are longer than {config.max_tokens} words and were cut."
+            )
+        with seeded(seed):
+            self.language_model = self._make_language_model(len(self.vocabulary), pretrained.sizes)
+            self._fill(self.language_model, pretrained.weights_for(self.vocabulary.tokens)[0])
+            self.network = self._make_classifier(self.language_model)
+        self._set_dropout(config.dropout, CLASSIFIER_DROPOUT)
+        train_batches = self._batches(texts, train.label_ids, shuffle=True, seed=seed)
+        self.texts, self.valid_texts, valid_batches = texts, None, None
+        if valid is not None:
+            self.valid_texts = self.vocabulary.encode_tokenized(tokenize_words(valid))
+            valid_batches = self._batches(self.valid_texts, valid.label_ids)
+        self._learner_options: dict[str, Any] = {
+            "class_weights": class_weights(config.class_weights, train.label_ids, self.classes),
+            "label_smoothing": config.label_smoothing,
+            "weight_decay": config.weight_decay,
+            "precision": config.precision,
+            "clip": 1.0,
+        }
+        self.learner = make_learner(self.network, train_batches, valid_batches, **self._learner_options)
+        facts = {
+            "language_model": config.language_model,
+            "vocabulary": len(self.vocabulary),
+            "words_known": known,
+            "texts_cut": cut,
+        }
+        return FitReport(sum(one.numel() for one in self.network.parameters()), facts=facts)
+
+    def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+        """Fine-tune the language model on the texts, then train the classifier; keep what did best on `valid`."""
+        report = self.prepare(train, valid, seed=seed, monitor=monitor)
+        from textladder.training import run_stages, seeded, suggested_rate
+
+        config = self.config
+        options = {"monitor": monitor, **config.looking()}
+        with seeded(seed):
+            epochs = self._fine_tune(seed, monitor, report.facts) if config.language_epochs else []
+            rate = config.learning_rate
+            if config.find_rate:
+                rate = suggested_rate(self.learner, self.learning_rates, monitor)
+            looks: list[dict[str, Any]] = []
+            for stage in self.stages(rate):
+                learner = self.learner if stage.trainable == "all" else self._top_learner(stage)
+                looks += run_stages(learner, [stage], looks=looks, **options)
+        report.epochs = epochs + looks
+        return report
+
+    def stages(self, learning_rate: float) -> list["Stage"]:
+        """The head alone, then one layer more at a time, then everything (section 3.3, "gradual unfreezing")."""
+        from textladder.training import Stage
+
+        config = self.config
+        layers = self.language_model.encoder.lstms
+        rates: dict[str, Any] = {"warm_up": config.warm_up, "decay": config.layer_decay}
+        stages = [Stage("head", config.frozen_epochs, config.frozen_learning_rate, trainable="head", **rates)]
+        if config.gradual:
+            for number in range(1, len(layers)):
+                name = f"{number} of {len(layers)} layers"
+                stages.append(Stage(name, 1, config.frozen_learning_rate / 2, trainable=number + 1, **rates))
+        epochs = config.epochs
+        if epochs is None:
+            epochs = max(EPOCHS, -(-LEAST_STEPS // len(self.learner.dls.train)))
+        return [one for one in (*stages, Stage("classifier", epochs, learning_rate, **rates)) if one.epochs]
+
+    def _fine_tune(self, seed: int, monitor: Monitor, facts: dict[str, Any]) -> list[dict[str, Any]]:
+        """Section 3.2: the language model reads the texts, each layer at its own rate."""
+        from textladder.streams import WordStream
+        from textladder.training import Stage, make_language_learner, run_stages
+
+        config, model = self.config, self.language_model
+        texts = self.texts if self.unlabelled is None else self.texts.joined(self.unlabelled)
+        rows = config.language_batch_size
+        train = WordStream(texts, batch_size=rows, time=TIME, shuffle=True, seed=seed)
+        valid = None
+        if self.valid_texts is not None and len(self.valid_texts.ids) > 1:
+            valid = WordStream(self.valid_texts, batch_size=rows, time=TIME)
+        learner = make_language_learner(
+            model,
+            train,
+            valid,
+            counts=np.bincount(texts.ids, minlength=len(self.vocabulary)),
+            weight_decay=config.weight_decay,
+            precision=config.precision,
+            clip=1.0,
+        )
+        looks: list[dict[str, Any]] = []
+        if valid is not None:
+            with learner.no_bar():
+                before = float(learner.validate()[0])
+            looks = [{"valid_loss": before, "valid_accuracy": None}]
+        self._set_dropout(config.language_dropout, LANGUAGE_DROPOUT)
+        stage = Stage(
+            "language model",
+            config.language_epochs,
+            config.language_learning_rate,
+            config.warm_up,
+            decay=config.language_layer_decay,
+        )
+        epochs = run_stages(learner, [stage], looks=looks, monitor=monitor)
+        self._set_dropout(config.dropout, CLASSIFIER_DROPOUT)
+        model.reset()
+        if valid is not None:
+            facts["perplexity_before"] = math.exp(before)
+            facts["perplexity"] = math.exp(min(look["valid_loss"] for look in (*looks, *epochs)))
+            monitor.say(
+                f"Perplexity of the validation texts: {facts['perplexity_before']:.0f} before, "
+                f"{facts['perplexity']:.0f} after reading the training texts."
+            )
+        return [{**epoch, "rows": len(texts)} for epoch in epochs]
+
+    def _top_learner(self, stage: "Stage") -> Any:
+        """A Learner of the upper layers on what the frozen ones make of the texts, computed once, without dropout."""
+        import torch
+
+        from textladder.frozen import StoredBatches
+        from textladder.networks.awd_lstm import AWDTop
+        from textladder.precision import computing
+        from textladder.training import make_learner
+
+        network, loaders = self._ready(), self.learner.dls
+        trained = 1 if stage.trainable == "head" else int(stage.trainable)
+        first = len(network.encoder.lstms) + 1 - trained
+        top = AWDTop(network, first)
+
+        def compute(ids: torch.Tensor) -> torch.Tensor:
+            training = network.training
+            network.eval()
+            with torch.no_grad(), computing(network, self.config.precision):
+                states = top.below(ids.to(next(network.parameters()).device))
+            network.train(training)
+            return states
+
+        head_only = trained == 1
+        width = top.width
+        train = StoredBatches(loaders.train, compute, width, first_only=head_only)
+        valid = StoredBatches(loaders.valid, compute, width, first_only=head_only) if len(loaders.valid) else None
+        return make_learner(top, train, valid, **self._learner_options)
+
+    def tokenize(self, text: str) -> list[str]:
+        """fastai's words."""
+        return fastai_words(text)
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Class probabilities, float32 (texts, classes)."""
+        from textladder.batching import predict_probabilities
+
+        encoded = self.vocabulary.encode_tokenized(tokenize_words(texts))
+        self.texts_cut += int((encoded.lengths > self.config.max_tokens).sum())
+        return predict_probabilities(self._ready(), encoded, self._padding(), batch_tokens=PREDICTED_TOKENS)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors` and the words in the order of their numbers."""
+        from safetensors.numpy import save_file
+
+        weights = {name: value.detach().cpu().numpy() for name, value in self._ready().state_dict().items()}
+        save_file(weights, folder / MODEL_FILE)
+        (folder / VOCABULARY_FILE).write_text(json.dumps(self.vocabulary.tokens, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, bundle: Bundle, config: UlmfitConfig, classes: int) -> "UlmfitLevel":
+        """Read a bundle's files and hold their shapes to each other and to the labels."""
+        torch = import_extra("torch", "train")
+        level = cls(config, classes)
+        tokens = bundle.read_json(VOCABULARY_FILE)
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of words.")
+        level.vocabulary = Vocabulary(tokens, signs=SIGNS, split=fastai_words)
+        weights = bundle.read_tensors(MODEL_FILE)
+        try:
+            body = {name: value for name, value in weights.items() if name.startswith("encoder.")}
+            sizes = PretrainedLanguageModel(tokens, body).sizes
+            level.network = level._make_classifier(level._make_language_model(len(tokens), sizes))
+            level.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [""])[-1].strip()
+            raise BundleError(
+                f"{bundle.folder}: the weights do not fit {len(tokens):,} words and {classes} labels ({reason})."
+            ) from None
+        level.network.eval()
+        return level
+
+    def _ready(self) -> "AWDClassifier":
+        assert self.network is not None, "The level has learnt nothing yet."
+        return self.network
+
+    def _vocabulary(self, words: TokenizedTexts, pretrained: PretrainedLanguageModel) -> tuple[Vocabulary, int]:
+        """The words of the texts, then those that only the language model knows, and how many it knows in all."""
+        own = Vocabulary.from_tokenized(
+            words, min_freq=self.config.min_freq, most=self.config.most_words, signs=SIGNS, split=fastai_words
+        )
+        known = set(pretrained.words)
+        there = set(own.tokens)
+        rest = [word for word in pretrained.words if word not in there]
+        tokens = [*own.tokens, *rest][: self.config.most_words]
+        vocabulary = Vocabulary(tokens, own.counts, signs=SIGNS, split=fastai_words)
+        return vocabulary, sum(token in known for token in tokens)
+
+    def _make_language_model(self, words: int, sizes: Mapping[str, int]) -> "LanguageModel":
+        from textladder.networks.awd_lstm import AWDLSTM, LanguageModel
+
+        return LanguageModel(AWDLSTM(words, **sizes))
+
+    def _make_classifier(self, model: "LanguageModel") -> "AWDClassifier":
+        from textladder.networks.awd_lstm import AWDClassifier
+
+        part = self.config.dropout
+        return AWDClassifier(
+            model.encoder,
+            self.classes,
+            head_size=self.config.head_size,
+            pooled_dropout=part * CLASSIFIER_DROPOUT["output"],
+            head_dropout=part * CLASSIFIER_DROPOUT["head"],
+        )
+
+    def _set_dropout(self, part: float, shares: Mapping[str, float]) -> None:
+        encoder = self.language_model.encoder
+        encoder.word_dropout, encoder.input_dropout = part * shares["word"], part * shares["input"]
+        encoder.hidden_dropout, encoder.weight_dropout = part * shares["hidden"], part * shares["weight"]
+        self.language_model.output_dropout = part * shares["output"]
+
+    def _fill(self, model: "LanguageModel", weights: Mapping[str, np.ndarray]) -> None:
+        import torch
+
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+
+    def _batches(self, texts: EncodedTexts, label_ids: np.ndarray, **options: Any) -> "TextBatches":
+        from textladder.batching import TextBatches
+
+        return TextBatches(texts, label_ids, self._padding(), batch_size=self.config.batch_size, **options)
+
+    def _padding(self) -> "Padding":
+        from textladder.batching import Padding
+
+        return Padding(self.config.max_tokens)

@@ -1,0 +1,77 @@
+"""Texts as one stream of words, cut for a language model: what is read, and the word that comes next.
+
+Stands between the text side and the training of language models, as `batching.py` does for classifiers.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textladder.text.vocabulary import EncodedTexts
+
+
+class WordStream:
+    """Batches of a language model, each of which reads on where the one before ended.
+
+    The texts stand one after another, in another order at each pass where `shuffle` is set, as so many long rows as
+    a batch has. Each batch is a pair: words, and the words that follow them, both int64 (batch, time).
+
+    Args:
+        texts: the encoded texts.
+        batch_size: rows; fewer where there are too few words to fill them.
+        time: words of a batch's row; the last batch of a part may have fewer.
+        parts: an iteration is one of so many parts of a pass.
+        shuffle: another order of the texts at each pass.
+        seed: of the orders; the same part of the same pass is always the same.
+    """
+
+    def __init__(
+        self,
+        texts: EncodedTexts,
+        *,
+        batch_size: int,
+        time: int,
+        parts: int = 1,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.texts, self.time, self.shuffle, self.seed = texts, time, shuffle, seed
+        words = len(texts.ids)
+        self.batch_size = max(1, min(batch_size, words // (2 * time)))
+        self._row = (words - 1) // self.batch_size
+        self._steps = -(-self._row // time)
+        self.parts = max(1, min(parts, self._steps))
+        self.next_part = 0
+
+    @property
+    def rows(self) -> int:
+        """How many texts a pass has."""
+        return len(self.texts)
+
+    def __len__(self) -> int:
+        """How many batches the next part has."""
+        first, last = self._part(self.next_part % self.parts)
+        return last - first
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        number, part = divmod(self.next_part, self.parts)
+        self.next_part += 1
+        stream = torch.from_numpy(self._stream(number))
+        words, following = (
+            stream[shift : shift + self.batch_size * self._row].view(self.batch_size, self._row) for shift in (0, 1)
+        )
+        for step in range(*self._part(part)):
+            stretch = slice(step * self.time, (step + 1) * self.time)
+            yield words[:, stretch].long(), following[:, stretch].long()
+
+    def _part(self, part: int) -> tuple[int, int]:
+        return self._steps * part // self.parts, self._steps * (part + 1) // self.parts
+
+    def _stream(self, number: int) -> np.ndarray:
+        """All words of a pass, int32."""
+        if not self.shuffle:
+            return self.texts.ids
+        order = np.random.default_rng((self.seed, number)).permutation(len(self.texts))
+        return np.concatenate([self.texts[place] for place in order])

@@ -1,0 +1,187 @@
+"""The AWD-LSTM: held to fastai's own modules, to autograd, and to its promises about padding and freezing."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from textladder.language_models import _from_fastai
+from textladder.networks.awd_lstm import (
+    AWDLSTM,
+    AWDClassifier,
+    AWDTop,
+    LanguageModel,
+    NextWordLoss,
+    _LinearCrossEntropy,
+    concat_pool,
+    drop,
+)
+
+WORDS, DIMENSION, HIDDEN, LAYERS = 40, 12, 20, 3
+
+
+def fastai_language_model(**shares: float) -> Any:
+    from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
+    from fastai.text.models.core import get_language_model
+
+    names = ("hidden_p", "input_p", "embed_p", "weight_p", "output_p")
+    config = {**awd_lstm_lm_config, "emb_sz": DIMENSION, "n_hid": HIDDEN, **dict.fromkeys(names, 0.0), **shares}
+    return get_language_model(AWD_LSTM, WORDS, config)
+
+
+def same_weights(theirs: Any) -> LanguageModel:
+    """Our model with the weights of fastai's, through the names of its archive."""
+    from pathlib import Path
+
+    model = LanguageModel(AWDLSTM(WORDS, DIMENSION, HIDDEN, LAYERS))
+    arrays = {name: value.numpy() for name, value in theirs.state_dict().items()}
+    weights = _from_fastai(arrays, Path("theirs"))
+    model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
+    return model
+
+
+def test_reads_on_as_fastais_does() -> None:
+    torch.manual_seed(0)
+    theirs = fastai_language_model().eval()
+    ours = same_weights(theirs).eval()
+    theirs.reset()
+    for _ in range(2):  # the second stretch begins where the first ended
+        ids = torch.randint(2, WORDS, (5, 7))
+        expected = theirs(ids)[0]
+        states = ours(ids)
+        scores = states @ ours.encoder.embedding.weight.T + ours.bias
+        assert torch.allclose(scores, expected, atol=1e-5)
+    ours.reset()
+    assert not torch.allclose(ours(ids), states, atol=1e-3)
+
+
+def test_gradients_are_fastais() -> None:
+    torch.manual_seed(0)
+    theirs = fastai_language_model().train()
+    ours = same_weights(theirs).train()
+    ids, following = torch.randint(2, WORDS, (5, 7)), torch.randint(2, WORDS, (5, 7))
+    theirs.reset()
+    nn.functional.cross_entropy(theirs(ids)[0].flatten(0, 1), following.flatten()).backward()
+    NextWordLoss(ours)(ours(ids), following).backward()
+    assert torch.allclose(ours.encoder.embedding.weight.grad, theirs[0].encoder.weight.grad, atol=1e-6)
+    for lstm, other in zip(ours.encoder.lstms, theirs[0].rnns, strict=True):
+        assert torch.allclose(lstm.weight_hh_l0.grad, other.weight_hh_l0_raw.grad, atol=1e-6)
+        assert torch.allclose(lstm.weight_ih_l0.grad, other.module.weight_ih_l0.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [3, 1300])
+def test_loss_and_gradients_are_those_of_cross_entropy(rows: int) -> None:
+    torch.manual_seed(0)
+    given = [torch.randn(rows, 16), torch.randn(300, 16), torch.randn(300)]
+    targets = torch.randint(0, 300, (rows,))
+    states, weight, bias = (one.clone().requires_grad_() for one in given)
+    loss = _LinearCrossEntropy.apply(states, weight, bias, targets, torch.float32)
+    (3 * loss).backward()
+    other = [one.clone().requires_grad_() for one in given]
+    expected = nn.functional.cross_entropy(nn.functional.linear(*other), targets)
+    (3 * expected).backward()
+    assert torch.allclose(loss, expected, atol=1e-5)
+    for one, another in zip((states, weight, bias), other, strict=True):
+        assert one.grad is not None
+        assert another.grad is not None
+        assert torch.allclose(one.grad, another.grad, atol=1e-5)
+
+
+def test_part_of_the_vocabulary_teaches_the_same() -> None:
+    """The gradient of the states, averaged over draws, points where the whole vocabulary's does."""
+    torch.manual_seed(0)
+    words = 3000
+    counts = 1 / (torch.arange(words) + 5.0)
+    model = LanguageModel(AWDLSTM(words, DIMENSION, HIDDEN, 1))
+    with torch.no_grad():
+        model.encoder.embedding.weight.mul_(10)
+        model.bias.copy_(torch.log(counts / counts.sum()))
+    targets = torch.multinomial(counts, 200, replacement=True).view(10, 20)
+    states = torch.randn(10, 20, DIMENSION)
+
+    def gradient(loss: NextWordLoss) -> Tensor:
+        learnt = states.clone().requires_grad_()
+        loss(learnt, targets).backward()
+        assert learnt.grad is not None
+        return learnt.grad.flatten()
+
+    part = NextWordLoss(model, counts, always=300, chance=500)
+    assert part.shares is not None
+    mean = torch.stack([gradient(part) for _ in range(60)]).mean(dim=0)
+    assert torch.cosine_similarity(mean, gradient(NextWordLoss(model)), dim=0) > 0.97
+    with torch.no_grad():  # what is looked at is the whole
+        assert torch.equal(part(states, targets), NextWordLoss(model)(states, targets))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_dropout_leaves_out_the_same_numbers_at_each_time(share: float) -> None:
+    torch.manual_seed(0)
+    out = drop(torch.ones(50, 9, 40), share, True)
+    assert torch.equal(out[:, :1].expand_as(out), out)
+    assert (out == 0).float().mean() == pytest.approx(share, abs=0.05)
+    assert out.mean() == pytest.approx(1, abs=0.05)
+    assert torch.equal(drop(out, share, False), out)
+
+
+def test_a_word_is_left_out_wherever_it_occurs() -> None:
+    torch.manual_seed(0)
+    encoder = AWDLSTM(WORDS, DIMENSION, HIDDEN, 1, word_dropout=0.5).train()
+    ids = torch.randint(2, WORDS, (30, 30))
+    gone = encoder._embed(ids).abs().sum(dim=2) == 0
+    for word in range(2, WORDS):
+        assert len(gone[ids == word].unique()) == 1
+    assert 0.2 < gone.float().mean() < 0.8
+
+
+def test_weights_of_dropconnect_differ_in_training_alone() -> None:
+    torch.manual_seed(0)
+    encoder = AWDLSTM(WORDS, DIMENSION, HIDDEN, LAYERS, weight_dropout=0.5)
+    ids = torch.randint(2, WORDS, (4, 9))
+    encoder.train()
+    assert not torch.allclose(encoder(ids)[0], encoder(ids)[0])
+    encoder.eval()
+    assert torch.equal(encoder(ids)[0], encoder(ids)[0])
+    encoder.train()
+    encoder.weight_dropout = 0.0
+    assert torch.allclose(encoder(ids)[0], encoder.eval()(ids)[0], atol=1e-6)
+
+
+def test_pooling_sees_no_padding() -> None:
+    torch.manual_seed(0)
+    states = torch.randn(2, 6, 4)
+    mask = torch.tensor([[True] * 4 + [False] * 2, [True] * 6])
+    pooled = concat_pool(states, mask)
+    alone = concat_pool(states[:1, :4], mask[:1, :4])
+    assert torch.allclose(pooled[:1], alone)
+    expected = torch.cat([states[0, 3], states[0, :4].amax(dim=0), states[0, :4].mean(dim=0)])
+    assert torch.allclose(pooled[0], expected)
+
+
+def classifier() -> AWDClassifier:
+    torch.manual_seed(0)
+    return AWDClassifier(AWDLSTM(WORDS, DIMENSION, HIDDEN, LAYERS, hidden_dropout=0.3), 2, head_size=5).eval()
+
+
+def test_batch_mates_and_padding_change_nothing() -> None:
+    network = classifier()
+    rng = np.random.default_rng(0)
+    texts = [torch.from_numpy(rng.integers(2, WORDS, length)) for length in (1, 30, 7)]
+    together = network(nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=1))
+    alone = torch.cat([network(text[None]) for text in texts])
+    assert torch.allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("first", range(LAYERS + 1))
+def test_the_upper_part_on_known_states_is_the_whole(first: int) -> None:
+    network = classifier()
+    ids = torch.randint(2, WORDS, (5, 9))
+    ids[0, 6:] = 1
+    top = AWDTop(network, first).eval()
+    states = top.below(ids)
+    assert states.shape[2] == top.width
+    assert torch.allclose(top(states, ids != 1), network(ids), atol=1e-6)
+    learnt = {id(one) for group in top.parameter_groups() for one in group}
+    assert learnt == {id(one) for group in network.parameter_groups()[first + 1 :] for one in group}
+    assert len(top.parameter_groups()) == LAYERS - first + 1

@@ -1,0 +1,116 @@
+"""fastai's words: held to fastai's own rules and tokenizer, and to themselves one by one and many at once."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textladder.text.fastai_words import SIGNS, _Processes, _Splitter, fastai_words, tokenize_words
+from textladder.text.tokenizer import in_batches, put_together
+
+STRANGE = (
+    "a a a b b b",
+    "HELLO HELLO HELLO!",
+    "  A B  C ",
+    "cool!!!! …. ... x",
+    "\n\nHi\n \nyou \n",
+    "I can't... don't DON'T (:-) :) :( ;) e.g. i.e. U.S.A. 8am 5km 10:30pm",
+    "na na na na, batman",
+    "http://x.com/a?b=c#d foo@bar.com",
+    "naïve CAFÉ É Éa ÀB",
+    "the the the",
+    "xxbos xxpad xxunk XXBOS",
+    "tab\tx\xa0y\u3000z",
+    "a  \n  b",
+    "İstanbul ΣΑΣ Σ",
+    "'em 'tis cause y'all",
+    "$5 £3 50% C++ C# #1 a/b <unk> &amp; &lt;b&gt; <br />x",
+    "\r\n x \r y",
+    "lol lol lol\nlol lol",
+    "x" * 500,
+    "",
+    " ",
+)
+
+
+@pytest.fixture(scope="module")
+def fastai_tokens() -> Callable[[list[str]], list[list[str]]]:
+    """What fastai makes of texts, by its own default rules and spaCy."""
+    from fastai.text.core import SpacyTokenizer, TokenizeWithRules
+
+    tokenizer: Any = TokenizeWithRules(SpacyTokenizer("en"))
+    return lambda texts: [list(tokens) for tokens in tokenizer(texts)]
+
+
+def test_signs_are_fastais() -> None:
+    from fastai.text.core import defaults
+
+    assert list(SIGNS) == defaults.text_spec_tok
+
+
+def test_strange_texts_are_split_as_by_fastai(fastai_tokens: Callable[[list[str]], list[list[str]]]) -> None:
+    assert [fastai_words(text) for text in STRANGE] == fastai_tokens(list(STRANGE))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["Good", "BAD", "I", "can't", "...", "!!!!", "\n", " ", "a/b", "xxmaj", ":-)", "é", "U.S.", "10%", "the", "\t", "'s", "https://a.b/c"]), max_size=12), st.sampled_from(["", " "]))  # fmt: skip  # noqa: E501
+def test_any_text_is_split_as_by_fastai(
+    fastai_tokens: Callable[[list[str]], list[list[str]]], pieces: list[str], between: str
+) -> None:
+    text = between.join(pieces)
+    assert [fastai_words(text)] == fastai_tokens([text])
+
+
+@pytest.mark.realdata
+def test_real_texts_are_split_as_by_fastai(shared: Path, fastai_tokens: Callable[[list[str]], list[list[str]]]) -> None:
+    with gzip.open(shared / "imdb" / "unlabelled.txt.gz", "rt", encoding="utf-8") as stream:
+        texts = [line for number, line in enumerate(stream) if number % 97 == 0]
+    lines = (shared / "wikitext-2").glob("*valid*")
+    texts += next(iter(lines)).read_text(encoding="utf-8").splitlines()[::7]
+    expected = fastai_tokens(texts)
+    assert [fastai_words(text) for text in texts] == expected
+    many = tokenize_words(texts)
+    for number, tokens in enumerate(expected):
+        ids = many.ids[many.offsets[number] : many.offsets[number + 1]]
+        assert [many.tokens[place] for place in ids] == tokens
+
+
+def test_many_at_once_are_the_same() -> None:
+    many = tokenize_words(STRANGE)
+    for number, text in enumerate(STRANGE):
+        ids = many.ids[many.offsets[number] : many.offsets[number + 1]]
+        assert [many.tokens[place] for place in ids] == fastai_words(text)
+    assert len(set(many.tokens)) == len(many.tokens)
+
+
+def test_several_processes_are_the_same_as_one() -> None:
+    texts = [f"{text} {number % 7}" for number, text in enumerate(STRANGE * 210)]
+    one = put_together(map(_Splitter(), in_batches(texts, 512)))
+    several = tokenize_words(texts)  # enough of them to take several processes
+    assert one.tokens == several.tokens
+    assert np.array_equal(one.ids, several.ids)
+    assert np.array_equal(one.offsets, several.offsets)
+
+
+def test_a_process_that_ends_is_an_error() -> None:
+    with _Processes(1) as processes:
+        processes.all[0].kill()
+        processes.all[0].wait()
+        with pytest.raises(RuntimeError, match="has ended"):
+            processes.split(["a text"])
+
+
+def test_joined_and_taken() -> None:
+    first, second = tokenize_words(["a b", "c"]), tokenize_words(["b d"])
+    both = first.joined(second)
+    words = [
+        [both.tokens[place] for place in both.ids[start:stop]]
+        for start, stop in zip(both.offsets, both.offsets[1:], strict=False)
+    ]
+    assert words == [["xxbos", "a", "b"], ["xxbos", "c"], ["xxbos", "b", "d"]]
+    assert [both.tokens[place] for place in both.take([2]).ids] == ["xxbos", "b", "d"]

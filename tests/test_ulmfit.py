@@ -1,0 +1,225 @@
+"""The level `ulmfit`: its three stages, what is frozen, what it reads and writes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import SENTENCES
+from textladder import TextClassifier, TextData, read_texts
+from textladder.bundle import LANGUAGE_MODEL, read_bundle, write_bundle
+from textladder.cli import main
+from textladder.errors import BundleError, ConfigError, DataError
+from textladder.language_models import load_language_model
+from textladder.progress import Monitor
+from textladder.text.fastai_words import SIGNS
+
+TEXTS = [text for _, text in SENTENCES]
+Fit = Callable[[str], Any]
+Settings = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture
+def data(sentences_file: Path) -> TextData:
+    return read_texts(sentences_file, test=sentences_file, valid=0)
+
+
+@pytest.fixture
+def data_with_valid(tmp_path: Path) -> TextData:
+    path = tmp_path / "rows.csv"
+    path.write_text("label,text\n" + "".join(f'{label},"{text}"\n' for label, text in SENTENCES * 4))
+    return read_texts(path, test=path, valid=0.25)
+
+
+class Listening(Monitor):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+def test_three_stages_are_shown(data_with_valid: TextData, tiny_settings: Settings) -> None:
+    settings = tiny_settings("ulmfit") | {"epochs": 1, "language_epochs": 40, "language_dropout": 0.0}
+    settings["language_learning_rate"] = 0.05
+    listening = Listening()
+    classifier = TextClassifier("ulmfit", **settings).fit(data_with_valid, monitor=listening)
+    stages = [(look["stage"], look["trainable"]) for look in classifier.history]
+    assert stages == [("language model", "all")] * 40 + [("head", "head"), ("1 of 2 layers", 2), ("classifier", "all")]
+    assert all(look["rows"] == 48 for look in classifier.history)
+    record = classifier.record
+    assert record["perplexity"] < record["perplexity_before"] / 2
+    assert any("Perplexity of the validation texts" in sentence for sentence in listening.said)
+    assert [look["valid_accuracy"] is None for look in classifier.history] == [True] * 40 + [False] * 3
+
+
+def test_more_texts_are_read(data: TextData, tiny_settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text("a zebra crossing\na zebra again\n")
+    settings = tiny_settings("ulmfit") | {"epochs": 1}
+    with_more = TextClassifier("ulmfit", **settings, unlabelled=str(tmp_path / "more.txt")).fit(data)
+    without = TextClassifier("ulmfit", **settings).fit(data)
+    assert "zebra" in with_more._fitted.vocabulary.tokens
+    assert "zebra" not in without._fitted.vocabulary.tokens
+    assert with_more.history[0]["rows"] == 18
+    with pytest.raises(DataError, match="No such file"):
+        TextClassifier("ulmfit", **settings, unlabelled=str(tmp_path / "nowhere.txt")).fit(data)
+
+
+def test_pretrained_words_that_the_texts_lack_are_kept(fitted: Fit, language_model: Path) -> None:
+    tokens = fitted("ulmfit")._fitted.vocabulary.tokens
+    assert tokens[: len(SIGNS)] == list(SIGNS)
+    assert set(load_language_model(str(language_model)).words) <= set(tokens)
+
+
+@pytest.mark.parametrize("thawed", [0, 1])
+def test_frozen_layers_stay_as_they_are_and_are_computed_once(
+    data: TextData, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, thawed: int
+) -> None:
+    from textladder.networks.awd_lstm import AWDTop
+
+    computed: list[int] = []
+    below = AWDTop.below
+
+    def counting(self: AWDTop, ids: Any) -> Any:
+        computed.append(len(ids))
+        return below(self, ids)
+
+    monkeypatch.setattr(AWDTop, "below", counting)
+    settings = tiny_settings("ulmfit") | {"epochs": 0, "language_epochs": 0, "frozen_epochs": 5}
+    classifier = TextClassifier("ulmfit", **settings | {"gradual": bool(thawed)})
+    classifier.prepare(data)
+    before = {name: value.clone() for name, value in classifier._fitted.network.state_dict().items()}
+    classifier.fit(data)
+    after = classifier._fitted.network.state_dict()
+    changed = {name for name, value in after.items() if not value.equal(before[name])}
+    assert changed == {name for name in after if name.startswith(("head.", *["encoder.lstms.1."] * thawed))}
+    assert sum(computed) == 16 * (1 + thawed)
+
+
+def test_no_stage_at_all_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot both be 0"):
+        TextClassifier("ulmfit", epochs=0, frozen_epochs=0, gradual=False).fit(read_texts("sample"))
+
+
+def test_long_texts_are_cut_and_counted(data: TextData, tiny_settings: Settings) -> None:
+    settings = tiny_settings("ulmfit") | {"epochs": 1, "max_tokens": 6}
+    listening = Listening()
+    classifier = TextClassifier("ulmfit", **settings).fit(data, monitor=listening)
+    assert any("longer than 6 words" in sentence for sentence in listening.said)
+    assert classifier.texts_cut == 0
+    classifier.predict(["one two three four five", "one two three four five six"])
+    assert classifier.texts_cut == 1
+
+
+def test_predicting_needs_no_fastai(fitted: Fit, tmp_path: Path) -> None:
+    fitted("ulmfit").save(tmp_path / "bundle")
+    script = (
+        "import sys\n"
+        "from textladder import TextClassifier\n"
+        f"print(TextClassifier.load({str(tmp_path / 'bundle')!r}).predict({TEXTS[:2]!r}))\n"
+        "assert not {'fastai', 'transformers'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([label for label, _ in SENTENCES[:2]])
+
+
+def forged(bundle: Path, target: Path, change: Callable[[Path], None]) -> Path:
+    """A bundle whose files were changed and whose digests fit again."""
+    manifest = read_bundle(bundle).manifest
+
+    def write(folder: Path) -> None:
+        for name in manifest["files"]:
+            (folder / name).write_bytes((bundle / name).read_bytes())
+        change(folder)
+
+    return write_bundle(target, manifest, write)
+
+
+def fewer_words(folder: Path) -> None:
+    tokens = json.loads((folder / "vocabulary.json").read_text())
+    (folder / "vocabulary.json").write_text(json.dumps(tokens[:-1]))
+
+
+def other_signs(folder: Path) -> None:
+    tokens = json.loads((folder / "vocabulary.json").read_text())
+    (folder / "vocabulary.json").write_text(json.dumps(tokens[1:] + tokens[:1]))
+
+
+def no_words(folder: Path) -> None:
+    (folder / "vocabulary.json").write_text("{}")
+
+
+def narrower(folder: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.lstms.1.weight_hh_l0"] = np.ascontiguousarray(weights["encoder.lstms.1.weight_hh_l0"][:, 1:])
+    save_file(weights, folder / "model.safetensors")
+
+
+def no_body(folder: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name: value for name, value in weights.items() if name.startswith("head.")}, folder / "model.safetensors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (fewer_words, "do not fit"),
+        (other_signs, "must begin with xxunk and xxpad"),
+        (no_words, "not a list of words"),
+        (narrower, "do not fit"),
+        (no_body, "do not fit"),
+    ],
+)
+def test_bundles_that_do_not_fit_together(
+    fitted: Fit, tmp_path: Path, change: Callable[[Path], None], sentence: str
+) -> None:
+    bundle = fitted("ulmfit").save(tmp_path / "bundle")
+    with pytest.raises(BundleError, match=sentence):
+        TextClassifier.load(forged(bundle, tmp_path / "forged", change))
+
+
+def test_the_tutorials_preset(data: TextData, language_model: Path) -> None:
+    classifier = TextClassifier("ulmfit", preset="tutorial", language_model=str(language_model)).fit(data)
+    assert [look["stage"] for look in classifier.history] == ["head"] + ["classifier"] * 5
+    assert "perplexity" not in classifier.record
+
+
+def test_the_command(
+    sentences_file: Path, language_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(sentences_file), "--test", str(sentences_file), "--level", "ulmfit", "--epochs", "1"]
+    command += ["--language-model", str(language_model), "--out", str(tmp_path / "bundle")]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "language model" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines() if "Saved" not in line)
+    assert main([*command, "--overwrite", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["language_model"] == str(language_model)
+    assert main([*command[:-3], "compactt", "--out", str(tmp_path / "x")]) == 2
+    assert "Did you mean 'compact'" in capsys.readouterr().err
+
+
+def test_the_bundled_language_model() -> None:
+    model = load_language_model("compact")
+    folder = Path(sys.modules["textladder"].__file__ or "").parent / "compact"
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 24e6
+    manifest = read_bundle(folder, LANGUAGE_MODEL).manifest
+    assert manifest["corpora"]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"{manifest['metrics']['perplexity']:.1f}" in card
+    assert len(model.words) == len(set(model.words)) > 15_000
