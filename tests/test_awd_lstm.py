@@ -164,6 +164,15 @@ def classifier() -> AWDClassifier:
     return AWDClassifier(AWDLSTM(WORDS, DIMENSION, HIDDEN, LAYERS, hidden_dropout=0.3), 2, head_size=5).eval()
 
 
+def test_a_batch_of_one_text_can_be_learnt_from() -> None:
+    network = classifier().train()
+    mean = network.head[0].running_mean.clone()
+    network(torch.tensor([[2, 3, 4]])).sum().backward()
+    assert torch.equal(network.head[0].running_mean, mean)
+    network(torch.tensor([[2, 3, 4], [5, 6, 7]])).sum().backward()
+    assert not torch.equal(network.head[0].running_mean, mean)
+
+
 def test_batch_mates_and_padding_change_nothing() -> None:
     network = classifier()
     rng = np.random.default_rng(0)

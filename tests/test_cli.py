@@ -123,7 +123,7 @@ def test_a_headerless_file_stays_headerless(saved: Path, tmp_path: Path) -> None
 
 def test_levels_and_version(run: Run) -> None:
     listed = json.loads(run("levels", "--json").stdout)["levels"]
-    assert [level["level"] for level in listed] == ["tfidf", "lstm", "transformer"]
+    assert [level["level"] for level in listed] == ["tfidf", "lstm", "ulmfit", "transformer"]
     assert "tutorial" in run("levels").stdout
     assert run("--version").stdout.startswith("textladder ")
 
@@ -229,7 +229,7 @@ MISTAKES = [
     (["notes.doc"], "Unknown file format '.doc'. Available: .csv, .tsv, .jsonl, .ndjson, .parquet, .csv.gz"),
     (["good.csv", "--columns", "a,b,c"], "--columns names 3 columns (a, b, c), but the first row has 2"),
     (["wrong.jsonl", "--columns", "a,b"], "only a CSV or TSV file can be given names"),
-    (["good.csv", "--level", "bert"], "Unknown level 'bert'. Available: tfidf, lstm, transformer."),
+    (["good.csv", "--level", "bert"], "Unknown level 'bert'. Available: tfidf, lstm, ulmfit, transformer."),
     (["good.csv", "--level", "lsmt"], "Did you mean 'lstm'?"),
     (
         ["good.csv", "--preset", "tutoral", "--level", "lstm"],
@@ -295,7 +295,8 @@ def test_going_on_without_missing_labels(tmp_path: Path, capsys: pytest.CaptureF
         ([], "required: COMMAND"),
         (
             ["trian"],
-            "Unknown command 'trian'. Available: train, evaluate, predict, lr-find, levels. Did you mean 'train'?",
+            "Unknown command 'trian'. Available: train, evaluate, predict, lr-find, pretrain, levels. Did you mean "
+            "'train'?",
         ),
         (["train"], "required: DATA, --level, --out"),
         (["train", "x.csv", "--level", "tfidf", "--out", "b", "--overwite"], "Unknown flag '--overwite'"),

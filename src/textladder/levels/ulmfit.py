@@ -369,7 +369,9 @@ class UlmfitLevel:
     def _batches(self, texts: EncodedTexts, label_ids: np.ndarray, **options: Any) -> "TextBatches":
         from textladder.batching import TextBatches
 
-        return TextBatches(texts, label_ids, self._padding(), batch_size=self.config.batch_size, **options)
+        batches = -(-len(texts) // self.config.batch_size)
+        size = -(-len(texts) // batches)  # of equal size, so that none is too small to be normed by
+        return TextBatches(texts, label_ids, self._padding(), batch_size=size, **options)
 
     def _padding(self) -> "Padding":
         from textladder.batching import Padding

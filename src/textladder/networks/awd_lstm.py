@@ -273,11 +273,11 @@ class AWDClassifier(nn.Module):
         self.encoder = encoder
         pooled = 3 * encoder.embedding.embedding_dim
         self.head = nn.Sequential(
-            nn.BatchNorm1d(pooled),
+            _BatchNorm(pooled),
             nn.Dropout(pooled_dropout),
             nn.Linear(pooled, head_size, bias=False),
             nn.ReLU(),
-            nn.BatchNorm1d(head_size),
+            _BatchNorm(head_size),
             nn.Dropout(head_dropout),
             nn.Linear(head_size, classes, bias=False),
         )
@@ -296,6 +296,17 @@ class AWDClassifier(nn.Module):
         """Word vectors, each LSTM, and the head, from the bottom up."""
         modules = [self.encoder.embedding, *self.encoder.lstms, self.head]
         return [list(module.parameters()) for module in modules]
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """A batch of one text has no spread to be normed by: it takes what was learnt so far, as in evaluation."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if len(input) > 1:
+            return super().forward(input)
+        return nn.functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
 
 
 class AWDTop(nn.Module):
