@@ -67,7 +67,7 @@ def test_words_that_are_new_begin_from_the_mean(language_model: Path) -> None:
 
 def test_a_killed_run_goes_on_to_the_same_end(corpus_file: Path, tmp_path: Path) -> None:
     settings = {**TINY, "passes": 6}
-    pretrain([corpus_file], tmp_path / "whole", **settings)
+    undisturbed = pretrain([corpus_file], tmp_path / "whole", **settings)
     script = (
         "import sys, time\n"
         "from textladder.pretraining import _Run, pretrain\n"
@@ -91,6 +91,8 @@ def test_a_killed_run_goes_on_to_the_same_end(corpus_file: Path, tmp_path: Path)
     again = pretrain([corpus_file], tmp_path / "killed", monitor=listening(said), **settings)
     assert any("Going on after 3 of 6" in sentence for sentence in said)
     assert len(again["epochs"]) == 6
+    for loss in ("train_loss", "valid_loss"):  # of each look, for the weights kept may be those of an early one
+        assert [look[loss] for look in again["epochs"]] == [look[loss] for look in undisturbed["epochs"]]
     whole, resumed = (load_language_model(str(tmp_path / name)) for name in ("whole", "killed"))
     assert whole.words == resumed.words
     for name, value in whole.weights.items():

@@ -107,7 +107,7 @@ class UlmfitLevel:
     summary: ClassVar[str] = "an AWD-LSTM language model, fine-tuned, then turned into a classifier"
     config_type: ClassVar[type] = UlmfitConfig
     presets: ClassVar[Mapping[str, Preset]] = {
-        "default": Preset("the recipe chosen on Amazon validation rows"),
+        "default": Preset("the recipe, chosen on Amazon training rows so far"),
         "tutorial": TUTORIAL,
     }
     learning_rates: ClassVar[tuple[float, float]] = (5e-4, 2e-2)
