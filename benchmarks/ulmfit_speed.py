@@ -20,11 +20,13 @@ warnings.simplefilter("ignore")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from fastai.data.core import DataLoaders  # noqa: E402
+from fastai.losses import CrossEntropyLossFlat  # noqa: E402
 from fastai.metrics import accuracy  # noqa: E402
 from fastai.text.data import SortedDL, TensorText, pad_input_chunk  # noqa: E402
 from fastai.text.learner import text_classifier_learner  # noqa: E402
 from fastai.text.models.awdlstm import AWD_LSTM  # noqa: E402
 from fastai.torch_core import TensorCategory  # noqa: E402
+from fastcore.foundation import L  # noqa: E402
 
 from textladder import read_texts  # noqa: E402
 from textladder.levels.ulmfit import UlmfitConfig, UlmfitLevel  # noqa: E402
@@ -59,9 +61,15 @@ def theirs(data: Any, level: UlmfitLevel, seed: int) -> tuple[float, float]:
         loaders = DataLoaders(
             loader(level.texts, data.train.label_ids, True), loader(level.valid_texts, data.valid.label_ids, False)
         )
-        loaders.vocab, loaders.c = [level.vocabulary.tokens, list(data.labels)], len(data.labels)
+        loaders.vocab, loaders.c = L(level.vocabulary.tokens, list(data.labels)), len(data.labels)
         learner = text_classifier_learner(
-            loaders, AWD_LSTM, pretrained=False, config=config, drop_mult=0.5, metrics=[accuracy]
+            loaders,
+            AWD_LSTM,
+            pretrained=False,
+            config=config,
+            drop_mult=0.5,
+            metrics=[accuracy],
+            loss_func=CrossEntropyLossFlat(),
         )
         fill(learner.model[0].module, level)
         begun = time.perf_counter()
