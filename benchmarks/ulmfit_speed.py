@@ -34,12 +34,13 @@ from textladder.progress import Monitor  # noqa: E402
 from textladder.training import seeded  # noqa: E402
 
 TRAIN = Path(__file__).parents[2] / "shared" / "data" / "amazon_polarity" / "train.csv"
-ROWS, BATCH, RUNS = 3000, 32, 3
+ROWS, BATCH, EPOCHS, RUNS = 3000, 32, 3, 3
 
 
 def ours(data: Any, seed: int) -> tuple[float, float, UlmfitLevel]:
     """Seconds of the schedule, the last look's accuracy, and the level."""
-    level = UlmfitLevel(UlmfitConfig(language_epochs=0, batch_size=BATCH, keep_best=False), len(data.labels))
+    config = UlmfitConfig(language_epochs=0, epochs=EPOCHS, batch_size=BATCH, keep_best=False)
+    level = UlmfitLevel(config, len(data.labels))
     report = level.fit(data.train, data.valid, seed=seed, monitor=Monitor())
     return sum(look["seconds"] for look in report.epochs), report.epochs[-1]["valid_accuracy"], level
 
@@ -80,7 +81,7 @@ def theirs(data: Any, level: UlmfitLevel, seed: int) -> tuple[float, float]:
                 learner.freeze_to(-1 - number)
                 learner.fit_one_cycle(1, slice(5e-3 / 2.6**4, 5e-3))
             learner.unfreeze()
-            learner.fit_one_cycle(3, slice(4e-3 / 2.6**4, 4e-3))
+            learner.fit_one_cycle(EPOCHS, slice(4e-3 / 2.6**4, 4e-3))
         return time.perf_counter() - begun, float(learner.recorder.final_record[-1])
 
 
