@@ -208,11 +208,13 @@ def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def language_model(corpus_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny language model of the corpus."""
+    """A tiny language model of the corpus, which reads it both ways."""
     from textladder.pretraining import pretrain
 
     out = tmp_path_factory.mktemp("language_model") / "tiny"
-    pretrain([corpus_file], out, dimension=16, hidden_size=24, layers=2, batch_size=8, time=16, passes=2)
+    forward, settings = out.with_name("forward"), {"batch_size": 8, "time": 16, "passes": 2}
+    pretrain([corpus_file], forward, dimension=16, hidden_size=24, layers=2, **settings)
+    pretrain([corpus_file], out, backward_of=str(forward), hidden_size=20, **settings)
     return out
 
 

@@ -129,9 +129,10 @@ def test_dropout_leaves_out_the_same_numbers_at_each_time(share: float) -> None:
 
 def test_a_word_is_left_out_wherever_it_occurs() -> None:
     torch.manual_seed(0)
-    encoder = AWDLSTM(WORDS, DIMENSION, HIDDEN, 1, word_dropout=0.5).train()
+    encoder = AWDLSTM(WORDS, DIMENSION, HIDDEN, 1).train()
+    encoder.set_dropout(word=0.5, input=0.0, hidden=0.0, weight=0.0)
     ids = torch.randint(2, WORDS, (30, 30))
-    gone = encoder._embed(ids).abs().sum(dim=2) == 0
+    gone = encoder.embed(ids).abs().sum(dim=2) == 0
     for word in range(2, WORDS):
         assert len(gone[ids == word].unique()) == 1
     assert 0.2 < gone.float().mean() < 0.8
@@ -139,14 +140,15 @@ def test_a_word_is_left_out_wherever_it_occurs() -> None:
 
 def test_weights_of_dropconnect_differ_in_training_alone() -> None:
     torch.manual_seed(0)
-    encoder = AWDLSTM(WORDS, DIMENSION, HIDDEN, LAYERS, weight_dropout=0.5)
+    encoder = AWDLSTM(WORDS, DIMENSION, HIDDEN, LAYERS)
+    encoder.set_dropout(word=0.0, input=0.0, hidden=0.0, weight=0.5)
     ids = torch.randint(2, WORDS, (4, 9))
     encoder.train()
     assert not torch.allclose(encoder(ids)[0], encoder(ids)[0])
     encoder.eval()
     assert torch.equal(encoder(ids)[0], encoder(ids)[0])
     encoder.train()
-    encoder.weight_dropout = 0.0
+    encoder.set_dropout(word=0.0, input=0.0, hidden=0.0, weight=0.0)
     assert torch.allclose(encoder(ids)[0], encoder.eval()(ids)[0], atol=1e-6)
 
 
@@ -161,13 +163,18 @@ def test_pooling_sees_no_padding() -> None:
     assert torch.allclose(pooled[0], expected)
 
 
-def classifier() -> AWDClassifier:
+def classifier(pooling: str = "layers", backward_size: int = 0) -> AWDClassifier:
     torch.manual_seed(0)
-    return AWDClassifier(AWDLSTM(WORDS, DIMENSION, HIDDEN, LAYERS, hidden_dropout=0.3), 2, head_size=5).eval()
+    encoder = AWDLSTM(WORDS, DIMENSION, HIDDEN, LAYERS, backward_size)
+    encoder.set_dropout(word=0.1, input=0.1, hidden=0.3, weight=0.1)
+    return AWDClassifier(encoder, 2, pooling=pooling, pooled_dropout=0.2, head_dropout=0.1).eval()
+
+
+KINDS = pytest.mark.parametrize(("pooling", "backward_size"), [("concat", 0), ("layers", 0), ("layers", 14)])
 
 
 def test_a_batch_of_one_text_can_be_learnt_from() -> None:
-    network = classifier().train()
+    network = classifier("concat").train()
     mean = network.head[0].running_mean.clone()
     network(torch.tensor([[2, 3, 4]])).sum().backward()
     assert torch.equal(network.head[0].running_mean, mean)
@@ -175,8 +182,9 @@ def test_a_batch_of_one_text_can_be_learnt_from() -> None:
     assert not torch.equal(network.head[0].running_mean, mean)
 
 
-def test_batch_mates_and_padding_change_nothing() -> None:
-    network = classifier()
+@KINDS
+def test_batch_mates_and_padding_change_nothing(pooling: str, backward_size: int) -> None:
+    network = classifier(pooling, backward_size)
     rng = np.random.default_rng(0)
     texts = [torch.from_numpy(rng.integers(2, WORDS, length)) for length in (1, 30, 7)]
     together = network(nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=1))
@@ -184,9 +192,31 @@ def test_batch_mates_and_padding_change_nothing() -> None:
     assert torch.allclose(together, alone, atol=1e-6)
 
 
+def test_the_second_stack_reads_from_right_to_left() -> None:
+    """A state of it knows the words behind, and stands at the word that it has read last."""
+    encoder = classifier("layers", 14).encoder
+    ids = torch.tensor([[2, 10, 11, 12, 13, 1, 1]])
+    mask = ids != 1
+
+    def levels(ids: Tensor) -> Tensor:
+        return encoder.all_levels(encoder.embed(ids), mask)
+
+    before, sizes = levels(ids), encoder.levels
+    assert before.shape == (1, 7, sum(sizes))
+    last, ahead = sizes[0] + HIDDEN, sizes[0]
+    changed = levels(torch.tensor([[2, 10, 11, 30, 13, 1, 1]]))
+    moved = (before - changed).abs()
+    forward, backward = moved[0, :, ahead:last].amax(dim=1) > 0, moved[0, :, last : last + 14].amax(dim=1) > 0
+    assert forward.tolist()[:5] == [False, False, False, True, True]
+    assert backward.tolist()[:5] == [False, True, True, True, False]  # the first word says that a text begins
+    turned = encoder(torch.tensor([[2, 13, 12, 11, 10]]), backward=True)[0]
+    assert torch.allclose(turned[0, 1:].flip(0), before[0, 1:5, -DIMENSION:], atol=1e-6)
+
+
+@KINDS
 @pytest.mark.parametrize("first", range(LAYERS + 1))
-def test_the_upper_part_on_known_states_is_the_whole(first: int) -> None:
-    network = classifier()
+def test_the_upper_part_on_known_states_is_the_whole(first: int, pooling: str, backward_size: int) -> None:
+    network = classifier(pooling, backward_size)
     ids = torch.randint(2, WORDS, (5, 9))
     ids[0, 6:] = 1
     top = AWDTop(network, first).eval()

@@ -41,7 +41,7 @@ def test_a_folder_is_whole_and_checked(language_model: Path) -> None:
     model = load_language_model(str(language_model))
     assert model.words[: len(SIGNS)] == list(SIGNS)
     assert "kettle" in model.words
-    assert model.sizes == {"dimension": 16, "hidden_size": 24, "layers": 2}
+    assert model.sizes == {"dimension": 16, "hidden_size": 24, "layers": 2, "backward_size": 20}
     assert all(value.dtype == np.float32 for value in model.weights.values())
     assert not list(language_model.parent.glob("*.partial"))
 
@@ -51,6 +51,32 @@ def test_it_learns(corpus_file: Path, tmp_path: Path) -> None:
     looks = [epoch["valid_loss"] for epoch in metrics["epochs"]]
     assert looks[-1] < 0.6 * looks[0]
     assert metrics["perplexity"] == pytest.approx(np.exp(min(looks)))
+
+
+def test_a_second_network_reads_from_right_to_left(corpus_file: Path, tmp_path: Path) -> None:
+    settings = TINY | {"passes": 12, "learning_rate": 0.02, "dropout": 0.0}
+    pretrain([corpus_file], tmp_path / "forward", **settings)
+    added = settings | {"backward_of": str(tmp_path / "forward"), "vocabulary": 30, "hidden_size": 20}
+    metrics = pretrain([corpus_file], tmp_path / "both", **added)
+    looks = [epoch["valid_loss"] for epoch in metrics["epochs"]]
+    assert looks[-1] < 0.9 * looks[0]
+    forward, both = (load_language_model(str(tmp_path / name)) for name in ("forward", "both"))
+    assert both.words == forward.words[:30]
+    kept, _ = forward.weights_for(both.words)
+    assert all(np.array_equal(both.weights[name], value) for name, value in kept.items())
+    assert both.sizes == {**forward.sizes, "backward_size": 20}
+
+
+def test_the_documents_of_a_file_are_held_out(corpus_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "held_out.txt").write_text("the kettle works\n\nzebra zebra\n")
+    metrics = pretrain([corpus_file], tmp_path / "model", **TINY, passes=1, held_out_file=str(tmp_path / "held_out.txt"))
+    assert metrics["held_out_words"] == 7  # each document begins with xxbos
+    assert metrics["words_per_pass"] > pretrain([corpus_file], tmp_path / "other", **TINY, passes=1)["words_per_pass"]
+    assert "zebra" not in load_language_model(str(tmp_path / "model")).words
+    loss = np.log(metrics["perplexity"])
+    assert np.log(metrics["perplexity_per_written_word"]) == pytest.approx(loss)  # seven words and ends there as well
+    corpora = read_bundle(tmp_path / "model", LANGUAGE_MODEL).manifest["corpora"]
+    assert [one["name"] for one in corpora] == [corpus_file.name, "held_out.txt"]
 
 
 def test_words_that_are_new_begin_from_the_mean(language_model: Path) -> None:
@@ -208,7 +234,7 @@ def fastai_archive(path: Path, *, words: Any = None, weights: Any = None) -> Pat
 
 def test_fastais_archive(tmp_path: Path) -> None:
     model = load_language_model(str(fastai_archive(tmp_path / "wt103-fwd.tgz")))
-    assert model.sizes == {"dimension": 16, "hidden_size": 24, "layers": 3}
+    assert model.sizes == {"dimension": 16, "hidden_size": 24, "layers": 3, "backward_size": 0}
     assert model.words[: len(SIGNS)] == list(SIGNS)
     assert model.weights["encoder.embedding.weight"].shape == (len(model.words), 16)
 

@@ -52,12 +52,14 @@ def test_three_stages_are_shown(data_with_valid: TextData, tiny_settings: Settin
     listening = Listening()
     classifier = TextClassifier("ulmfit", **settings).fit(data_with_valid, monitor=listening)
     stages = [(look["stage"], look["trainable"]) for look in classifier.history]
-    assert stages == [("language model", "all")] * 40 + [("head", "head"), ("1 of 2 layers", 2), ("classifier", "all")]
+    read = [("language model", "all")] * 40 + [("backward model", 2)] * 40
+    assert stages == [*read, ("head", "head"), ("1 of 2 layers", 2), ("classifier", "all")]
     assert all(look["rows"] == 48 for look in classifier.history)
     record = classifier.record
     assert record["perplexity"] < record["perplexity_before"] / 2
-    assert any("Perplexity of the validation texts" in sentence for sentence in listening.said)
-    assert [look["valid_accuracy"] is None for look in classifier.history] == [True] * 40 + [False] * 3
+    assert record["backward_perplexity"] < record["backward_perplexity_before"]
+    assert sum("Perplexity of the validation texts" in sentence for sentence in listening.said) == 2
+    assert [look["valid_accuracy"] is None for look in classifier.history] == [True] * 80 + [False] * 3
 
 
 def test_more_texts_are_read(data: TextData, tiny_settings: Settings, tmp_path: Path) -> None:
@@ -99,7 +101,8 @@ def test_frozen_layers_stay_as_they_are_and_are_computed_once(
     classifier.fit(data)
     after = classifier._fitted.network.state_dict()
     changed = {name for name, value in after.items() if not value.equal(before[name])}
-    assert changed == {name for name in after if name.startswith(("head.", *["encoder.lstms.1."] * thawed))}
+    learnt = ["head.", *["encoder.lstms.1.", "encoder.backward_lstms.1."] * thawed]
+    assert changed == {name for name in after if name.startswith(tuple(learnt))}
     assert sum(computed) == 16 * (1 + thawed)
 
 

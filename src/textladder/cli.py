@@ -490,7 +490,8 @@ def _pretrain(options: argparse.Namespace) -> None:
         print(f"{row['epoch']:5g}   {row['train_loss']:10.3f}   {looked}   {row['seconds']:7.1f}")
     print(
         f"Perplexity {found['perplexity']:.1f} on {found['held_out_words']:,} held-out words after "
-        f"{found['passes']} passes over {found['words_per_pass']:,} ({found['parameters']:,} parameters)."
+        f"{found['passes']} passes over {found['words_per_pass']:,} ({found['parameters']:,} parameters); "
+        f"{found['perplexity_per_written_word']:.1f} per word between blanks."
     )
     print(
         f"Saved to {options.out}. Try: textladder train DATA --level ulmfit --language-model {options.out} --out BUNDLE"

@@ -29,13 +29,22 @@ class StoredBatches:
         compute: token numbers, int64 (sequences, time), to states (sequences, time, hidden).
         hidden: numbers of a state.
         first_only: keep the first state of each sequence alone.
+        half: keep them in half precision, for states that are never large.
+        keep: False for a single pass.
 
     Attributes:
         kept: False where the states are too many to keep; they are then computed in every pass.
     """
 
     def __init__(
-        self, batches: TextBatches, compute: Callable[[Tensor], Tensor], hidden: int, *, first_only: bool
+        self,
+        batches: TextBatches,
+        compute: Callable[[Tensor], Tensor],
+        hidden: int,
+        *,
+        first_only: bool,
+        half: bool = False,
+        keep: bool = True,
     ) -> None:
         self.batches, self.compute = batches, compute
         texts = batches.texts
@@ -44,8 +53,10 @@ class StoredBatches:
         self._offsets = np.concatenate([[0], np.cumsum(self._lengths)])
         self._known = np.zeros(batches.rows, bool)
         self._shape = int(self._offsets[-1]), hidden
-        self._size = 4 * self._shape[0] * hidden
-        self.kept = self._size <= max(IN_MEMORY, min(ON_DISK, shutil.disk_usage(tempfile.gettempdir()).free // 2))
+        self._dtype = np.float16 if half else np.float32
+        self._size = np.dtype(self._dtype).itemsize * self._shape[0] * hidden
+        room = max(IN_MEMORY, min(ON_DISK, shutil.disk_usage(tempfile.gettempdir()).free // 2))
+        self.kept = keep and self._size <= room
         self._states: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -90,6 +101,6 @@ class StoredBatches:
     def _room(self) -> np.ndarray:
         """Space for every state: in memory if they are few, else in a file that is gone when it is closed."""
         if self._size <= IN_MEMORY:
-            return np.empty(self._shape, np.float32)
+            return np.empty(self._shape, self._dtype)
         with tempfile.TemporaryFile(prefix="textladder-") as file:
-            return np.memmap(file, np.float32, "w+", shape=self._shape)
+            return np.memmap(file, self._dtype, "w+", shape=self._shape)

@@ -38,10 +38,16 @@ class PretrainedLanguageModel:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Of the network: dimension, hidden_size, layers."""
-        layers = sum(name.endswith("weight_hh_l0") for name in self.weights)
+        """Of the network: dimension, hidden_size, layers, backward_size."""
+        layers = sum(name.startswith("encoder.lstms.") and name.endswith("weight_hh_l0") for name in self.weights)
         hidden_size = self.weights["encoder.lstms.0.weight_hh_l0"].shape[1]
-        return {"dimension": self.weights[EMBEDDING].shape[1], "hidden_size": hidden_size, "layers": layers}
+        backward = self.weights.get("encoder.backward_lstms.0.weight_hh_l0")
+        return {
+            "dimension": self.weights[EMBEDDING].shape[1],
+            "hidden_size": hidden_size,
+            "layers": layers,
+            "backward_size": 0 if backward is None else backward.shape[1],
+        }
 
     def weights_for(self, words: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
         """The weights for other words, and how many of these it knows.
@@ -127,14 +133,15 @@ def _check(model: PretrainedLanguageModel, source: str) -> None:
     weights, words = model.weights, model.words
     try:
         sizes = model.sizes
-        dimension, hidden, layers = sizes["dimension"], sizes["hidden_size"], sizes["layers"]
-        widths = [dimension, *[hidden] * (layers - 1), dimension]
+        dimension, layers = sizes["dimension"], sizes["layers"]
         wanted = {EMBEDDING: (len(words), dimension), "bias": (len(words),)}
-        for number in range(layers):
-            below, above = widths[number], widths[number + 1]
-            lstm = f"encoder.lstms.{number}."
-            wanted |= {f"{lstm}weight_ih_l0": (4 * above, below), f"{lstm}weight_hh_l0": (4 * above, above)}
-            wanted |= {f"{lstm}bias_ih_l0": (4 * above,), f"{lstm}bias_hh_l0": (4 * above,)}
+        for pile, hidden in (("lstms", sizes["hidden_size"]), ("backward_lstms", sizes["backward_size"])):
+            widths = [dimension, *[hidden] * (layers - 1), dimension]
+            for number in range(layers if hidden else 0):
+                below, above = widths[number], widths[number + 1]
+                lstm = f"encoder.{pile}.{number}."
+                wanted |= {f"{lstm}weight_ih_l0": (4 * above, below), f"{lstm}weight_hh_l0": (4 * above, above)}
+                wanted |= {f"{lstm}bias_ih_l0": (4 * above,), f"{lstm}bias_hh_l0": (4 * above,)}
         fits = wanted == {name: value.shape for name, value in weights.items()}
     except (KeyError, IndexError):
         fits = False

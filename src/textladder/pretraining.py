@@ -2,6 +2,9 @@
 
     documents -> fastai's words -> a vocabulary -> one stream -> an AWD-LSTM that foretells the next word
 
+A language model can be given a second network that reads from right to left (Howard & Ruder 2018, section 3.3,
+"Bidirectional language model"). It shares the word vectors, which it leaves as they are.
+
 A pass is cut into parts. After each one everything is written down beside the output, so that a run that was killed
 goes on where it was, with the same numbers as if nothing had happened.
 """
@@ -22,7 +25,7 @@ import numpy as np
 from textladder.bundle import CHECKPOINT, Bundle, check_output, read_bundle, write_bundle
 from textladder.documents import read_documents
 from textladder.errors import BundleError, ConfigError, DataError, import_extra
-from textladder.language_models import PretrainedLanguageModel, save_language_model
+from textladder.language_models import PretrainedLanguageModel, load_language_model, save_language_model
 from textladder.progress import Monitor
 from textladder.settings import checked, setting
 from textladder.text.fastai_words import SIGNS, tokenize_words
@@ -39,6 +42,9 @@ STATE_FILE = "state.safetensors"
 class PretrainingConfig:
     """The network's sizes and the recipe's numbers."""
 
+    backward_of: str | None = setting(
+        None, "give this language model a second network, which reads from right to left; the rest stays as it is"
+    )
     dimension: int = setting(256, "numbers of a word vector", low=1)
     hidden_size: int = setting(512, "state of the LSTMs below the last", low=1)
     layers: int = setting(3, "how many LSTMs", low=1)
@@ -53,6 +59,7 @@ class PretrainingConfig:
     batch_size: int = setting(64, "rows read side by side", low=1)
     time: int = setting(70, "words of a row in a step", low=1)
     held_out: float = setting(0.01, "share of the documents kept to measure perplexity on", low=0.0001, high=0.5)
+    held_out_file: str | None = setting(None, "measure perplexity on this file's documents instead, and keep none back")
     precision: str = setting(
         "auto", "compute in bfloat16 where the machine has it", choices=("auto", "float32", "bfloat16")
     )
@@ -93,35 +100,54 @@ def pretrain(
     for library in ("torch", "spacy", "fastai.basics", "fastai.callback.schedule", "fastai.callback.training"):
         import_extra(library, "train")
     try:
-        texts = _Documents(corpora, config, seed, monitor)
-        return _Run(texts, config, seed, out, overwrite, monitor).finish()
+        base = None if config.backward_of is None else load_language_model(config.backward_of)
+        texts = _Documents(corpora, config, base, seed, monitor)
+        return _Run(texts, config, base, seed, out, overwrite, monitor).finish()
     finally:
         monitor.stop()
 
 
 class _Documents:
-    """Documents as numbers, some of them held out."""
+    """Documents as numbers, some of them held out; from right to left where there is a `base` to add that to."""
 
-    def __init__(self, corpora: Sequence[str | Path], config: PretrainingConfig, seed: int, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        corpora: Sequence[str | Path],
+        config: PretrainingConfig,
+        base: PretrainedLanguageModel | None,
+        seed: int,
+        monitor: Monitor,
+    ) -> None:
         monitor.start("splitting into words", None)
         self.corpora: list[dict[str, Any]] = []
+        self._written: list[int] = []  # of each document, its words between blanks and its end
         tokenized = tokenize_words(self._read(corpora))
-        order = np.random.default_rng(seed).permutation(len(tokenized))
-        number = max(1, round(config.held_out * len(order)))
-        held_out, learnt = np.sort(order[:number]), np.sort(order[number:])
-        if not len(learnt):
-            raise DataError("A language model needs two documents at least: one to learn from, one to hold out.")
-        train = tokenized.take(learnt)
-        self.vocabulary = Vocabulary.from_tokenized(
-            train, min_freq=config.min_freq, most=config.vocabulary, signs=SIGNS
-        )
+        if config.held_out_file is None:
+            order = np.random.default_rng(seed).permutation(len(tokenized))
+            number = max(1, round(config.held_out * len(order)))
+            if number == len(order):
+                raise DataError("A language model needs two documents at least: one to learn from, one to hold out.")
+            train, held_out = tokenized.take(np.sort(order[number:])), tokenized.take(np.sort(order[:number]))
+            written = np.array(self._written)[order[:number]]
+        else:
+            train, held_out = tokenized, tokenize_words(self._read([config.held_out_file]))
+            written = np.array(self._written)[len(tokenized) :]
+        self.held_out_written = int(written.sum())
+        if base is None:
+            self.vocabulary = Vocabulary.from_tokenized(
+                train, min_freq=config.min_freq, most=config.vocabulary, signs=SIGNS
+            )
+        else:
+            self.vocabulary = Vocabulary(base.words[: config.vocabulary], signs=SIGNS[:2])
         self.train = self.vocabulary.encode_tokenized(train)
-        self.held_out = self.vocabulary.encode_tokenized(tokenized.take(held_out))
+        self.held_out = self.vocabulary.encode_tokenized(held_out)
+        if base is not None:
+            self.train, self.held_out = self.train.backwards(), self.held_out.backwards()
         self.digest = hashlib.sha256(self.train.ids.tobytes() + self.held_out.ids.tobytes()).hexdigest()
         monitor.stop()
         known = 1 - float((self.held_out.ids == 0).mean())
         monitor.say(
-            f"{len(order):,} documents, {len(tokenized.ids):,} words; {len(held_out):,} documents held out. "
+            f"{len(train):,} documents with {len(train.ids):,} words to learn from, {len(held_out):,} held out. "
             f"{len(self.vocabulary):,} words are known, which is {known:.1%} of what is read."
         )
 
@@ -131,6 +157,7 @@ class _Documents:
             for text in read_documents(path):
                 documents, characters = documents + 1, characters + len(text)
                 digest.update(text.encode())
+                self._written.append(len(text.split()) + 1)
                 yield text
             about = {"documents": documents, "characters": characters, "sha256": digest.hexdigest()}
             self.corpora.append({"name": Path(path).name, **about})
@@ -148,6 +175,7 @@ class _Run:
         self,
         texts: _Documents,
         config: PretrainingConfig,
+        base: PretrainedLanguageModel | None,
         seed: int,
         out: Path,
         overwrite: bool,
@@ -164,22 +192,22 @@ class _Run:
         self.stream = WordStream(texts.train, batch_size=config.batch_size, time=config.time, shuffle=True, seed=seed)
         self.stream.parts = max(1, round(len(self.stream) / PART_STEPS))
         share = config.dropout
+        sizes = {"dimension": config.dimension, "hidden_size": config.hidden_size, "layers": config.layers}
+        if base is not None:
+            sizes = {**base.sizes, "backward_size": config.hidden_size}
         with seeded(seed):
-            encoder = AWDLSTM(
-                len(texts.vocabulary),
-                config.dimension,
-                config.hidden_size,
-                config.layers,
-                word_dropout=config.word_dropout,
-                input_dropout=share,
-                hidden_dropout=share,
-                weight_dropout=share,
-            )
-            self.model: LanguageModel = LanguageModel(encoder, output_dropout=share)
-        # begin with what the words' frequencies tell, which would take hundreds of steps to learn
-        counts = texts.counts + 1
-        with torch.no_grad():
-            self.model.bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
+            encoder = AWDLSTM(len(texts.vocabulary), **sizes)
+            encoder.set_dropout(word=config.word_dropout, input=share, hidden=share, weight=share)
+            self.model: LanguageModel = LanguageModel(encoder, output_dropout=share, backward=base is not None)
+        if base is None:
+            # begin with what the words' frequencies tell, which would take hundreds of steps to learn
+            counts = texts.counts + 1
+            with torch.no_grad():
+                self.model.bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
+        else:
+            known, _ = base.weights_for(texts.vocabulary.tokens)
+            weights = {name: torch.from_numpy(value) for name, value in known.items() if "backward" not in name}
+            self.model.load_state_dict(weights, strict=False)
         self.learner = make_language_learner(
             self.model,
             self.stream,
@@ -190,6 +218,8 @@ class _Run:
             clip=1.0,
         )
         self.learner.create_opt()
+        if base is not None:
+            self.learner.freeze_to(2)  # the word vectors and the softmax's bias, which decay and which do not
         self.name = hashlib.sha256(
             json.dumps([dataclasses.asdict(config), seed, texts.digest], sort_keys=True).encode()
         ).hexdigest()
@@ -227,6 +257,8 @@ class _Run:
         loss = -history.best[1]
         metrics = {
             "perplexity": math.exp(loss),
+            # as other language models are measured, whose tokens are the words between blanks and line ends
+            "perplexity_per_written_word": math.exp(loss * len(self.texts.held_out.ids) / self.texts.held_out_written),
             "passes": self.config.passes,
             "words_per_pass": len(self.texts.train.ids),
             "held_out_words": len(self.texts.held_out.ids),

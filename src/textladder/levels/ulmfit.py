@@ -30,11 +30,12 @@ from textladder.text.vocabulary import EncodedTexts, Vocabulary
 
 if TYPE_CHECKING:
     from textladder.batching import Padding, TextBatches
-    from textladder.networks.awd_lstm import AWDClassifier, LanguageModel
+    from textladder.networks.awd_lstm import AWDLSTM, AWDClassifier, LanguageModel
     from textladder.training import Stage
 
 MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
 EPOCHS, LEAST_STEPS = 3, 280  # few rows are read more often
+POOLINGS = ("layers", "concat")
 TIME = 70  # words that the language model reads in a step; further back it remembers, but does not learn
 PREDICTED_TOKENS = 16_384  # of a batch
 # The shares that fastai tuned for language models and for classifiers, of which the settings take a part.
@@ -66,7 +67,7 @@ class UlmfitConfig(TrainingConfig):
     weight_decay: float = setting(0.01, "of everything but biases and norms", low=0)
     # on a thousand Amazon rows: 0.833 on 2,000 others, where 0.5 with 2.6 between the layers' rates gave 0.783
     dropout: float = setting(1.0, "dropout of the classifier, as a share of the AWD-LSTM's own", low=0, high=1.5)
-    head_size: int = setting(50, "units of the head's hidden layer", low=1)
+    pooling: str = setting("layers", "what the head sees: all layers, or the last as published", choices=POOLINGS)
     batch_size: int = setting(32, "texts of a batch", low=1)
     label_smoothing: float = setting(0.0, "share of the target spread over all classes", low=0, high=0.5)
 
@@ -85,6 +86,7 @@ TUTORIAL = Preset(
         "layer_decay": 0.01**0.25,
         "warm_up": 0.3,
         "dropout": 0.5,
+        "pooling": "concat",
         "batch_size": 32,
         "label_smoothing": 0.0,
         "precision": "float32",
@@ -146,7 +148,7 @@ class UlmfitLevel:
         with seeded(seed):
             self.language_model = self._make_language_model(len(self.vocabulary), pretrained.sizes)
             self._fill(self.language_model, pretrained.weights_for(self.vocabulary.tokens)[0])
-            self.network = self._make_classifier(self.language_model)
+            self.network = self._make_classifier(self.language_model.encoder)
         self._set_dropout(config.dropout, CLASSIFIER_DROPOUT)
         train_batches = self._batches(texts, train.label_ids, shuffle=True, seed=seed)
         self.texts, self.valid_texts, valid_batches = texts, None, None
@@ -177,7 +179,12 @@ class UlmfitLevel:
         config = self.config
         options = {"monitor": monitor, **config.looking()}
         with seeded(seed):
-            epochs = self._fine_tune(seed, monitor, report.facts) if config.language_epochs else []
+            epochs: list[dict[str, Any]] = []
+            if config.language_epochs:
+                epochs = self._fine_tune(self.language_model, seed, monitor, report.facts)
+            backward = config.pooling == "layers" and len(self.language_model.encoder.backward_lstms) > 0
+            if config.language_epochs and backward:
+                epochs += self._fine_tune(self._backward(), seed, monitor, report.facts)
             rate = config.learning_rate
             if config.find_rate:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
@@ -205,23 +212,38 @@ class UlmfitLevel:
             epochs = max(EPOCHS, -(-LEAST_STEPS // len(self.learner.dls.train)))
         return [one for one in (*stages, Stage("classifier", epochs, learning_rate, **rates)) if one.epochs]
 
-    def _fine_tune(self, seed: int, monitor: Monitor, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    def _backward(self) -> "LanguageModel":
+        """The language model that reads from right to left, on the same words."""
+        from textladder.networks.awd_lstm import LanguageModel
+
+        model = LanguageModel(self.language_model.encoder, backward=True)
+        model.bias = self.language_model.bias
+        return model
+
+    def _fine_tune(
+        self, model: "LanguageModel", seed: int, monitor: Monitor, facts: dict[str, Any]
+    ) -> list[dict[str, Any]]:
         """Section 3.2: the language model reads the texts, each layer at its own rate."""
         from textladder.streams import WordStream
         from textladder.training import Stage, make_language_learner, run_stages
 
-        config, model = self.config, self.language_model
-        texts = self.texts if self.unlabelled is None else self.texts.joined(self.unlabelled)
+        config, layers = self.config, len(self.language_model.encoder.lstms)
+        texts, valid_texts = self.texts, self.valid_texts
+        if self.unlabelled is not None:
+            texts = texts.joined(self.unlabelled)
+        counts = np.bincount(texts.ids, minlength=len(self.vocabulary))
+        if model.backward:
+            texts, valid_texts = texts.backwards(), valid_texts and valid_texts.backwards()
         rows = config.language_batch_size
         train = WordStream(texts, batch_size=rows, time=TIME, shuffle=True, seed=seed)
         valid = None
-        if self.valid_texts is not None and len(self.valid_texts.ids) > 1:
-            valid = WordStream(self.valid_texts, batch_size=rows, time=TIME)
+        if valid_texts is not None and len(valid_texts.ids) > 1:
+            valid = WordStream(valid_texts, batch_size=rows, time=TIME)
         learner = make_language_learner(
             model,
             train,
             valid,
-            counts=np.bincount(texts.ids, minlength=len(self.vocabulary)),
+            counts=counts,
             weight_decay=config.weight_decay,
             precision=config.precision,
             clip=1.0,
@@ -232,22 +254,26 @@ class UlmfitLevel:
                 before = float(learner.validate()[0])
             looks = [{"valid_loss": before, "valid_accuracy": None}]
         self._set_dropout(config.language_dropout, LANGUAGE_DROPOUT)
+        model.output_dropout = config.language_dropout * LANGUAGE_DROPOUT["output"]
+        direction = "backward_" if model.backward else ""
         stage = Stage(
-            "language model",
+            "backward model" if model.backward else "language model",
             config.language_epochs,
             config.language_learning_rate,
             config.warm_up,
+            # the word vectors are the other direction's as well, which has made them its own
+            trainable=layers if model.backward else "all",
             decay=config.language_layer_decay,
         )
         epochs = run_stages(learner, [stage], looks=looks, monitor=monitor)
         self._set_dropout(config.dropout, CLASSIFIER_DROPOUT)
         model.reset()
         if valid is not None:
-            facts["perplexity_before"] = math.exp(before)
-            facts["perplexity"] = math.exp(min(look["valid_loss"] for look in (*looks, *epochs)))
+            after = math.exp(min(look["valid_loss"] for look in (*looks, *epochs)))
+            facts |= {f"{direction}perplexity_before": math.exp(before), f"{direction}perplexity": after}
             monitor.say(
-                f"Perplexity of the validation texts: {facts['perplexity_before']:.0f} before, "
-                f"{facts['perplexity']:.0f} after reading the training texts."
+                f"Perplexity of the validation texts{', read backwards' if model.backward else ''}: "
+                f"{math.exp(before):.0f} before, {after:.0f} after reading the training texts."
             )
         return [{**epoch, "rows": len(texts)} for epoch in epochs]
 
@@ -273,10 +299,13 @@ class UlmfitLevel:
             network.train(training)
             return states
 
-        head_only = trained == 1
-        width = top.width
-        train = StoredBatches(loaders.train, compute, width, first_only=head_only)
-        valid = StoredBatches(loaders.valid, compute, width, first_only=head_only) if len(loaders.valid) else None
+        options: dict[str, Any] = {
+            "first_only": trained == 1 and self.config.pooling == "concat",
+            "half": True,
+            "keep": stage.epochs > 1,
+        }
+        train = StoredBatches(loaders.train, compute, top.width, **options)
+        valid = StoredBatches(loaders.valid, compute, top.width, **options) if len(loaders.valid) else None
         return make_learner(top, train, valid, **self._learner_options)
 
     def tokenize(self, text: str) -> list[str]:
@@ -312,7 +341,7 @@ class UlmfitLevel:
         try:
             body = {name: value for name, value in weights.items() if name.startswith("encoder.")}
             sizes = PretrainedLanguageModel(tokens, body).sizes
-            level.network = level._make_classifier(level._make_language_model(len(tokens), sizes))
+            level.network = level._make_classifier(level._make_language_model(len(tokens), sizes).encoder)
             level.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
             reason = (str(error).splitlines() or [""])[-1].strip()
@@ -343,23 +372,21 @@ class UlmfitLevel:
 
         return LanguageModel(AWDLSTM(words, **sizes))
 
-    def _make_classifier(self, model: "LanguageModel") -> "AWDClassifier":
+    def _make_classifier(self, encoder: "AWDLSTM") -> "AWDClassifier":
         from textladder.networks.awd_lstm import AWDClassifier
 
         part = self.config.dropout
         return AWDClassifier(
-            model.encoder,
+            encoder,
             self.classes,
-            head_size=self.config.head_size,
+            pooling=self.config.pooling,
             pooled_dropout=part * CLASSIFIER_DROPOUT["output"],
             head_dropout=part * CLASSIFIER_DROPOUT["head"],
         )
 
     def _set_dropout(self, part: float, shares: Mapping[str, float]) -> None:
-        encoder = self.language_model.encoder
-        encoder.word_dropout, encoder.input_dropout = part * shares["word"], part * shares["input"]
-        encoder.hidden_dropout, encoder.weight_dropout = part * shares["hidden"], part * shares["weight"]
-        self.language_model.output_dropout = part * shares["output"]
+        kinds = {kind: part * shares[kind] for kind in ("word", "input", "hidden", "weight")}
+        self.language_model.encoder.set_dropout(**kinds)
 
     def _fill(self, model: "LanguageModel", weights: Mapping[str, np.ndarray]) -> None:
         import torch

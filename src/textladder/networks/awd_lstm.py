@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 State = list[tuple[Tensor, Tensor]]  # of each LSTM, twice (1, batch, width)
+POOLINGS = ("layers", "concat")
+HEAD_SIZE = 50  # units of the hidden layer that stands on concat pooling (Howard & Ruder 2018, section 4.1)
 
 
 class AWDLSTM(nn.Module):
@@ -22,11 +24,12 @@ class AWDLSTM(nn.Module):
         dimension: numbers of a word vector, and of the last LSTM's state.
         hidden_size: state of the LSTMs below the last.
         layers: how many LSTMs.
+        backward_size: the same of a second stack, which reads the same word vectors from right to left; 0 for none.
+        pad_id: the word that fills up.
+
+    Attributes:
         word_dropout: share of the words that are left out of a batch wherever they occur (section 4.3).
         input_dropout: share of the word vectors' numbers left out, the same ones for a whole text (section 4.2).
-        hidden_dropout: the same between LSTMs.
-        weight_dropout: share of the recurrent weights left out (section 2).
-        pad_id: the word that fills up.
     """
 
     def __init__(
@@ -35,74 +38,117 @@ class AWDLSTM(nn.Module):
         dimension: int,
         hidden_size: int,
         layers: int,
+        backward_size: int = 0,
         *,
-        word_dropout: float = 0.0,
-        input_dropout: float = 0.0,
-        hidden_dropout: float = 0.0,
-        weight_dropout: float = 0.0,
         pad_id: int = 1,
     ) -> None:
         super().__init__()
-        self.word_dropout, self.input_dropout = word_dropout, input_dropout
-        self.hidden_dropout, self.weight_dropout = hidden_dropout, weight_dropout
-        self.pad_id = pad_id
+        self.pad_id, self.word_dropout, self.input_dropout = pad_id, 0.0, 0.0
         self.embedding = nn.Embedding(vocabulary_size, dimension)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        widths = [dimension, *[hidden_size] * (layers - 1), dimension]
-        self.lstms = nn.ModuleList()
-        for below, above in pairwise(widths):
-            lstm = nn.LSTM(below, above, batch_first=True)
-            *_, bias = lstm.parameters()
-            # begin by remembering (Jozefowicz et al. 2015, section 4); the gates are input, forget, cell, output
-            nn.init.ones_(bias.detach()[above : 2 * above])
-            self.lstms.append(lstm)
+        self.lstms = LSTMStack([dimension, *[hidden_size] * (layers - 1), dimension])
+        widths = [dimension, *[backward_size] * (layers - 1), dimension]
+        self.backward_lstms = LSTMStack(widths if backward_size else [])
 
-    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def set_dropout(self, *, word: float, input: float, hidden: float, weight: float) -> None:
+        """Shares left out in training; `hidden` and `weight` as of `LSTMStack`."""
+        self.word_dropout, self.input_dropout = word, input
+        for stack in (self.lstms, self.backward_lstms):
+            stack.hidden_dropout, stack.weight_dropout = hidden, weight
+
+    def forward(self, ids: Tensor, state: State | None = None, *, backward: bool = False) -> tuple[Tensor, State]:
         """The last LSTM's states, (batch, time, dimension), and what the next stretch of the texts begins from.
 
         Args:
-            ids: int64 (batch, time).
+            ids: int64 (batch, time), in the order of reading.
             state: what an earlier stretch ended with; by default zeros.
+            backward: the second stack reads.
         """
-        return self.read_from(0, self._embed(ids), state)
+        states, ends = (self.backward_lstms if backward else self.lstms)(self.embed(ids), state)
+        return states[-1], ends
 
-    def read_below(self, first: int, ids: Tensor) -> Tensor:
-        """The inputs of the LSTM `first`, (batch, time, width)."""
-        states = self._embed(ids)
-        for lstm in list(self.lstms)[:first]:
-            states, _ = lstm(states)
-        return states
-
-    def read_from(self, first: int, states: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The same from the inputs of an LSTM, (batch, time, width), where what lies below it is known."""
-        ends: State = []
-        for number, lstm in enumerate(self.lstms):
-            if number < first:
-                continue
-            if number:
-                states = drop(states, self.hidden_dropout, self.training)
-            begin = None if state is None else state[number - first]
-            states, end = self._read(lstm, states, begin)  # type: ignore[arg-type]
-            ends.append(end)
-        return states, ends
-
-    def _embed(self, ids: Tensor) -> Tensor:
+    def embed(self, ids: Tensor) -> Tensor:
+        """Word vectors, (batch, time, dimension)."""
         vectors: Tensor = self.embedding(ids)
         if self.training and self.word_dropout:
             kept = torch.rand(self.embedding.num_embeddings, device=ids.device) >= self.word_dropout
             vectors = vectors * (kept / (1 - self.word_dropout))[ids][:, :, None]
         return drop(vectors, self.input_dropout, self.training)
 
+    @property
+    def levels(self) -> list[int]:
+        """Widths of the levels: the word vectors, then the states of each LSTM with those of its like."""
+        stacks = [stack.widths[1:] for stack in (self.lstms, self.backward_lstms) if len(stack)]
+        return [self.embedding.embedding_dim, *map(sum, zip(*stacks, strict=True))]
+
+    def all_levels(self, known: Tensor, mask: Tensor, first: int = 0) -> Tensor:
+        """Every level side by side at each word, (batch, time, sum of `levels`).
+
+        Args:
+            known: the levels that are there already, from the word vectors up to the inputs of the LSTMs `first`.
+            mask: bool (batch, time), True where there is text, which begins each row.
+            first: the lowest LSTM to read with.
+        """
+        inputs = known[:, :, known.shape[2] - self.levels[first] :]
+        ahead = self.lstms.widths[first]
+        parts, (upwards, _) = [known], self.lstms(inputs[:, :, :ahead], first=first)
+        if not len(self.backward_lstms):
+            return torch.cat([*parts, *upwards], dim=2)
+        order = _turned(mask)
+        behind, _ = self.backward_lstms(_gather(inputs[:, :, ahead:] if first else inputs, order), first=first)
+        for one, other in zip(upwards, behind, strict=True):
+            parts += [one, _gather(other, order)]
+        return torch.cat([part.to(known.dtype) for part in parts], dim=2)
+
+
+class LSTMStack(nn.ModuleList):
+    """LSTMs one upon another.
+
+    Args:
+        widths: numbers of the lowest one's inputs, then of each one's state; none for an empty stack.
+
+    Attributes:
+        hidden_dropout: share of the states' numbers left out between LSTMs, the same ones for a whole text.
+        weight_dropout: share of the recurrent weights left out (section 2).
+    """
+
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        self.widths, self.hidden_dropout, self.weight_dropout = widths, 0.0, 0.0
+        for below, above in pairwise(widths):
+            lstm = nn.LSTM(below, above, batch_first=True)
+            *_, bias = lstm.parameters()
+            # begin by remembering (Jozefowicz et al. 2015, section 4); the gates are input, forget, cell, output
+            nn.init.ones_(bias.detach()[above : 2 * above])
+            self.append(lstm)
+
+    def forward(self, states: Tensor, begin: State | None = None, first: int = 0) -> tuple[list[Tensor], State]:
+        """The states of each LSTM, (batch, time, its width), and what the next stretch of the texts begins from.
+
+        Args:
+            states: inputs of the LSTM `first`, (batch, time, width).
+            begin: what an earlier stretch ended with; by default zeros.
+            first: the lowest LSTM to read with.
+        """
+        levels, ends = [], []
+        for number in range(first, len(self)):
+            if number:
+                states = drop(states, self.hidden_dropout, self.training)
+            states, end = self._read(self[number], states, None if begin is None else begin[number - first])
+            levels.append(states)
+            ends.append(end)
+        return levels, ends
+
     def _read(
-        self, lstm: nn.LSTM, states: Tensor, begin: tuple[Tensor, Tensor] | None
+        self, lstm: nn.Module, states: Tensor, begin: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         if not self.training or not self.weight_dropout:
             states, end = lstm(states, begin)
             return states, end
-        if begin is None:
-            zeros = states.new_zeros(1, len(states), lstm.hidden_size)
-            begin = zeros, zeros
         inner, recurrent, *biases = lstm.parameters()
+        if begin is None:
+            zeros = states.new_zeros(1, len(states), recurrent.shape[1])
+            begin = zeros, zeros
         weights = [inner, nn.functional.dropout(recurrent, self.weight_dropout), *biases]
         # what nn.LSTM itself calls
         states, hidden, cell = torch._VF.lstm(states, begin, weights, True, 1, 0.0, True, False, True)
@@ -117,6 +163,19 @@ def drop(states: Tensor, share: float, training: bool) -> Tensor:
     return states * (kept / (1 - share)).to(states.dtype)
 
 
+def _turned(mask: Tensor) -> Tensor:
+    """Where each text's words stand when it is read from right to left, int64 (batch, time).
+
+    The first word stays: it says that a text begins. Padding stays behind. Turned twice it is as it was.
+    """
+    time, lengths = torch.arange(mask.shape[1], device=mask.device)[None], mask.sum(dim=1, keepdim=True)
+    return torch.where((time > 0) & (time < lengths), lengths - time, time)
+
+
+def _gather(states: Tensor, order: Tensor) -> Tensor:
+    return states.gather(1, order[:, :, None].expand_as(states))
+
+
 class LanguageModel(nn.Module):
     """An AWD-LSTM that foretells the next word; the word vectors are also the weights of the softmax (section 4.5).
 
@@ -125,17 +184,18 @@ class LanguageModel(nn.Module):
     Args:
         encoder: words to states.
         output_dropout: share of the last states' numbers left out, the same ones for a whole text.
+        backward: it reads from right to left, with the encoder's second stack, and foretells the word before.
     """
 
-    def __init__(self, encoder: AWDLSTM, *, output_dropout: float = 0.0) -> None:
+    def __init__(self, encoder: AWDLSTM, *, output_dropout: float = 0.0, backward: bool = False) -> None:
         super().__init__()
-        self.encoder, self.output_dropout = encoder, output_dropout
+        self.encoder, self.output_dropout, self.backward = encoder, output_dropout, backward
         self.bias = nn.Parameter(torch.zeros(encoder.embedding.num_embeddings))
         self._state: State | None = None
 
     def forward(self, ids: Tensor) -> Tensor:
         """What `NextWordLoss` compares with the next words: the last states, (batch, time, dimension)."""
-        states, end = self.encoder(ids, self._state)
+        states, end = self.encoder(ids, self._state, backward=self.backward)
         self._state = [(hidden.detach(), cell.detach()) for hidden, cell in end]
         return drop(states, self.output_dropout, self.training)
 
@@ -146,7 +206,8 @@ class LanguageModel(nn.Module):
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """Word vectors with the softmax's bias, and each LSTM, the lowest first; they end in the vectors again."""
         words = [*self.encoder.embedding.parameters(), self.bias]
-        return [words, *(list(lstm.parameters()) for lstm in self.encoder.lstms)]
+        lstms = self.encoder.backward_lstms if self.backward else self.encoder.lstms
+        return [words, *(list(lstm.parameters()) for lstm in lstms)]
 
 
 class NextWordLoss(nn.Module):
@@ -224,7 +285,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
         """The mean over rows, float32; products are computed in `dtype`."""
-        rows, learns = len(targets), any(ctx.needs_input_grad)
+        rows, learns, weight_learns = len(targets), any(ctx.needs_input_grad), ctx.needs_input_grad[1]
         states, weight, bias = states.to(dtype), weight.to(dtype), bias.float()
         loss = torch.zeros((), device=states.device)
         to_states, to_weight = torch.empty_like(states), torch.zeros(weight.shape, device=states.device)
@@ -238,7 +299,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 to_bias += scores.sum(dim=0)
                 scores = scores.to(dtype)
                 torch.mm(scores, weight, out=gradient)
-                to_weight += scores.T @ part
+                if weight_learns:  # not where the words are frozen
+                    to_weight += scores.T @ part
         ctx.save_for_backward(to_states.float() / rows, to_weight / rows, to_bias / rows)
         return loss / rows
 
@@ -250,14 +312,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 class AWDClassifier(nn.Module):
-    """An AWD-LSTM's states, pooled, to classes (Howard & Ruder 2018, section 3.3).
+    """An AWD-LSTM's states, pooled, to classes.
 
     Args:
         encoder: words to states; that of a language model.
         classes: how many classes there are.
-        head_size: units of the head's hidden layer.
+        pooling: `layers` is the maximum, the mean and an attention mean (Yang et al. 2016, section 2.2) over all words
+            of every layer's states and of the word vectors, and one linear layer; `concat` is the last layer's last
+            state, maximum and mean, and two linear ones with batch norm (Howard & Ruder 2018, section 3.3).
         pooled_dropout: share left out of the pooled states.
-        head_dropout: share left out of the hidden layer.
+        head_dropout: share left out of the hidden layer, where there is one.
     """
 
     def __init__(
@@ -265,37 +329,93 @@ class AWDClassifier(nn.Module):
         encoder: AWDLSTM,
         classes: int,
         *,
-        head_size: int = 50,
+        pooling: str = "layers",
         pooled_dropout: float = 0.0,
         head_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        pooled = 3 * encoder.embedding.embedding_dim
-        self.head = nn.Sequential(
-            _BatchNorm(pooled),
-            nn.Dropout(pooled_dropout),
-            nn.Linear(pooled, head_size, bias=False),
-            nn.ReLU(),
-            _BatchNorm(head_size),
-            nn.Dropout(head_dropout),
-            nn.Linear(head_size, classes, bias=False),
-        )
+        self.head: nn.Module
+        if pooling == "concat":
+            pooled = 3 * encoder.embedding.embedding_dim
+            self.head = nn.Sequential(
+                _BatchNorm(pooled),
+                nn.Dropout(pooled_dropout),
+                nn.Linear(pooled, HEAD_SIZE, bias=False),
+                nn.ReLU(),
+                _BatchNorm(HEAD_SIZE),
+                nn.Dropout(head_dropout),
+                nn.Linear(HEAD_SIZE, classes, bias=False),
+            )
+        else:
+            self.head = AttentionHead(sum(encoder.levels), classes, pooled_dropout)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (batch, classes) of texts, int64 (batch, time), each followed by padding."""
-        states, _ = self.encoder(ids)
-        return self.classify(states, ids != self.encoder.pad_id)
+        return self.above(self.below(ids, 0), ids != self.encoder.pad_id, 0)
 
-    def classify(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Logits (batch, classes) from the last states, (batch, time, dimension), and where there is text."""
-        logits: Tensor = self.head(concat_pool(states, mask))
+    def below(self, ids: Tensor, first: int) -> Tensor:
+        """What the LSTMs from `first` on and the head need to know of texts, (batch, time, width).
+
+        Only the pooled states, (batch, 1, pooled), where that is all.
+        """
+        encoder, mask = self.encoder, ids != self.encoder.pad_id
+        words = encoder.embed(ids)
+        if not first:
+            return words
+        if isinstance(self.head, AttentionHead):
+            return encoder.all_levels(words, mask)[:, :, : sum(encoder.levels[: first + 1])]
+        states = encoder.lstms(words)[0]
+        return concat_pool(states[-1], mask)[:, None] if first == len(states) else states[first - 1]
+
+    def above(self, known: Tensor, mask: Tensor, first: int) -> Tensor:
+        """Logits (batch, classes) from what is `below`, and where there is text."""
+        encoder, everything = self.encoder, first == len(self.encoder.lstms)
+        logits: Tensor
+        if isinstance(self.head, AttentionHead):
+            logits = self.head(known if everything else encoder.all_levels(known, mask, first), mask)
+        else:
+            pooled = known[:, 0] if everything else concat_pool(encoder.lstms(known, first=first)[0][-1], mask)
+            logits = self.head(pooled)
         return logits
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """Word vectors, each LSTM, and the head, from the bottom up."""
-        modules = [self.encoder.embedding, *self.encoder.lstms, self.head]
-        return [list(module.parameters()) for module in modules]
+        """Word vectors, the LSTMs of each height, and the head, from the bottom up."""
+        encoder = self.encoder
+        groups = [list(lstm.parameters()) for lstm in encoder.lstms]
+        for group, lstm in zip(groups, encoder.backward_lstms, strict=False):
+            group.extend(lstm.parameters())
+        return [list(encoder.embedding.parameters()), *groups, list(self.head.parameters())]
+
+
+class AttentionHead(nn.Module):
+    """Maximum, mean and attention mean of states, and one linear layer.
+
+    Args:
+        width: numbers of a state.
+        classes: how many classes there are.
+        dropout: share left out of the pooled states.
+    """
+
+    def __init__(self, width: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = nn.Linear(width, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(3 * width, classes)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Logits (batch, classes).
+
+        Args:
+            states: (batch, time, width).
+            mask: bool (batch, time), True where there is text.
+        """
+        states, hidden = states.float(), ~mask[:, :, None]
+        weights = self.attention(states).float().masked_fill(hidden, -torch.inf).softmax(dim=1)
+        mean = states.masked_fill(hidden, 0).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        pooled = [states.masked_fill(hidden, -torch.inf).amax(dim=1), mean, (weights * states).sum(dim=1)]
+        logits: Tensor = self.linear(self.dropout(torch.cat(pooled, dim=1)))
+        return logits
 
 
 class _BatchNorm(nn.BatchNorm1d):
@@ -321,8 +441,9 @@ class AWDTop(nn.Module):
 
     def __init__(self, network: AWDClassifier, first: int) -> None:
         super().__init__()
-        self.first = first
-        self.learnt = nn.ModuleList([*list(network.encoder.lstms)[first:], network.head])
+        self.first, self._groups = first, network.parameter_groups()[first + 1 :]
+        encoder = network.encoder
+        self.learnt = nn.ModuleList([*list(encoder.lstms)[first:], *list(encoder.backward_lstms)[first:], network.head])
         self._network = [network]  # in a list, so that the rest does not become a part of this module
 
     def train(self, mode: bool = True) -> "AWDTop":
@@ -330,42 +451,25 @@ class AWDTop(nn.Module):
         self._network[0].train(mode)
         return super().train(mode)
 
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Logits (batch, classes) from what the frozen part makes of the texts and where there is text.
-
-        Args:
-            states: the inputs of the LSTM `first`, (batch, time, width); for the head alone the pooled states,
-                (batch, 1, pooled).
-            mask: bool (batch, time).
-        """
-        network = self._network[0]
-        if self.first == len(network.encoder.lstms):
-            logits: Tensor = network.head(states[:, 0])
-            return logits
-        states, _ = network.encoder.read_from(self.first, states)
-        return network.classify(states, mask)
+    def forward(self, known: Tensor, mask: Tensor) -> Tensor:
+        """Logits (batch, classes) from what the frozen part makes of texts, and where there is text, (batch, time)."""
+        return self._network[0].above(known, mask, self.first)
 
     def below(self, ids: Tensor) -> Tensor:
         """What the frozen part makes of texts: `forward`'s first argument."""
-        network = self._network[0]
-        encoder = network.encoder
-        if self.first == len(encoder.lstms):
-            states, _ = encoder(ids)
-            return concat_pool(states, ids != encoder.pad_id)[:, None]
-        return encoder.read_below(self.first, ids)
+        return self._network[0].below(ids, self.first)
 
     @property
     def width(self) -> int:
-        """Numbers of a state that it is given."""
-        encoder = self._network[0].encoder
-        if self.first == len(encoder.lstms):
-            return 3 * encoder.embedding.embedding_dim
-        width: int = list(encoder.lstms)[self.first].input_size  # type: ignore[assignment]
-        return width
+        """Numbers of what `below` gives at each word, or once where the head pools nothing."""
+        encoder, head = self._network[0].encoder, self._network[0].head
+        if isinstance(head, AttentionHead):
+            return sum(encoder.levels[: self.first + 1])
+        return 3 * encoder.levels[0] if self.first == len(encoder.lstms) else encoder.lstms.widths[self.first]
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """Each LSTM that learns, and the head."""
-        return [list(module.parameters()) for module in self.learnt]
+        """The LSTMs of each height that learn, and the head."""
+        return self._groups
 
 
 def concat_pool(states: Tensor, mask: Tensor) -> Tensor:

@@ -42,6 +42,13 @@ class EncodedTexts:
         offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
         return EncodedTexts(np.concatenate([self.ids, others.ids]), offsets, self.pad_id)
 
+    def backwards(self) -> "EncodedTexts":
+        """Each text from right to left, but for the first token, which says that a text begins."""
+        places, lengths = np.arange(len(self.ids)), self.lengths
+        starts = np.repeat(self.offsets[:-1], lengths)
+        turned = 2 * starts + np.repeat(lengths, lengths) - places
+        return EncodedTexts(self.ids[np.where(places == starts, places, turned)], self.offsets, self.pad_id)
+
     @property
     def lengths(self) -> np.ndarray:
         """How many tokens each text has, int64 (texts,)."""
