@@ -69,7 +69,9 @@ def test_a_second_network_reads_from_right_to_left(corpus_file: Path, tmp_path: 
 
 def test_the_documents_of_a_file_are_held_out(corpus_file: Path, tmp_path: Path) -> None:
     (tmp_path / "held_out.txt").write_text("the kettle works\n\nzebra zebra\n")
-    metrics = pretrain([corpus_file], tmp_path / "model", **TINY, passes=1, held_out_file=str(tmp_path / "held_out.txt"))
+    metrics = pretrain(
+        [corpus_file], tmp_path / "model", **TINY, passes=1, held_out_file=str(tmp_path / "held_out.txt")
+    )
     assert metrics["held_out_words"] == 7  # each document begins with xxbos
     assert metrics["words_per_pass"] > pretrain([corpus_file], tmp_path / "other", **TINY, passes=1)["words_per_pass"]
     assert "zebra" not in load_language_model(str(tmp_path / "model")).words
