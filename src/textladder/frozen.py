@@ -4,6 +4,7 @@ Stands between the batches and the training: `StoredBatches` is any iterable of 
 `TextBatches` is. Frozen layers run without dropout here, so that what is kept is worth keeping.
 """
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -57,7 +58,14 @@ class StoredBatches:
         self._size = np.dtype(self._dtype).itemsize * self._shape[0] * hidden
         room = max(IN_MEMORY, min(ON_DISK, shutil.disk_usage(tempfile.gettempdir()).free // 2))
         self.kept = keep and self._size <= room
-        self._states: np.ndarray | None = None
+        self._states = self._room() if self.kept else None
+        self._given = hidden
+
+    def narrowed(self, given: int) -> "StoredBatches":
+        """The same, of which a pass gives the first `given` numbers of each state alone."""
+        narrowed = copy.copy(self)  # what the one computes, the other knows
+        narrowed._given = given
+        return narrowed
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -83,18 +91,18 @@ class StoredBatches:
                 if self.kept:
                     self._write(sequences, lengths, states.numpy())
                     self._known[places] = True
+            states = states[:, :, : self._given]
             yield states, torch.from_numpy(np.arange(states.shape[1]) < lengths[:, None]), *others
 
     def _read(self, sequences: np.ndarray, lengths: np.ndarray) -> Tensor:
         assert self._states is not None
-        states = np.zeros((len(sequences), int(lengths.max()), self._shape[1]), np.float32)
+        states = np.zeros((len(sequences), int(lengths.max()), self._given), np.float32)
         for row, (start, length) in enumerate(zip(self._offsets[sequences], lengths, strict=True)):
-            states[row, :length] = self._states[start : start + length]
+            states[row, :length] = self._states[start : start + length, : self._given]
         return torch.from_numpy(states)
 
     def _write(self, sequences: np.ndarray, lengths: np.ndarray, states: np.ndarray) -> None:
-        if self._states is None:
-            self._states = self._room()
+        assert self._states is not None
         for row, (start, length) in enumerate(zip(self._offsets[sequences], lengths, strict=True)):
             self._states[start : start + length] = states[row, :length]
 

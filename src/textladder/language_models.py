@@ -7,7 +7,7 @@ and nothing needs torch.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from textladder.pretrained import find_language_model, read_fastai_archive
 from textladder.text.fastai_words import SIGNS
 
 WEIGHTS_FILE, WORDS_FILE = "model.safetensors", "vocabulary.json"
-EMBEDDING = "encoder.embedding.weight"
+EMBEDDING, BACKWARD = "encoder.embedding.weight", "encoder.backward_lstms."
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,18 @@ class PretrainedLanguageModel:
         """Of the network: dimension, hidden_size, layers, backward_size."""
         layers = sum(name.startswith("encoder.lstms.") and name.endswith("weight_hh_l0") for name in self.weights)
         hidden_size = self.weights["encoder.lstms.0.weight_hh_l0"].shape[1]
-        backward = self.weights.get("encoder.backward_lstms.0.weight_hh_l0")
+        backward = self.weights.get(f"{BACKWARD}0.weight_hh_l0")
         return {
             "dimension": self.weights[EMBEDDING].shape[1],
             "hidden_size": hidden_size,
             "layers": layers,
             "backward_size": 0 if backward is None else backward.shape[1],
         }
+
+    def forward_only(self) -> "PretrainedLanguageModel":
+        """The same without what reads from right to left."""
+        weights = {name: value for name, value in self.weights.items() if not name.startswith(BACKWARD)}
+        return replace(self, weights=weights)
 
     def weights_for(self, words: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
         """The weights for other words, and how many of these it knows.

@@ -205,9 +205,9 @@ class _Run:
             with torch.no_grad():
                 self.model.bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
         else:
-            known, _ = base.weights_for(texts.vocabulary.tokens)
-            weights = {name: torch.from_numpy(value) for name, value in known.items() if "backward" not in name}
-            self.model.load_state_dict(weights, strict=False)
+            weights, _ = base.forward_only().weights_for(texts.vocabulary.tokens)
+            tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
+            self.model.load_state_dict(tensors, strict=False)
         self.learner = make_language_learner(
             self.model,
             self.stream,

@@ -30,7 +30,8 @@ from textladder.text.vocabulary import EncodedTexts, Vocabulary
 
 if TYPE_CHECKING:
     from textladder.batching import Padding, TextBatches
-    from textladder.networks.awd_lstm import AWDLSTM, AWDClassifier, LanguageModel
+    from textladder.frozen import StoredBatches
+    from textladder.networks.awd_lstm import AWDLSTM, AWDClassifier, AWDTop, LanguageModel
     from textladder.training import Stage
 
 MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
@@ -122,6 +123,7 @@ class UlmfitLevel:
         self.texts_cut = 0
         self.vocabulary = Vocabulary(SIGNS, signs=SIGNS, split=fastai_words)
         self.network: AWDClassifier | None = None
+        self._stored: list[StoredBatches | None] = []
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, a pretrained language model to a classifier, and both to a Learner."""
@@ -130,6 +132,8 @@ class UlmfitLevel:
         config = self.config
         monitor.start("numbering words", None)
         self.pretrained = pretrained = load_language_model(config.language_model)
+        if config.pooling == "concat":
+            self.pretrained = pretrained = pretrained.forward_only()
         words = tokenize_words(train)
         more = tokenize_words(read_documents(config.unlabelled)) if config.unlabelled else None
         self.vocabulary, known = self._vocabulary(words if more is None else words.joined(more), pretrained)
@@ -146,8 +150,9 @@ class UlmfitLevel:
                 f"{cut:,} of {len(train):,} training texts are longer than {config.max_tokens} words and were cut."
             )
         with seeded(seed):
+            weights, _ = pretrained.weights_for(self.vocabulary.tokens)
             self.language_model = self._make_language_model(len(self.vocabulary), pretrained.sizes)
-            self._fill(self.language_model, pretrained.weights_for(self.vocabulary.tokens)[0])
+            self._fill(self.language_model, weights)
             self.network = self._make_classifier(self.language_model.encoder)
         self._set_dropout(config.dropout, CLASSIFIER_DROPOUT)
         train_batches = self._batches(texts, train.label_ids, shuffle=True, seed=seed)
@@ -182,8 +187,7 @@ class UlmfitLevel:
             epochs: list[dict[str, Any]] = []
             if config.language_epochs:
                 epochs = self._fine_tune(self.language_model, seed, monitor, report.facts)
-            backward = config.pooling == "layers" and len(self.language_model.encoder.backward_lstms) > 0
-            if config.language_epochs and backward:
+            if config.language_epochs and len(self.language_model.encoder.backward_lstms):
                 epochs += self._fine_tune(self._backward(), seed, monitor, report.facts)
             rate = config.learning_rate
             if config.find_rate:
@@ -192,6 +196,7 @@ class UlmfitLevel:
             for stage in self.stages(rate):
                 learner = self.learner if stage.trainable == "all" else self._top_learner(stage)
                 looks += run_stages(learner, [stage], looks=looks, **options)
+            self._stored = []
         report.epochs = epochs + looks
         return report
 
@@ -278,18 +283,29 @@ class UlmfitLevel:
         return [{**epoch, "rows": len(texts)} for epoch in epochs]
 
     def _top_learner(self, stage: "Stage") -> Any:
-        """A Learner of the upper layers on what the frozen ones make of the texts, computed once, without dropout."""
+        """A Learner of the upper layers on what the frozen ones make of the texts."""
+        from textladder.networks.awd_lstm import AWDTop
+        from textladder.training import make_learner
+
+        network = self._ready()
+        trained = 1 if stage.trainable == "head" else int(stage.trainable)
+        top = AWDTop(network, len(network.encoder.lstms) + 1 - trained)
+        if not self._stored:
+            self._stored = self._store(top)
+        train, valid = (one and one.narrowed(top.width) for one in self._stored)
+        return make_learner(top, train, valid, **self._learner_options)
+
+    def _store(self, top: "AWDTop") -> list["StoredBatches | None"]:
+        """Training and validation texts as the frozen layers see them: without dropout, computed once for all stages.
+
+        A later stage thaws more and needs less of it.
+        """
         import torch
 
         from textladder.frozen import StoredBatches
-        from textladder.networks.awd_lstm import AWDTop
         from textladder.precision import computing
-        from textladder.training import make_learner
 
         network, loaders = self._ready(), self.learner.dls
-        trained = 1 if stage.trainable == "head" else int(stage.trainable)
-        first = len(network.encoder.lstms) + 1 - trained
-        top = AWDTop(network, first)
 
         def compute(ids: torch.Tensor) -> torch.Tensor:
             training = network.training
@@ -299,14 +315,11 @@ class UlmfitLevel:
             network.train(training)
             return states
 
-        options: dict[str, Any] = {
-            "first_only": trained == 1 and self.config.pooling == "concat",
-            "half": True,
-            "keep": stage.epochs > 1,
-        }
-        train = StoredBatches(loaders.train, compute, top.width, **options)
-        valid = StoredBatches(loaders.valid, compute, top.width, **options) if len(loaders.valid) else None
-        return make_learner(top, train, valid, **self._learner_options)
+        keep = self.config.frozen_epochs + self.config.gradual > 1
+        return [
+            StoredBatches(one, compute, top.width, first_only=False, half=True, keep=keep) if len(one) else None
+            for one in (loaders.train, loaders.valid)
+        ]
 
     def tokenize(self, text: str) -> list[str]:
         """fastai's words."""

@@ -81,21 +81,25 @@ class AWDLSTM(nn.Module):
         stacks = [stack.widths[1:] for stack in (self.lstms, self.backward_lstms) if len(stack)]
         return [self.embedding.embedding_dim, *map(sum, zip(*stacks, strict=True))]
 
-    def all_levels(self, known: Tensor, mask: Tensor, first: int = 0) -> Tensor:
+    def all_levels(self, known: Tensor, mask: Tensor, first: int = 0, last: int | None = None) -> Tensor:
         """Every level side by side at each word, (batch, time, sum of `levels`).
 
         Args:
             known: the levels that are there already, from the word vectors up to the inputs of the LSTMs `first`.
             mask: bool (batch, time), True where there is text, which begins each row.
             first: the lowest LSTM to read with.
+            last: the one to stop before; by default none.
         """
+        last = len(self.lstms) if last is None else last
+        if first == last:
+            return known
         inputs = known[:, :, known.shape[2] - self.levels[first] :]
         ahead = self.lstms.widths[first]
-        parts, (upwards, _) = [known], self.lstms(inputs[:, :, :ahead], first=first)
+        parts, (upwards, _) = [known], self.lstms(inputs[:, :, :ahead], first=first, last=last)
         if not len(self.backward_lstms):
             return torch.cat([*parts, *upwards], dim=2)
-        order = _turned(mask)
-        behind, _ = self.backward_lstms(_gather(inputs[:, :, ahead:] if first else inputs, order), first=first)
+        order, inputs = _turned(mask), inputs[:, :, ahead:] if first else inputs
+        behind, _ = self.backward_lstms(_gather(inputs, order), first=first, last=last)
         for one, other in zip(upwards, behind, strict=True):
             parts += [one, _gather(other, order)]
         return torch.cat([part.to(known.dtype) for part in parts], dim=2)
@@ -122,16 +126,19 @@ class LSTMStack(nn.ModuleList):
             nn.init.ones_(bias.detach()[above : 2 * above])
             self.append(lstm)
 
-    def forward(self, states: Tensor, begin: State | None = None, first: int = 0) -> tuple[list[Tensor], State]:
+    def forward(
+        self, states: Tensor, begin: State | None = None, first: int = 0, last: int | None = None
+    ) -> tuple[list[Tensor], State]:
         """The states of each LSTM, (batch, time, its width), and what the next stretch of the texts begins from.
 
         Args:
             states: inputs of the LSTM `first`, (batch, time, width).
             begin: what an earlier stretch ended with; by default zeros.
             first: the lowest LSTM to read with.
+            last: the one to stop before; by default none.
         """
         levels, ends = [], []
-        for number in range(first, len(self)):
+        for number in range(first, len(self) if last is None else last):
             if number:
                 states = drop(states, self.hidden_dropout, self.training)
             states, end = self._read(self[number], states, None if begin is None else begin[number - first])
@@ -355,28 +362,23 @@ class AWDClassifier(nn.Module):
         return self.above(self.below(ids, 0), ids != self.encoder.pad_id, 0)
 
     def below(self, ids: Tensor, first: int) -> Tensor:
-        """What the LSTMs from `first` on and the head need to know of texts, (batch, time, width).
-
-        Only the pooled states, (batch, 1, pooled), where that is all.
-        """
-        encoder, mask = self.encoder, ids != self.encoder.pad_id
+        """The levels below the LSTMs `first` side by side, (batch, time, width): what the rest has to know."""
+        encoder = self.encoder
         words = encoder.embed(ids)
         if not first:
             return words
-        if isinstance(self.head, AttentionHead):
-            return encoder.all_levels(words, mask)[:, :, : sum(encoder.levels[: first + 1])]
-        states = encoder.lstms(words)[0]
-        return concat_pool(states[-1], mask)[:, None] if first == len(states) else states[first - 1]
+        return encoder.all_levels(words, ids != encoder.pad_id, last=first)
 
     def above(self, known: Tensor, mask: Tensor, first: int) -> Tensor:
         """Logits (batch, classes) from what is `below`, and where there is text."""
-        encoder, everything = self.encoder, first == len(self.encoder.lstms)
+        encoder = self.encoder
         logits: Tensor
         if isinstance(self.head, AttentionHead):
-            logits = self.head(known if everything else encoder.all_levels(known, mask, first), mask)
+            logits = self.head(encoder.all_levels(known, mask, first), mask)
         else:
-            pooled = known[:, 0] if everything else concat_pool(encoder.lstms(known, first=first)[0][-1], mask)
-            logits = self.head(pooled)
+            known = known[:, :, known.shape[2] - encoder.lstms.widths[first] :]
+            states, _ = encoder.lstms(known, first=first)
+            logits = self.head(concat_pool([known, *states][-1], mask))
         return logits
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
@@ -461,11 +463,8 @@ class AWDTop(nn.Module):
 
     @property
     def width(self) -> int:
-        """Numbers of what `below` gives at each word, or once where the head pools nothing."""
-        encoder, head = self._network[0].encoder, self._network[0].head
-        if isinstance(head, AttentionHead):
-            return sum(encoder.levels[: self.first + 1])
-        return 3 * encoder.levels[0] if self.first == len(encoder.lstms) else encoder.lstms.widths[self.first]
+        """Numbers of what `below` gives at each word."""
+        return sum(self._network[0].encoder.levels[: self.first + 1])
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """The LSTMs of each height that learn, and the head."""
