@@ -123,7 +123,7 @@ class UlmfitLevel:
         self.texts_cut = 0
         self.vocabulary = Vocabulary(SIGNS, signs=SIGNS, split=fastai_words)
         self.network: AWDClassifier | None = None
-        self._stored: list[StoredBatches | None] = []
+        self._stored: tuple[StoredBatches, StoredBatches | None] | None = None
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, a pretrained language model to a classifier, and both to a Learner."""
@@ -196,7 +196,7 @@ class UlmfitLevel:
             for stage in self.stages(rate):
                 learner = self.learner if stage.trainable == "all" else self._top_learner(stage)
                 looks += run_stages(learner, [stage], looks=looks, **options)
-            self._stored = []
+            self._stored = None
         report.epochs = epochs + looks
         return report
 
@@ -290,12 +290,13 @@ class UlmfitLevel:
         network = self._ready()
         trained = 1 if stage.trainable == "head" else int(stage.trainable)
         top = AWDTop(network, len(network.encoder.lstms) + 1 - trained)
-        if not self._stored:
+        if self._stored is None:
             self._stored = self._store(top)
-        train, valid = (one and one.narrowed(top.width) for one in self._stored)
-        return make_learner(top, train, valid, **self._learner_options)
+        train, valid = self._stored
+        narrowed = None if valid is None else valid.narrowed(top.width)
+        return make_learner(top, train.narrowed(top.width), narrowed, **self._learner_options)
 
-    def _store(self, top: "AWDTop") -> list["StoredBatches | None"]:
+    def _store(self, top: "AWDTop") -> tuple["StoredBatches", "StoredBatches | None"]:
         """Training and validation texts as the frozen layers see them: without dropout, computed once for all stages.
 
         A later stage thaws more and needs less of it.
@@ -315,11 +316,13 @@ class UlmfitLevel:
             network.train(training)
             return states
 
-        keep = self.config.frozen_epochs + self.config.gradual > 1
-        return [
-            StoredBatches(one, compute, top.width, first_only=False, half=True, keep=keep) if len(one) else None
-            for one in (loaders.train, loaders.valid)
-        ]
+        options: dict[str, Any] = {
+            "first_only": False,
+            "half": True,
+            "keep": self.config.frozen_epochs + self.config.gradual > 1,
+        }
+        train = StoredBatches(loaders.train, compute, top.width, **options)
+        return train, StoredBatches(loaders.valid, compute, top.width, **options) if len(loaders.valid) else None
 
     def tokenize(self, text: str) -> list[str]:
         """fastai's words."""
