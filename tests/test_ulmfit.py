@@ -80,6 +80,19 @@ def test_pretrained_words_that_the_texts_lack_are_kept(fitted: Fit, language_mod
     assert set(load_language_model(str(language_model)).words) <= set(tokens)
 
 
+def test_random_weights_to_compare_with(data: TextData, tiny_settings: Settings) -> None:
+    settings = tiny_settings("ulmfit") | {"language_model": "random", "language_epochs": 0}
+    classifiers = [TextClassifier("ulmfit", seed=seed, **settings).prepare(data) for seed in (0, 0, 1)]
+    level = classifiers[0]._fitted
+    assert "kettle" in level.vocabulary.tokens
+    assert len(level.vocabulary) < 100  # of the texts alone
+    vectors = [one._fitted.network.encoder.embedding.weight for one in classifiers]
+    assert vectors[0].equal(vectors[1])
+    assert not vectors[0].equal(vectors[2])
+    assert vectors[0].detach().unique(dim=0).shape == vectors[0].shape
+    assert level.network.encoder.lstms.widths == [256, 512, 512, 256]
+
+
 @pytest.mark.parametrize("thawed", [0, 1])
 def test_frozen_layers_stay_as_they_are_and_are_computed_once(
     data: TextData, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, thawed: int

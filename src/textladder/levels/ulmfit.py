@@ -10,7 +10,7 @@ Howard & Ruder 2018, "Universal language model fine-tuning for text classificati
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,7 +48,9 @@ CLASSIFIER_DROPOUT = {"word": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, 
 class UlmfitConfig(TrainingConfig):
     """The recipe's numbers, with the reason for each."""
 
-    language_model: str = setting("compact", "pretrained language model: compact, wt103, a folder or an archive")
+    language_model: str = setting(
+        "compact", "pretrained language model: compact, wt103, a folder, an archive, or random for none"
+    )
     unlabelled: str | None = setting(None, "also fine-tune it on this file, one text a line")
     min_freq: int = setting(2, "leave out new words that occur less often than this", low=1)
     most_words: int = setting(60_000, "know so many words at most", low=len(SIGNS) + 1)
@@ -131,9 +133,13 @@ class UlmfitLevel:
 
         config = self.config
         monitor.start("numbering words", None)
-        self.pretrained = pretrained = load_language_model(config.language_model)
+        drawn = config.language_model == "random"
+        pretrained = load_language_model("compact" if drawn else config.language_model)
+        if drawn:  # its sizes alone, to compare with
+            pretrained = replace(pretrained, words=[])
         if config.pooling == "concat":
-            self.pretrained = pretrained = pretrained.forward_only()
+            pretrained = pretrained.forward_only()
+        self.pretrained = pretrained
         words = tokenize_words(train)
         more = tokenize_words(read_documents(config.unlabelled)) if config.unlabelled else None
         self.vocabulary, known = self._vocabulary(words if more is None else words.joined(more), pretrained)
@@ -150,9 +156,9 @@ class UlmfitLevel:
                 f"{cut:,} of {len(train):,} training texts are longer than {config.max_tokens} words and were cut."
             )
         with seeded(seed):
-            weights, _ = pretrained.weights_for(self.vocabulary.tokens)
             self.language_model = self._make_language_model(len(self.vocabulary), pretrained.sizes)
-            self._fill(self.language_model, weights)
+            if not drawn:
+                self._fill(self.language_model, pretrained.weights_for(self.vocabulary.tokens)[0])
             self.network = self._make_classifier(self.language_model.encoder)
         self._set_dropout(config.dropout, CLASSIFIER_DROPOUT)
         train_batches = self._batches(texts, train.label_ids, shuffle=True, seed=seed)
