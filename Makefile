@@ -46,3 +46,4 @@ bench: $(STAMP)
 	$(PYTHON) benchmarks/time_to_accuracy.py
 	$(PYTHON) benchmarks/transformer_speed.py
 	$(PYTHON) benchmarks/ulmfit_speed.py
+	$(PYTHON) benchmarks/ulmfit_stages.py
