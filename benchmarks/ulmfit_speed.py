@@ -29,7 +29,8 @@ from fastai.torch_core import TensorCategory  # noqa: E402
 from fastcore.foundation import L  # noqa: E402
 
 from textladder import read_texts  # noqa: E402
-from textladder.levels.ulmfit import UlmfitConfig, UlmfitLevel  # noqa: E402
+from textladder.levels.base import make_config  # noqa: E402
+from textladder.levels.ulmfit import UlmfitLevel  # noqa: E402
 from textladder.progress import Monitor  # noqa: E402
 from textladder.training import seeded  # noqa: E402
 
@@ -39,7 +40,8 @@ ROWS, BATCH, EPOCHS, RUNS = 3000, 32, 3, 3
 
 def ours(data: Any, seed: int) -> tuple[float, float, UlmfitLevel]:
     """Seconds of the schedule, the last look's accuracy, and the level."""
-    config = UlmfitConfig(language_epochs=0, epochs=EPOCHS, batch_size=BATCH, keep_best=False)
+    settings = {"language_epochs": 0, "epochs": EPOCHS, "batch_size": BATCH}
+    config = make_config(UlmfitLevel, "paper", settings)
     level = UlmfitLevel(config, len(data.labels))
     report = level.fit(data.train, data.valid, seed=seed, monitor=Monitor())
     return sum(look["seconds"] for look in report.epochs), report.epochs[-1]["valid_accuracy"], level

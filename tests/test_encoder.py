@@ -231,6 +231,31 @@ def test_states_are_computed_once(
                 assert torch.allclose(state[seen], kept, atol=1e-5)
 
 
+def test_half_precision_and_a_part_of_each_state(network: EncoderClassifier) -> None:
+    texts, firsts, _ = encoded()
+    calls = []
+
+    def compute(tokens: torch.Tensor) -> torch.Tensor:
+        calls.append(len(tokens))
+        with torch.no_grad():
+            return network.states(tokens)
+
+    batches = TextBatches(texts, np.arange(10), Padding(12), batch_tokens=80, firsts=firsts)
+    stored = StoredBatches(batches, compute, 32, first_only=False, half=True)
+    narrowed = stored.narrowed(5)
+    computed, wide, narrow = list(stored), list(stored), list(narrowed)
+    assert sum(calls) == 30  # what the one has computed, the other knows
+    assert stored._states is not None
+    assert stored._states.dtype == np.float16
+    for one, again, part in zip(computed, wide, narrow, strict=True):
+        assert torch.allclose(one[0][one[1]], again[0][again[1]], atol=2e-3)
+        assert torch.equal(part[0], again[0][:, :, :5])
+        assert part[0].dtype == torch.float32
+    once = StoredBatches(batches, compute, 32, first_only=False, keep=False)
+    assert not once.kept
+    assert [batch[0].shape[2] for batch in once.narrowed(7)] == [7] * len(once)
+
+
 def test_states_that_are_too_many_are_computed_again(
     network: EncoderClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
