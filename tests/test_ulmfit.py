@@ -48,6 +48,7 @@ class Listening(Monitor):
 
 def test_three_stages_are_shown(data_with_valid: TextData, tiny_settings: Settings) -> None:
     settings = tiny_settings("ulmfit") | {"epochs": 1, "language_epochs": 40, "language_dropout": 0.0}
+    settings |= {"frozen_epochs": 1, "gradual": True}
     settings["language_learning_rate"] = 0.05
     listening = Listening()
     classifier = TextClassifier("ulmfit", **settings).fit(data_with_valid, monitor=listening)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from textladder.training import Stage
 
 MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
-FROZEN_EPOCHS, LEAST_STEPS = 2, 230  # few rows are read more often
+FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # few rows are read more often
 POOLINGS = ("layers", "concat")
 TIME = 70  # words that the language model reads in a step; further back it remembers, but does not learn
 PREDICTED_TOKENS = 16_384  # of a batch
@@ -245,7 +245,8 @@ class UlmfitLevel:
     def _frozen_epochs(self) -> int:
         if self.config.frozen_epochs is not None:
             return self.config.frozen_epochs
-        return max(FROZEN_EPOCHS, -(-LEAST_STEPS // len(self.learner.dls.train)))
+        least, most = FROZEN_EPOCHS
+        return min(max(least, -(-FROZEN_STEPS // len(self.learner.dls.train))), most)
 
     def _backward(self) -> "LanguageModel":
         """The language model that reads from right to left, on the same words."""
