@@ -7,7 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from textladder.audit import Audit, audit_texts
     from textladder.classifier import Prediction, TextClassifier
+    from textladder.comparison.compare import compare
+    from textladder.comparison.results import Comparison
+    from textladder.comparison.verdict import Terms
     from textladder.data import LabelledTexts, TextData, read_texts
     from textladder.errors import TextladderError
     from textladder.metrics import Evaluation
@@ -19,32 +23,42 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Audit": "audit",
+    "Comparison": "comparison.results",
     "Evaluation": "metrics",
     "LSTMClassifier": "networks.lstm",
     "LabelledTexts": "data",
     "Prediction": "classifier",
+    "Terms": "comparison.verdict",
     "TextClassifier": "classifier",
     "TextData": "data",
     "TextladderError": "errors",
     "Vocabulary": "text.vocabulary",
     "WordVectors": "text.vectors",
+    "audit_texts": "audit",
     "basic_english": "text.tokenizer",
+    "compare": "comparison.compare",
     "load_vectors": "text.vectors",
     "read_texts": "data",
 }
 
 __all__ = [
+    "Audit",
+    "Comparison",
     "Evaluation",
     "LSTMClassifier",
     "LabelledTexts",
     "Prediction",
+    "Terms",
     "TextClassifier",
     "TextData",
     "TextladderError",
     "Vocabulary",
     "WordVectors",
     "__version__",
+    "audit_texts",
     "basic_english",
+    "compare",
     "load_vectors",
     "read_texts",
 ]

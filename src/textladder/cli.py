@@ -10,8 +10,10 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Sequence
@@ -27,6 +29,16 @@ if TYPE_CHECKING:
     from textladder.data import TextData
     from textladder.progress import Monitor
 
+SEEDS_HELP = "3 where a fit takes under 2 minutes, else 1"
+# which levels know a setting that has a flag in `compare` and `audit`: levels, type, metavar, help
+SHARED_SETTINGS: dict[str, tuple[tuple[str, ...], type, str, str]] = {
+    "vectors": (("lstm",), str, "NAME", "word vectors: a file in GloVe's text form, or a name"),
+    "language_model": (("ulmfit",), str, "NAME", "pretrained language model"),
+    "unlabelled": (("ulmfit",), str, "FILE", "fine-tune the language model on this file too"),
+    "encoder": (("transformer",), str, "NAME", "a name on the Hugging Face Hub, a folder, or all-MiniLM-L6-v2"),
+    "max_tokens": (("transformer",), int, "N", "read at most so many word pieces at a time"),
+    "frozen_epochs": (("ulmfit", "transformer"), int, "N", "passes that train the head alone"),
+}
 DATA_HELP = "a .csv, .tsv, .jsonl or .parquet file (or .gz of it), amazon-polarity, sample, or a Hub data set"
 
 
@@ -38,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)  # so that being told to stop cleans up as Ctrl-C does
     try:
         options = _parser(words).parse_args(words)
+        options.words = words
         options.run(options)
         sys.stdout.flush()
     except TextladderError as error:
@@ -45,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         out = getattr(options, "out", None) or getattr(options, "output", None)
         kept = f"nothing was written to {out}, which is as it was before" if out else "nothing was written"
+        if getattr(options, "run", None) is _compare:
+            kept = f"every training that was finished is kept in {out}; the same command goes on from there"
         if getattr(options, "run", None) is _pretrain and Path(f"{out}.partial").exists():
             kept = f"what was learnt is kept in {out}.partial; the same command goes on from there"
         print(f"\ntextladder: interrupted; {kept}.", file=sys.stderr)
@@ -93,11 +108,34 @@ def _parser(words: Sequence[str]) -> _Parser:
     parser.add_argument("--version", action="version", version=f"textladder {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True, parser_class=_Parser)
     # argparse would list the names as "invalid choice"; here a wrong one gets its near misses
-    names = ("train", "evaluate", "predict", "lr-find", "pretrain", "levels")
+    names = ("compare", "train", "evaluate", "predict", "audit", "lr-find", "pretrain", "levels")
     command = next((word for word in words if not word.startswith("-")), None)
     if command is not None and command not in names and words and words[0] == command:
         raise ConfigError(unknown_name("command", command, names))
     level = _flag_value(words, "--level")
+
+    compare = _add(commands, "compare", _compare, "train several levels on the same rows and say which is worth it")
+    compare.add_argument("data", metavar="DATA", help=DATA_HELP)
+    compare.add_argument("--levels", metavar="A,B", help="which levels (default: all that can be trained here)")
+    compare.add_argument("--out", default="runs/compare", metavar="RUN", help="folder (default runs/compare)")
+    compare.add_argument("--overwrite", action="store_true", help="begin anew instead of going on where RUN was left")
+    compare.add_argument("--seeds", type=int, metavar="N", help=f"train each level N times (default {SEEDS_HELP})")
+    compare.add_argument("--learning-curve", action="store_true", help="also train on 1/8, 1/4 and 1/2 of the rows")
+    compare.add_argument(
+        "--time-budget", type=_duration, metavar="30m", help="time that fits may take in all (s, m, h)"
+    )
+    compare.add_argument("--fix", metavar="NAME", help="drop-leaks: leave out training rows that are test rows too")
+    terms = compare.add_argument_group("your terms")
+    terms.add_argument(
+        "--worth", type=float, default=1.0, metavar="X", help="points a dearer level must gain (default 1)"
+    )
+    terms.add_argument("--max-latency-ms", type=float, metavar="X", help="one text may take so long (median)")
+    terms.add_argument("--max-size-mb", type=float, metavar="X", help="the bundle may be so large")
+    terms.add_argument("--max-fit-minutes", type=float, metavar="X", help="a training may take so long")
+    _add_split_flags(compare)
+    _add_column_flags(compare)
+    _add_shared_settings(compare)
+    _add_json(compare)
 
     train = _add(commands, "train", _train, "train one level and save it as a bundle")
     train.add_argument("data", metavar="DATA", help=DATA_HELP)
@@ -124,6 +162,17 @@ def _parser(words: Sequence[str]) -> _Parser:
     predict.add_argument("--columns", metavar="A,B,C", help="names for the columns of a file without a header")
     predict.add_argument("--file-encoding", default="utf-8", metavar="NAME", help="how the file is encoded")
     _add_json(predict)
+
+    audit = _add(commands, "audit", _audit, "say what is wrong with labelled texts before training on them")
+    audit.add_argument("data", metavar="DATA", help=DATA_HELP)
+    audit.add_argument("--levels", metavar="A,B", help="whose tokens are counted (default: all)")
+    audit.add_argument("--fix", metavar="NAME", help="drop-leaks: write DATA without the rows that are test rows too")
+    audit.add_argument("--output", metavar="FILE", help="where --fix writes the rows, in DATA's form")
+    audit.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+    _add_split_flags(audit)
+    _add_column_flags(audit)
+    _add_shared_settings(audit)
+    _add_json(audit)
 
     find = _add(commands, "lr-find", _lr_find, "try rising learning rates and suggest one")
     find.add_argument("data", metavar="DATA", help=DATA_HELP)
@@ -153,7 +202,7 @@ def _parser(words: Sequence[str]) -> _Parser:
 
 
 def _add(commands: Any, name: str, run: Any, help: str) -> _Parser:
-    usage = f"textladder {name} [FLAGS] ..." if name in ("train", "lr-find", "pretrain") else None
+    usage = f"textladder {name} [FLAGS] ..." if name in ("compare", "train", "audit", "lr-find", "pretrain") else None
     description = help.capitalize() + "."
     parser: _Parser = commands.add_parser(name, help=help, description=description, usage=usage, allow_abbrev=False)
     parser.set_defaults(run=run, parser=parser)
@@ -194,6 +243,17 @@ def _add_level_flags(parser: _Parser, name: str | None) -> None:
     _add_settings(parser.add_argument_group(f"settings of {name}"), find_level(name).config_type)
 
 
+def _add_shared_settings(parser: _Parser) -> None:
+    """The few settings that have a flag where several levels are at work; each goes to the levels that know it."""
+    group = parser.add_argument_group("settings of levels (more of them as tables [LEVEL] of --config)")
+    group.add_argument("--config", metavar="FILE", help="settings from a TOML file, a table for each level")
+    for name, (levels, kind, metavar, help) in SHARED_SETTINGS.items():
+        flag = "--" + name.replace("_", "-")
+        group.add_argument(
+            flag, type=kind, metavar=metavar, dest=f"setting_{name}", help=f"{help} ({', '.join(levels)})"
+        )
+
+
 def _add_settings(group: Any, config_type: type) -> None:
     """A flag for each field of a config; those that all neural levels share come last."""
     from textladder.levels.base import TrainingConfig
@@ -210,6 +270,18 @@ def _add_settings(group: Any, config_type: type) -> None:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
         else:
             group.add_argument(flag, type=_converter(kind), metavar=_metavar(kind), **options)
+
+
+def _duration(words: str) -> float:
+    """Seconds from `90s`, `30m` or `2h`."""
+    number, unit = words[:-1], words[-1:]
+    try:
+        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(f"a time such as 90s, 30m or 2h is needed; received {words!r}") from None
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"a time must be above 0; received {words!r}")
+    return seconds
 
 
 def _converter(kind: Any) -> Any:
@@ -269,11 +341,45 @@ def _settings(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     return settings, seed if options.seed is None else options.seed
 
 
+def _level_settings(options: argparse.Namespace, levels: Sequence[str] | None) -> tuple[dict[str, dict[str, Any]], int]:
+    """Settings of each level, from the settings file's tables and then the flags, and the seed."""
+    from textladder.levels import LEVELS, find_level
+
+    given, seed = _settings(options)
+    named = list(LEVELS) if levels is None else levels
+    for name in named:
+        find_level(name)
+    flags = {name: given.pop(name) for name in SHARED_SETTINGS if getattr(options, f"setting_{name}") is not None}
+    if plain := [name for name, value in given.items() if not isinstance(value, dict)]:
+        raise ConfigError(
+            f"{options.config}: setting {plain[0]!r} stands outside the tables of levels, such as [lstm]."
+        )
+    settings: dict[str, dict[str, Any]] = {name: dict(table) for name, table in given.items()}
+    for name, value in flags.items():
+        knowing = [level for level in SHARED_SETTINGS[name][0] if level in named]
+        if not knowing:
+            flag, level = "--" + name.replace("_", "-"), SHARED_SETTINGS[name][0][0]
+            raise ConfigError(f"{flag} is for {level}, which is not among the levels {', '.join(named)}.")
+        for level in knowing:
+            settings.setdefault(level, {})[name] = value
+    return settings, seed
+
+
 def _read(options: argparse.Namespace, classifier: "TextClassifier", monitor: "Monitor") -> "TextData":
-    from textladder.data import read_texts
     from textladder.levels import find_level
 
-    reading = dict(find_level(classifier.level).presets[classifier.preset].read)
+    return _read_rows(
+        options, classifier.seed, monitor, dict(find_level(classifier.level).presets[classifier.preset].read)
+    )
+
+
+def _read_rows(
+    options: argparse.Namespace, seed: int, monitor: "Monitor", reading: dict[str, Any] | None = None
+) -> "TextData":
+    """The rows that the flags ask for; `reading` is what belongs to a preset."""
+    from textladder.data import read_texts
+
+    reading = reading or {}
     if options.text:
         reading["text"] = _split(options.text)
     data = read_texts(
@@ -285,11 +391,83 @@ def _read(options: argparse.Namespace, classifier: "TextClassifier", monitor: "M
         rows=options.rows,
         first=options.first,
         drop_missing=options.drop_missing,
-        seed=classifier.seed,
+        seed=seed,
         **reading,
     )
     monitor.say(data.description)
     return data
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from textladder.comparison.compare import compare
+    from textladder.comparison.verdict import Terms
+
+    monitor = _monitor()
+    levels = _split(options.levels) if options.levels is not None else None
+    settings, seed = _level_settings(options, levels)
+    terms = Terms(options.worth, options.max_latency_ms, options.max_size_mb, options.max_fit_minutes)
+    found = compare(
+        _read_rows(options, seed, monitor),
+        levels,
+        settings=settings,
+        terms=terms,
+        seeds=options.seeds,
+        seed=seed,
+        learning_curve=options.learning_curve,
+        time_budget=options.time_budget,
+        fix=options.fix,
+        out=options.out,
+        overwrite=options.overwrite,
+        command=shlex.join(["textladder", *options.words]),
+        monitor=monitor,
+    )
+    if options.json:
+        _print_json(found.as_dict())
+        return
+    print(found.text_table())
+    print(textwrap.fill(found.verdict, 80))
+    print(f"Report: {options.out}/report.html")
+    if found.recommended:
+        print(f'Try: textladder predict {found[found.recommended].kept.bundle} "a text"')
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from textladder.audit import audit_texts
+    from textladder.comparison.compare import FIXES
+    from textladder.levels import LEVELS
+    from textladder.rewriting import without_rows
+
+    if options.fix is not None and options.fix not in FIXES:
+        raise ConfigError(unknown_name("fix", options.fix, FIXES))
+    if (options.fix is None) != (options.output is None) or (options.fix and not options.test):
+        raise ConfigError(
+            "--fix drop-leaks needs --output FILE and --test FILE; without a test file use it in compare."
+        )
+    if options.fix and (options.rows or options.first):
+        raise ConfigError("--fix drop-leaks writes all of DATA, so --rows and --first have no place beside it.")
+    monitor = _monitor()
+    levels = _split(options.levels) if options.levels is not None else None
+    settings, seed = _level_settings(options, levels)
+    data = _read_rows(options, seed, monitor)
+    found = audit_texts(data, levels=levels or tuple(LEVELS), settings=settings, seed=seed, monitor=monitor)
+    numbers = found.as_dict()
+    if options.output:
+        numbers["rows_written"] = without_rows(
+            options.data,
+            options.output,
+            {row for row, _, _ in found.leaks},
+            label=data.label_column,
+            columns=_split(options.columns) if options.columns else None,
+            file_encoding=options.file_encoding,
+            overwrite=options.overwrite,
+        )
+    if options.json:
+        _print_json(numbers)
+        return
+    for finding in found.findings():
+        print(textwrap.fill(finding, 80, initial_indent="- ", subsequent_indent="  "))
+    if options.output:
+        print(f"{numbers['rows_written']:,} rows without leaks written to {options.output}.")
 
 
 def _train(options: argparse.Namespace) -> None:

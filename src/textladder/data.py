@@ -169,16 +169,16 @@ def read_texts(
     chosen = np.arange(main.table.num_rows)
     ids = main.table["label"].to_numpy()
     if rows is not None and rows < len(chosen):
-        chosen = np.sort(_stratified(chosen, ids, rows, np.random.default_rng(seed)))
+        chosen = np.sort(stratified(chosen, ids, rows, np.random.default_rng(seed)))
     _check_classes(ids[chosen], main.labels, where)
     rng = np.random.default_rng(seed)
     if test_source is None:
-        held_out = _stratified(chosen, ids, round(TEST_FRACTION * len(chosen)), rng)
+        held_out = stratified(chosen, ids, round(TEST_FRACTION * len(chosen)), rng)
         chosen = np.setdiff1d(chosen, held_out)
         test_part = LabelledTexts(main.table, np.sort(held_out), main.labels, main.label_names)
     else:
         test_part = _spool_more(test_source, test_where, main, drop_missing)
-    kept = _stratified(chosen, ids, round(valid * len(chosen)), rng) if valid else np.array([], np.int64)
+    kept = stratified(chosen, ids, round(valid * len(chosen)), rng) if valid else np.array([], np.int64)
     train = LabelledTexts(main.table, np.setdiff1d(chosen, kept), main.labels, main.label_names)
     valid_part = LabelledTexts(main.table, np.sort(kept), main.labels, main.label_names) if len(kept) else None
     counts = f"{len(train):,} training, {len(kept):,} validation and {len(test_part):,} test rows"
@@ -438,7 +438,7 @@ def _check_classes(ids: np.ndarray, labels: tuple[str, ...], where: str) -> None
             raise DataError(f"{where}: there is {many} of class {value!r}; every class needs at least two.")
 
 
-def _stratified(rows: np.ndarray, ids: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+def stratified(rows: np.ndarray, ids: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
     """A random choice of `wanted` rows with every class in proportion.
 
     Shares are rounded by largest remainder; a class of two rows or more gives at least one and keeps at least one.

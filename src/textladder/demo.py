@@ -1,19 +1,20 @@
-"""`make demo`: train every level on the embedded sample, show them side by side, save them, predict with each.
+"""`make demo`: compare every level on the embedded sample, predict with each, and say which is worth it.
 
     python -m textladder.demo [FOLDER]
 
-What the commands do on your own file, in one run that needs no data and no network.
+What `compare` and `predict` do on your own file, in one run that needs no data and no network.
 """
 
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 from textladder.classifier import TextClassifier
 from textladder.cli import fail
-from textladder.data import TextData, read_texts
+from textladder.comparison.compare import compare
+from textladder.data import read_texts
 from textladder.errors import TextladderError
-from textladder.levels import LEVELS
 from textladder.progress import monitor_for_terminal
 
 TEXTS = (
@@ -23,36 +24,33 @@ TEXTS = (
 )
 # what is installed, so that the demo needs no network
 SETTINGS = {"transformer": {"encoder": "all-MiniLM-L6-v2"}}
+COMMAND = "textladder compare sample --encoder all-MiniLM-L6-v2 --seeds 1 --out"
 
 
 def main(folder: Path) -> None:
-    """Train, compare, save and predict in `folder`."""
+    """Train, compare, predict and report in `folder`."""
     data = read_texts("sample")
-    print("Data:", data.description.partition("): ")[2])
-    print()
-    classifiers = {level: _fit(level, data, folder) for level in LEVELS}
-    print(f"{'level':<11}  {'test accuracy (95% interval)':<30}  {'macro F1':>8}  {'fit':>7}  {'bundle':>8}")
-    for level, classifier in classifiers.items():
-        test = classifier.record["test"]
-        interval = f"{test['accuracy']:.3f} ({test['accuracy_low']:.3f} to {test['accuracy_high']:.3f})"
-        size = sum(file.stat().st_size for file in (folder / level).iterdir()) / 1e6
-        seconds = classifier.record["fit_seconds"]
-        print(f"{level:<11}  {interval:<30}  {test['macro_f1']:>8.3f}  {seconds:>5.1f} s  {size:>5.1f} MB")
+    print("Data:", data.description.partition("): ")[2], flush=True)
+    found = compare(
+        data,
+        settings=SETTINGS,
+        seeds=1,
+        out=folder,
+        overwrite=True,
+        command=f"{COMMAND} {folder}",
+        monitor=monitor_for_terminal(),
+    )
     for text in TEXTS:
         print(f"\n{text}")
-        for level in LEVELS:
-            found = TextClassifier.load(folder / level).predictions([text])[0]
-            print(f"  {level:<11} {found.name:<9} {found.probability:.0%}")
-    print(f'\nSaved in {folder}. Try: .venv/bin/textladder predict {folder}/lstm "your own text"')
-
-
-def _fit(level: str, data: TextData, folder: Path) -> TextClassifier:
-    monitor = monitor_for_terminal()
-    classifier = TextClassifier(level, seed=0, **SETTINGS.get(level, {})).fit(data, monitor=monitor)
-    classifier.record["test_rows"] = len(data.test)
-    classifier.record["test"] = classifier.evaluate(data.test).as_dict()
-    classifier.save(folder / level, overwrite=True)
-    return classifier
+        for level in found.levels:
+            prediction = TextClassifier.load(level.kept.bundle).predictions([text])[0]
+            print(f"  {level.level:<11} {prediction.name:<9} {prediction.probability:.0%}")
+    bundle = found[found.recommended or found.levels[0].level].kept.bundle
+    print(f'\nTry: .venv/bin/textladder predict {bundle} "your own text"\n')
+    print(found.text_table())
+    print()
+    print(textwrap.fill(found.verdict, 80))
+    print(f"Report: {folder}/report.html")
 
 
 if __name__ == "__main__":

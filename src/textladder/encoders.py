@@ -91,6 +91,23 @@ def load_encoder(wanted: str, label_names: Sequence[str], max_tokens: int) -> En
     return Encoder(EncoderClassifier(model, pieces.pad_id), pieces, files)
 
 
+def load_pieces(wanted: str) -> WordPieces:
+    """The tokenizer of an encoder that is at hand; the network is not asked.
+
+    Raises:
+        PretrainedError: it is not at hand, or is none.
+    """
+    source = find_encoder(wanted)
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+        if not _has_words(tokenizer) or tokenizer.pad_token_id is None:
+            raise OSError("no tokenizer")
+        return WordPieces(tokenizer.backend_tokenizer, tokenizer.pad_token_id)
+    except Exception:  # the library's errors have no common base
+        raise PretrainedError(f"The tokenizer of {wanted!r} is not on this machine yet.") from None
+
+
 def save_encoder(encoder: Encoder, folder: Path) -> None:
     """Write the files that transformers itself reads: `config.json`, `model.safetensors`, the tokenizer's."""
     try:

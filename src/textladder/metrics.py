@@ -92,6 +92,35 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / len(confidence))
 
 
+def temperature(probabilities: np.ndarray, label_ids: np.ndarray) -> float:
+    """The temperature that makes these rows most likely (Guo et al. 2017, section 4.2); above 1 it softens.
+
+    Args:
+        probabilities: float (rows, classes).
+        label_ids: the right classes, int64 (rows,).
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(logarithm: float) -> float:
+        softened = at_temperature(probabilities, float(np.exp(logarithm)))
+        right = np.clip(softened[np.arange(len(label_ids)), label_ids], SMALLEST_PROBABILITY, 1)
+        return float(-np.log(right).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def at_temperature(probabilities: np.ndarray, degrees: float) -> np.ndarray:
+    """Probabilities with their logits divided by a temperature, float64 (rows, classes).
+
+    >>> at_temperature(np.array([[0.8, 0.2]]), 2.0).round(3).tolist()
+    [[0.667, 0.333]]
+    """
+    logits = np.log(np.clip(probabilities.astype(np.float64), SMALLEST_PROBABILITY, 1)) / degrees
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softened: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+    return softened
+
+
 def accuracy_sentence(numbers: Mapping[str, float]) -> str:
     """An accuracy as people read it.
 

@@ -14,6 +14,9 @@ class Monitor:
     def say(self, sentence: str) -> None:
         """Something worth knowing: a choice that was made, texts that were cut."""
 
+    def begin(self, heading: str) -> None:
+        """What the next pieces of work belong to: a level, of several."""
+
     def start(self, name: str, steps: int | None) -> None:
         """A piece of work of so many steps begins."""
 
@@ -44,6 +47,11 @@ class TerminalMonitor(Monitor):
         self._console = Console(stderr=True)
         self._progress: Any = None
         self._task: Any = None
+        self._heading = ""
+
+    def begin(self, heading: str) -> None:
+        """Show it before what follows."""
+        self._heading = f"{heading}: "
 
     def say(self, sentence: str) -> None:
         """Print the sentence above the bar."""
@@ -58,7 +66,7 @@ class TerminalMonitor(Monitor):
         name_column = TextColumn("{task.description}", markup=False)
         columns = (name_column, BarColumn(bar_width=24), TaskProgressColumn(), TimeRemainingColumn(), note)
         self._progress = Progress(*columns, console=self._console, transient=True)
-        self._task = self._progress.add_task(name, total=steps, note="")
+        self._task = self._progress.add_task(f"{self._heading}{name}", total=steps, note="")
         self._progress.start()
 
     def advance(self, done: int, note: str = "") -> None:

@@ -60,6 +60,25 @@ class Level(Protocol):
     def __init__(self, config: Any, classes: int) -> None:
         """A level that has learnt nothing yet."""
 
+    @property
+    def longest_text(self) -> int | None:
+        """Tokens beyond which a text is cut; None if none ever is."""
+
+    def token_counts(self, texts: Sequence[str]) -> np.ndarray:
+        """How many tokens texts have for this level, uncut, int64 (texts,); before it has learnt anything.
+
+        Raises:
+            TextladderError: what it splits texts with is not at hand. Nothing is fetched for it.
+        """
+
+    def settled(self, rows: int, share: float = 1.0) -> Any:
+        """The config with what depends on the number of training rows written out.
+
+        Args:
+            rows: training rows of the whole.
+            share: of them that are trained on, as a sample of how long the whole takes.
+        """
+
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Learn from `train`, choose on `valid`."""
 

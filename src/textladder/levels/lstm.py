@@ -8,7 +8,7 @@ Every step is a public piece that can be used by itself; this file only says in 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -198,9 +198,22 @@ class LSTMLevel:
         """One cycle over everything; the word vectors learn with the rest."""
         from textladder.training import Stage
 
-        steps = len(self.learner.dls.train)
-        epochs = self.config.epochs or max(EPOCHS, -(-LEAST_STEPS // steps))
+        epochs = self.settled(self.learner.dls.train.rows).epochs or EPOCHS
         return [Stage("lstm", epochs, learning_rate, self.config.warm_up, self.config.shortest_first)]
+
+    def settled(self, rows: int, share: float = 1.0) -> LSTMConfig:
+        """The config with the number of epochs written out."""
+        steps = -(-rows // self.config.batch_size)
+        return replace(self.config, epochs=self.config.epochs or max(EPOCHS, -(-LEAST_STEPS // steps)))
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens that are read of a text."""
+        return self.config.max_tokens
+
+    def token_counts(self, texts: Sequence[str]) -> np.ndarray:
+        """`basic_english` tokens of each text, int64 (texts,)."""
+        return np.diff(tokenize(texts).offsets)
 
     def tokenize(self, text: str) -> list[str]:
         """`basic_english` tokens."""

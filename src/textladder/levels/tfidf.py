@@ -93,6 +93,19 @@ class TfidfLevel:
         self._bias = regression.intercept_.astype(np.float32)
         return FitReport(parameters=self._weights.size + self._bias.size, facts={"terms": len(self._terms)})
 
+    @property
+    def longest_text(self) -> None:
+        """No text is cut."""
+        return
+
+    def token_counts(self, texts: Sequence[str]) -> np.ndarray:
+        """Words and marks of each text, int64 (texts,)."""
+        return np.array([len(self.tokenize(text)) for text in texts], np.int64)
+
+    def settled(self, rows: int, share: float = 1.0) -> TfidfConfig:
+        """The config as it is: nothing depends on the number of rows."""
+        return self.config
+
     def tokenize(self, text: str) -> list[str]:
         """Lower-case words, `!` and `?`."""
         return self._find_tokens(text.lower())

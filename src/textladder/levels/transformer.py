@@ -8,7 +8,7 @@ Any encoder that `AutoModelForSequenceClassification` takes will do; `encoders.p
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from textladder.training import Stage
 
 EPOCHS = 3
-LEAST_STEPS, LEAST_TOKENS = 40, 512  # in an epoch, of a batch: few rows go in smaller batches
+LEAST_TOKENS = 512  # of a batch, however few the rows are
 LENGTH_MULTIPLE = 8  # so that the processor's library meets fewer shapes to prepare for
 PREDICTED_TOKENS = 4096  # of a batch
 
@@ -64,6 +64,7 @@ class TransformerConfig(TrainingConfig):
     # 4096 is no quicker and takes half a gigabyte more; 2048 is 5% slower
     batch_tokens: int = setting(3072, "word pieces of a batch, padding counted (fewer where rows are few)", low=16)
     batch_size: int | None = setting(None, "texts of a batch at most", low=1)
+    least_steps: int = setting(40, "batches of an epoch at least; they are smaller for it where rows are few", low=1)
     accumulate: int = setting(1, "batches whose gradients add up to a step", low=1)
     # as accurate after two epochs, and less certain where it is wrong: log loss 0.213 instead of 0.222
     label_smoothing: float = setting(0.1, "share of the target spread over all classes", low=0, high=0.5)
@@ -180,7 +181,7 @@ class TransformerLevel:
         """One cycle over everything, the lower layers more carefully."""
         from textladder.training import Stage
 
-        epochs = EPOCHS if self.config.epochs is None else self.config.epochs
+        epochs = self.settled(self.learner.dls.train.rows).epochs or 0
         warm_up, decay = self.config.warm_up, self.config.layer_decay
         return [Stage("fine-tuning", epochs, learning_rate, warm_up, decay=decay)] if epochs else []
 
@@ -221,6 +222,25 @@ class TransformerLevel:
         if not train.kept:
             monitor.say("What the frozen encoder makes of the texts is too large to keep: it is computed every epoch.")
         return make_learner(EncoderHead(network), train, valid, **self._learner_options)
+
+    @property
+    def longest_text(self) -> int | None:
+        """Word pieces that are read of a text; None in windows, which read all of it."""
+        return None if self.config.long_text == "windows" else self.config.max_tokens
+
+    def token_counts(self, texts: Sequence[str]) -> np.ndarray:
+        """Word pieces of each text with the encoder's signs, int64 (texts,); of the tokenizer, if that is at hand."""
+        for library in ("torch", "transformers"):
+            import_extra(library, "train")
+        from textladder.encoders import load_pieces
+
+        pieces = load_pieces(self.config.encoder) if self.encoder is None else self.encoder.pieces
+        return pieces.encode(texts).lengths + len(pieces.before) + len(pieces.after)
+
+    def settled(self, rows: int, share: float = 1.0) -> TransformerConfig:
+        """The config with the number of epochs written out, and as many steps as that share of the rows makes."""
+        epochs = EPOCHS if self.config.epochs is None else self.config.epochs
+        return replace(self.config, epochs=epochs, least_steps=max(1, round(share * self.config.least_steps)))
 
     def tokenize(self, text: str) -> list[str]:
         """The encoder's word pieces."""
@@ -275,7 +295,9 @@ class TransformerLevel:
         if batch_tokens is None:
             batch_tokens = self.config.batch_tokens
             if self.config.batch_size is None:
-                batch_tokens = min(batch_tokens, max(LEAST_TOKENS, len(fitted.sequences.ids) // LEAST_STEPS))
+                batch_tokens = min(
+                    batch_tokens, max(LEAST_TOKENS, len(fitted.sequences.ids) // self.config.least_steps)
+                )
         return TextBatches(
             fitted.sequences,
             label_ids,

@@ -242,11 +242,17 @@ class UlmfitLevel:
         stages.append(Stage("classifier", config.epochs, learning_rate, **rates))
         return [one for one in stages if one.epochs]
 
-    def _frozen_epochs(self) -> int:
+    def settled(self, rows: int, share: float = 1.0) -> UlmfitConfig:
+        """The config with the number of frozen epochs written out."""
         if self.config.frozen_epochs is not None:
-            return self.config.frozen_epochs
-        least, most = FROZEN_EPOCHS
-        return min(max(least, -(-FROZEN_STEPS // len(self.learner.dls.train))), most)
+            return self.config
+        (least, most), steps = FROZEN_EPOCHS, -(-rows // self.config.batch_size)
+        return replace(self.config, frozen_epochs=min(max(least, -(-FROZEN_STEPS // steps)), most))
+
+    def _frozen_epochs(self) -> int:
+        epochs = self.settled(self.learner.dls.train.rows).frozen_epochs
+        assert epochs is not None
+        return epochs
 
     def _backward(self) -> "LanguageModel":
         """The language model that reads from right to left, on the same words."""
@@ -354,6 +360,16 @@ class UlmfitLevel:
         }
         train = StoredBatches(loaders.train, compute, top.width, **options)
         return train, StoredBatches(loaders.valid, compute, top.width, **options) if len(loaders.valid) else None
+
+    @property
+    def longest_text(self) -> int:
+        """Words that are read of a text."""
+        return self.config.max_tokens
+
+    def token_counts(self, texts: Sequence[str]) -> np.ndarray:
+        """fastai's words of each text, int64 (texts,)."""
+        import_extra("spacy", "train")
+        return np.diff(tokenize_words(texts).offsets)
 
     def tokenize(self, text: str) -> list[str]:
         """fastai's words."""

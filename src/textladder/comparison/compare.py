@@ -1,0 +1,361 @@
+"""`compare`: several levels trained on the same rows, each in processes of its own, and what came of it.
+
+    rows -> audit -> spool -> (probes) -> trainings, level by level and seed by seed -> (learning curves) -> results
+
+Every finished training is kept in the folder at once, so that an interrupted comparison goes on where it was.
+"""
+
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textladder.audit import audit_texts, drop_leaks
+from textladder.bundle import check_output
+from textladder.comparison.curve import SHARES, Curve, learning_curve
+from textladder.comparison.doubts import doubtful_labels
+from textladder.comparison.hardware import hardware
+from textladder.comparison.report import write_report
+from textladder.comparison.results import Comparison, LevelResult
+from textladder.comparison.spool import write_spool
+from textladder.comparison.trainings import MEASURED, SPOOL, Training, Workshop
+from textladder.comparison.verdict import Terms, seconds_words
+from textladder.comparison.worker import Job
+from textladder.data import TextData
+from textladder.errors import ConfigError, TextladderError, unknown_name
+from textladder.levels import LEVELS, find_level
+from textladder.levels.base import make_config
+from textladder.progress import Monitor
+from textladder.versions import versions
+
+ROWS, PLAN, RESULTS = "rows.json", "plan.json", "results.json"
+QUICK_SECONDS, QUICK_SEEDS = 120, 3  # a level that is trained in less is trained with so many seeds
+LEAST_SHARE, LEAST_ROWS = 0.1, 50  # fewer rows than this are not trained on to keep to a time
+FIXES = ("drop-leaks",)
+REPORTS = ("report.html", "report.md")
+
+
+def compare(
+    data: TextData,
+    levels: Sequence[str] | None = None,
+    *,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    terms: Terms | None = None,
+    seeds: int | None = None,
+    seed: int = 0,
+    learning_curve: bool = False,
+    time_budget: float | None = None,
+    fix: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    command: str | None = None,
+    monitor: Monitor | None = None,
+) -> Comparison:
+    """Train levels on the same rows and say which is worth it.
+
+    Args:
+        data: the rows; the test rows are looked at once for each training.
+        levels: names of levels, from the lowest; by default all for which everything is at hand.
+        settings: of a level, by its name; `preset` among them.
+        terms: what the recommended level must keep to.
+        seeds: how often each level is trained; by default three times where a fit takes under two minutes, else once.
+        seed: the first of them.
+        learning_curve: also train on an eighth, a quarter and a half of the rows.
+        time_budget: seconds that the trainings may take in all; what would take longer is trained on fewer rows or left
+            out.
+        fix: `drop-leaks` takes training rows out that are test rows too.
+        out: folder for bundles, predictions, `results.json`, `report.html` and `report.md`; an interrupted comparison
+            goes on there. By default a temporary one, which goes with the result.
+        overwrite: begin anew where an earlier comparison is.
+        command: how a person would do it again, for the report.
+        monitor: is told how far it is.
+
+    Raises:
+        ConfigError: an unknown level or setting, or `out` holds something else.
+        TextladderError: a level that was asked for cannot be trained here.
+    """
+    plan = _Plan(data, levels, settings or {}, seeds, seed, learning_curve, time_budget)
+    if fix is not None and fix not in FIXES:
+        raise ConfigError(unknown_name("fix", fix, FIXES))
+    monitor, terms = monitor or Monitor(), terms or Terms()
+    if out is not None:
+        _check_folder(Path(out), overwrite)
+        found = _compared(
+            plan, Path(out), terms, fix, overwrite, {"command": command, "report": f"{out}/report.html"}, monitor
+        )
+        _write(found.folder / RESULTS, json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
+        for name in REPORTS:
+            write_report(found, found.folder / name)
+        return found
+    folder = Path(tempfile.mkdtemp(prefix="textladder-"))
+    try:
+        found = _compared(plan, folder, terms, fix, False, {"command": command, "report": None}, monitor)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(found, shutil.rmtree, folder, ignore_errors=True)
+    return found
+
+
+def _compared(
+    plan: "_Plan",
+    folder: Path,
+    terms: Terms,
+    fix: str | None,
+    overwrite: bool,
+    about: Mapping[str, Any],
+    monitor: Monitor,
+) -> Comparison:
+    """Audit, train, and look for wrong labels, in a folder that may hold what an earlier run has done."""
+    audit = audit_texts(plan.data, levels=plan.levels, settings=plan.settings, seed=plan.seed, monitor=monitor)
+    for finding in audit.findings():
+        monitor.say(finding)
+    done_to_rows: list[str] = []
+    if fix == "drop-leaks" and audit.leaks:
+        plan.data = drop_leaks(plan.data, audit)
+        done_to_rows.append(f"{len(audit.leaks):,} training rows that leak into the test rows were left out.")
+        monitor.say(done_to_rows[0])
+    digests = _claim(folder, plan.data, overwrite)
+    workshop, spool = Workshop(folder, {"rows": digests}, monitor), folder / SPOOL
+    shutil.rmtree(spool, ignore_errors=True)
+    try:
+        write_spool(plan.data, spool)
+        run = _Run(plan, workshop, str(spool), monitor)
+        run.go()
+    finally:
+        shutil.rmtree(spool, ignore_errors=True)
+    data = plan.data
+    about = {
+        **about,
+        "data": data.description,
+        "labels": list(data.labels),
+        "label_names": list(data.label_names),
+        "digests": digests,
+        "done_to_rows": done_to_rows,
+        "seed": plan.seed,
+        "time_budget_seconds": plan.time_budget,
+        "hardware": hardware(),
+        "versions": versions(),
+        **_doubts(data, plan.seed, monitor),
+    }
+    return Comparison(run.results, data, terms, run.failed | run.left_out, audit, about, folder)
+
+
+@dataclass
+class _Plan:
+    """Which levels, with which settings and seeds; checked before anything is done."""
+
+    data: TextData
+    wanted: Sequence[str] | None
+    given: Mapping[str, Mapping[str, Any]]
+    seeds: int | None
+    seed: int
+    curves: bool
+    time_budget: float | None
+    levels: list[str] = field(init=False)
+    settings: dict[str, dict[str, Any]] = field(init=False)
+    presets: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        named = list(LEVELS) if self.wanted is None else list(self.wanted)
+        for name in (*named, *self.given):
+            find_level(name)
+        if not named:
+            raise ConfigError("Name at least one level to compare.")
+        self.levels = [name for name in LEVELS if name in named]
+        if strange := [name for name in self.given if name not in self.levels]:
+            raise ConfigError(f"There are settings for {strange[0]!r}, which is not among the levels.")
+        if self.seeds is not None and self.seeds < 1:
+            raise ConfigError(f"The number of seeds must be at least 1; received {self.seeds}.")
+        self.presets, self.settings = {}, {}
+        for name in self.levels:
+            settings = dict(self.given.get(name, {}))
+            self.presets[name] = settings.pop("preset", "default")
+            self.settings[name] = settings
+            level = find_level(name)
+            level(make_config(level, self.presets[name], settings), len(self.data.labels))  # both refuse what cannot be
+
+    def job(self, kind: str, level: str, spool: str, *, seed: int | None = None, rows: int = 0) -> Job:
+        """A job on a level."""
+        seed = self.seed if seed is None else seed
+        return Job(kind, spool, "", level, self.presets[level], self.settings[level], seed, rows)
+
+
+class _Run:
+    """The trainings of a comparison, one after another."""
+
+    def __init__(self, plan: _Plan, workshop: Workshop, spool: str, monitor: Monitor) -> None:
+        self.plan, self.workshop, self.spool, self.monitor = plan, workshop, spool, monitor
+        self.results: list[LevelResult] = []
+        self.failed: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
+
+    def go(self) -> None:
+        """Train what is not there yet."""
+        levels = self._possible()
+        rows, predicted = dict.fromkeys(levels, 0), dict[str, dict[str, float]]()
+        if self.plan.time_budget is not None:
+            rows, predicted = self._budgeted(levels, self.plan.time_budget)
+        for name in rows:
+            try:
+                trainings = self._train(name, rows[name])
+                curve = self._curve(name, trainings[0]) if self.plan.curves else None
+            except ConfigError:
+                raise
+            except TextladderError as error:
+                self.failed[name] = str(error)
+                self.monitor.say(f"{name} failed. {error}")
+                continue
+            seconds = None
+            if name in predicted:
+                seconds = _seconds(predicted[name], trainings[0].measured["train_rows"])
+            self.results.append(LevelResult(name, trainings, curve, seconds))
+
+    def _possible(self) -> list[str]:
+        """The levels for which everything is at hand, found out before the first of them takes its time."""
+        possible = []
+        for name in self.plan.levels:
+            kept = self.workshop.kept(self.plan.job("fit", name, self.spool))
+            try:
+                if kept is None and hasattr(find_level(name), "prepare"):
+                    self.workshop.work(self.plan.job("check", name, self.spool))
+            except TextladderError as error:
+                if self.plan.wanted is not None:
+                    raise TextladderError(f"{name} cannot be trained here. {error}") from None
+                self.left_out[name] = str(error)
+                self.monitor.say(f"{name} is left out. {error}")
+            else:
+                possible.append(name)
+        return possible
+
+    def _budgeted(self, levels: Sequence[str], budget: float) -> tuple[dict[str, int], dict[str, dict[str, float]]]:
+        """How many rows each level is trained on to keep to a time (0 for all), and what was predicted.
+
+        What was once decided stays, so that an interrupted comparison ends as it would have.
+        """
+        path = self.workshop.folder / PLAN
+        key = {"levels": list(levels), "seconds": budget, "seeds": self.plan.seeds, "curves": self.plan.curves}
+        with suppress(OSError, ValueError, KeyError):
+            decided = json.loads(path.read_text(encoding="utf-8"))
+            if decided["key"] == key:
+                self.left_out |= decided["left_out"]
+                return decided["rows"], decided["predicted"]
+        predicted = {}
+        for name in levels:
+            self.monitor.begin(name)
+            predicted[name] = self.workshop.work(self.plan.job("probe", name, self.spool))
+        left = budget - sum(one["probe_seconds"] for one in predicted.values())
+        rows = {}
+        for name, needed in predicted.items():
+            fits = (self.plan.seeds or 1) + (sum(SHARES) if self.plan.curves else 0)
+            count = self._affordable(name, needed, max(0.0, left / fits))
+            if count is not None:
+                rows[name] = count
+                left -= fits * _seconds(needed, count or len(self.plan.data.train))
+        decided = {"key": key, "rows": rows, "predicted": predicted, "left_out": self.left_out}
+        _write(path, json.dumps(decided, ensure_ascii=False))
+        return rows, predicted
+
+    def _affordable(self, name: str, needed: Mapping[str, float], left: float) -> int | None:
+        """How many rows can be fitted in the time left: 0 for all, None for too few; said."""
+        everything = len(self.plan.data.train)
+        about = f"a fit on all {everything:,} rows takes about {seconds_words(needed['fit_seconds'])}"
+        if needed["fit_seconds"] <= left:
+            self.monitor.say(f"{name}: {about}.")
+            return 0
+        rows = int((left - needed["beginning_seconds"]) / needed["row_seconds"]) if needed["row_seconds"] else 0
+        about = f"{about}, and {seconds_words(left)} are left for one"
+        if rows < max(LEAST_ROWS, LEAST_SHARE * everything):
+            self.left_out[name] = f"{about[0].upper()}{about[1:]}."
+            self.monitor.say(f"{name} is left out: {about}.")
+            return None
+        self.monitor.say(f"{name} is trained on {rows:,} rows: {about}.")
+        return rows
+
+    def _train(self, name: str, rows: int) -> list[Training]:
+        """The trainings of a level with each seed."""
+        trainings: list[Training] = []
+        wanted = self.plan.seeds or 1
+        while len(trainings) < wanted:
+            self.monitor.begin(f"{name}, seed {len(trainings) + 1} of {wanted}" if wanted > 1 else name)
+            job = self.plan.job("fit", name, self.spool, seed=self.plan.seed + len(trainings), rows=rows)
+            trainings.append(self.workshop.train(job, say=not trainings))
+            quick = trainings[0].measured["fit_seconds"] < QUICK_SECONDS
+            if self.plan.seeds is None and self.plan.time_budget is None and quick:
+                wanted = QUICK_SEEDS
+        accuracies = ", ".join(f"{one.right.mean():.3f}" for one in trainings)
+        seconds = seconds_words(trainings[0].measured["fit_seconds"])
+        self.monitor.say(f"{name}: test accuracy {accuracies}, fitted in {seconds}.")
+        return trainings
+
+    def _curve(self, name: str, whole: Training) -> Curve:
+        """Trainings on a part of the rows, and that on all of them, as a curve."""
+        trainings = []
+        for count in (round(share * whole.measured["train_rows"]) for share in SHARES):
+            self.monitor.begin(f"{name} on {count:,} rows")
+            job = self.plan.job("fit", name, self.spool, rows=count)
+            trainings.append(self.workshop.train(job, measure=False, say=False))
+        trainings.append(whole)
+        rows = [one.measured["train_rows"] for one in trainings]
+        return learning_curve(rows, np.stack([one.right for one in trainings]))
+
+
+def _seconds(predicted: Mapping[str, float], rows: int) -> float:
+    return predicted["beginning_seconds"] + predicted["row_seconds"] * rows
+
+
+def _doubts(data: TextData, seed: int, monitor: Monitor) -> dict[str, Any]:
+    """The rows whose label looks wrong, or why that is not known."""
+    monitor.begin("labels")
+    try:
+        return {"doubts": [vars(one) for one in doubtful_labels(data, seed=seed, monitor=monitor)]}
+    except TextladderError as error:
+        return {"doubts": [], "doubts_unknown": str(error)}
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse a place that is no comparison's, before any work is done."""
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / ROWS).is_file()):
+        return
+    if folder.exists():
+        raise ConfigError(f"{folder} exists and is no comparison; give another place.")
+    check_output(folder, overwrite)
+
+
+def _claim(folder: Path, data: TextData, overwrite: bool) -> dict[str, str]:
+    """Make the folder this comparison's, or see that it is; gives the digests of the rows."""
+    digests = {
+        name: part.fingerprint() for name in ("train", "valid", "test") if (part := getattr(data, name)) is not None
+    }
+    if overwrite and (folder / ROWS).is_file():
+        for path in folder.iterdir():
+            if (path / MEASURED).is_file():
+                shutil.rmtree(path)
+            elif path.name in (ROWS, PLAN, RESULTS, *REPORTS):
+                path.unlink()
+    if (folder / ROWS).is_file():
+        with suppress(OSError, ValueError):
+            if json.loads((folder / ROWS).read_text(encoding="utf-8")) == digests:
+                return digests
+        raise ConfigError(
+            f"{folder} holds a comparison on other rows; give another --out, or say --overwrite to begin anew."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / ROWS, json.dumps(digests))
+    except OSError as error:
+        raise ConfigError(f"{folder}: nothing can be written there ({error.strerror}).") from None
+    return digests
+
+
+def _write(path: Path, content: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(content, encoding="utf-8")
+    part.replace(path)

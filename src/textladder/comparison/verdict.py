@@ -1,0 +1,198 @@
+"""Which level is worth it: the arithmetic of a comparison, in numbers and in one sentence.
+
+Cost is what one text takes (the median), ties by fit time. The verdict is the cheapest level from which no dearer one
+is a detectable and worthwhile improvement, among those that keep the user's terms. Knows nothing of how levels are
+trained.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from textladder.comparison.significance import DETECTABLE_P, Gain
+
+SAME_COST = 2  # significant digits that two latencies may have in common to count as the same
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the user wants of the level that is recommended.
+
+    Attributes:
+        worth: points of accuracy that a dearer level must gain.
+        max_latency_ms: of one text, the median.
+        max_size_mb: of the bundle.
+        max_fit_minutes: of one training.
+    """
+
+    worth: float = 1.0
+    max_latency_ms: float | None = None
+    max_size_mb: float | None = None
+    max_fit_minutes: float | None = None
+
+    def broken_by(self, level: "Measured") -> list[str]:
+        """Which of them a level breaks, in words."""
+        limits = (
+            ("latency", self.max_latency_ms, level.predict_ms_p50, "ms"),
+            ("size", self.max_size_mb, level.bundle_mb, "MB"),
+            ("fit time", self.max_fit_minutes, level.fit_seconds / 60, "minutes"),
+        )
+        return [
+            f"{name} {short(found)} {unit}, at most {limit:g} wanted"
+            for name, limit, found, unit in limits
+            if limit is not None and found > limit
+        ]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the verdict has to know of a level.
+
+    Attributes:
+        level: its name.
+        accuracy: on the test rows, a fraction.
+        predict_ms_p50: what one text takes.
+        fit_seconds: of one training.
+        bundle_mb: of the saved classifier.
+    """
+
+    level: str
+    accuracy: float
+    predict_ms_p50: float
+    fit_seconds: float
+    bundle_mb: float
+
+    @property
+    def cost(self) -> tuple[float, float]:
+        """What levels are ordered by."""
+        return float(f"{self.predict_ms_p50:.{SAME_COST}g}"), self.fit_seconds
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The level that is worth it, or None, and why."""
+
+    recommended: str | None
+    sentence: str
+
+
+Gains = Callable[[str, str], Gain]
+
+
+def by_cost(levels: Sequence[Measured]) -> list[Measured]:
+    """The levels from the cheapest to the dearest."""
+    return sorted(levels, key=lambda one: one.cost)
+
+
+def best_cheaper(level: Measured, levels: Sequence[Measured]) -> Measured | None:
+    """The most accurate of the cheaper levels; the cheapest of those that are as accurate."""
+    cheaper = [one for one in by_cost(levels) if one.cost < level.cost]
+    return max(cheaper, key=lambda one: one.accuracy, default=None)
+
+
+def frontier(levels: Sequence[Measured]) -> list[str]:
+    """The levels that are more accurate than every cheaper one, by cost."""
+    found: list[Measured] = []
+    for one in by_cost(levels):
+        if not found or one.accuracy > found[-1].accuracy:
+            found.append(one)
+    return [one.level for one in found]
+
+
+def decide(levels: Sequence[Measured], gain: Gains, terms: Terms, *, seeds: int = 1) -> Verdict:
+    """The verdict.
+
+    Args:
+        levels: what was measured; at least one.
+        gain: what the level first named gains over the other.
+        terms: the user's.
+        seeds: how often each level was trained.
+    """
+    broken = {one.level: terms.broken_by(one) for one in levels}
+    fitting = [one for one in by_cost(levels) if not broken[one.level]]
+    if not fitting:
+        reasons = "; ".join(f"{one.level}: {', '.join(broken[one.level])}" for one in by_cost(levels))
+        return Verdict(None, f"No level keeps your terms ({reasons}).")
+
+    def improves(dearer: Measured, on: Measured) -> bool:
+        found = gain(dearer.level, on.level)
+        return found.detectable and found.expected >= terms.worth
+
+    chosen = next(
+        one for place, one in enumerate(fitting) if not any(improves(other, one) for other in fitting[place + 1 :])
+    )
+    below, above = best_cheaper(chosen, fitting), [one for one in fitting if one.cost > chosen.cost]
+    if below is None:
+        parts = [f"Stay with {chosen.level}" if above else f"Take {chosen.level}, the only one that was to be had"]
+    else:
+        found = gain(chosen.level, below.level)
+        parts = [f"Take {chosen.level}: {gain_words(found, below.level)} for {dearer_words(chosen, below)}"]
+    if above:
+        best = max(above, key=lambda one: one.accuracy)
+        parts.append(_why_not(gain(best.level, chosen.level), best, chosen, terms))
+    if any(broken.values()):
+        out = ", ".join(one.level for one in by_cost(levels) if broken[one.level])
+        parts.append(f"your terms leave out {out}")
+    if seeds == 1 and len(levels) > 1:
+        parts.append("each level was trained once, so the luck of a training is in these numbers")
+    return Verdict(chosen.level, "; ".join(parts) + ".")
+
+
+def _why_not(found: Gain, dearer: Measured, chosen: Measured, terms: Terms) -> str:
+    if found.detectable:
+        return (
+            f"{dearer.level} gains {found.points:+.1f} points more ({_interval(found)}), below the {terms.worth:g} "
+            f"that you want for {dearer_words(dearer, chosen)}"
+        )
+    if found.high < 0 and found.p_value < DETECTABLE_P:
+        return f"{dearer.level} is worse ({found.points:+.1f} points, {_interval(found)})"
+    where = "over the seeds " if found.p_value < DETECTABLE_P and found.low > 0 else ""
+    return (
+        f"no detectable difference {where}from {dearer.level} ({found.points:+.1f} points, {_interval(found)}) "
+        f"for {dearer_words(dearer, chosen)}"
+    )
+
+
+def gain_words(found: Gain, over: str) -> str:
+    """A gain as people read it.
+
+    >>> gain_words(Gain(3.1, 2.0, 4.2, 0.0001), "tfidf")
+    '+3.1 points over tfidf (95% interval 2.0 to 4.2, McNemar p < 0.001)'
+    """
+    return f"{found.points:+.1f} points over {over} ({_interval(found)})"
+
+
+def _interval(found: Gain) -> str:
+    p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+    return f"95% interval {found.low:.1f} to {found.high:.1f}, McNemar {p}"
+
+
+def dearer_words(dearer: Measured, cheaper: Measured) -> str:
+    """How much more one text costs.
+
+    >>> a, b = Measured("a", 0.9, 12.0, 60, 1), Measured("b", 0.8, 0.3, 2, 1)
+    >>> dearer_words(a, b)
+    '40 times the latency (12 ms a text instead of 0.3 ms)'
+    """
+    ratio = dearer.predict_ms_p50 / cheaper.predict_ms_p50
+    much = f"{short(ratio)} times the latency" if round(ratio, 1) > 1 else "the same latency"
+    return f"{much} ({short(dearer.predict_ms_p50)} ms a text instead of {short(cheaper.predict_ms_p50)} ms)"
+
+
+def short(number: float) -> str:
+    """Two significant digits, whole numbers whole.
+
+    >>> short(0.3333), short(40.4), short(1234.0)
+    ('0.33', '40', '1,234')
+    """
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+
+
+def seconds_words(seconds: float) -> str:
+    """A time as people read it.
+
+    >>> seconds_words(1.44), seconds_words(43.2), seconds_words(630), seconds_words(9000)
+    ('1.4 s', '43 s', '10.5 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{short(seconds)} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,204 @@
+"""What an audit finds, against what was planted."""
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from textladder import TextladderError, audit_texts, read_texts
+from textladder.audit import Audit, Tokens, drop_leaks
+from textladder.cli import main
+from textladder.data import TextData
+
+WORDS = [a + b for a in ("ba", "co", "di", "fu", "ge", "ha", "ki", "lo") for b in ("ran", "sel", "tim", "vor", "wug")]
+
+
+def sentences(rows: int, seed: int, words: int = 25) -> list[str]:
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=words)).capitalize() + "." for _ in range(rows)]
+
+
+def shouted(text: str) -> str:
+    """The same words with another case and other punctuation."""
+    return "  " + text.upper().replace(" ", ", ", 3) + " !!"
+
+
+def frame(texts: list[str], seed: int = 0) -> pd.DataFrame:
+    labels = np.random.default_rng(seed).choice(["bad", "good"], len(texts))
+    return pd.DataFrame({"label": labels, "text": texts})
+
+
+def audited(train: pd.DataFrame, test: pd.DataFrame, **options: Any) -> tuple[TextData, Audit]:
+    data = read_texts(train, test=test)
+    return data, audit_texts(data, levels=options.pop("levels", ["tfidf"]), **options)
+
+
+def test_a_planted_leak_is_found_and_dropped() -> None:
+    test = frame(sentences(200, 1), 1)
+    copied = [text if place % 2 else shouted(text) for place, text in enumerate(test["text"][:40])]
+    train = frame(sentences(600, 2) + copied, 2)
+    data, found = audited(train, test)
+    rows = {row: (test_row, similarity) for row, test_row, similarity in found.leaks}
+    assert rows == {600 + place: (place, 1.0) for place in range(40)}
+    assert found.leaking_test_rows == 40
+    assert found.findings()[0].startswith("40 training rows leak into the test rows")
+    kept = drop_leaks(data, found)
+    assert kept.valid is not None
+    assert data.valid is not None
+    assert len(kept.train) + len(kept.valid) == len(data.train) + len(data.valid) - 40
+    assert not audit_texts(kept, levels=["tfidf"]).leaks
+    assert kept.test is data.test
+
+
+def test_nearly_the_same_text_is_found_and_a_similar_one_is_not() -> None:
+    test = frame(sentences(50, 1, words=60), 1)
+    near = [text.replace(text.split()[20], "changed", 1) for text in test["text"][:10]]
+    apart = [" ".join(reversed(text.split())) for text in test["text"][10:30]]  # the same words in another order
+    _, found = audited(frame(sentences(300, 2) + near + apart, 2), test)
+    assert [(row, test_row) for row, test_row, _ in found.leaks] == [(300 + place, place) for place in range(10)]
+    assert all(0.8 <= similarity < 1 for *_, similarity in found.leaks)
+    assert "(10 of them with a few words changed)" in found.findings()[0]
+
+
+def test_contradictions_duplicates_and_empty_texts() -> None:
+    texts = sentences(300, 3)
+    train = frame(texts, 3)
+    opposite = train.iloc[:20].assign(label=lambda rows: rows["label"].map({"bad": "good", "good": "bad"}))
+    same = train.iloc[20:25]
+    blank = pd.DataFrame({"label": ["bad", "good"], "text": ["", "..."]})
+    data, found = audited(pd.concat([train, opposite, same, blank], ignore_index=True), frame(sentences(50, 4), 4))
+    assert sorted(sorted(row for _, row in group) for group in found.contradictions) == [
+        [row, 300 + row] for row in range(20)
+    ]
+    assert found.duplicates == {"exact": 25, "same_words": 0, "near": 0}
+    assert found.test_duplicates == {"exact": 0, "same_words": 0, "near": 0}
+    assert sorted(row for _, row in found.empty) == [325, 326]
+    words = " ".join(found.findings())
+    assert "20 texts stand under more than one label (40 rows)" in words
+    assert "2 texts hold no word at all" in words
+    assert "25 of 327 training rows repeat another one: 25 to the letter" in words
+    assert sum(found.classes.values()) == len(data.train) + len(data.test) + (len(data.valid) if data.valid else 0)
+
+
+def test_a_template_of_many_rows_stays_quick() -> None:
+    texts = [f"{sentences(1, 5, words=40)[0]} number {place}" for place in range(3000)]
+    _, found = audited(frame(texts, 5), frame(sentences(20, 6), 6))
+    assert found.duplicates["near"] == 2999
+
+
+def test_balance_and_identifiers() -> None:
+    texts = sentences(1000, 7)
+    rare = pd.DataFrame({"label": ["common"] * 970 + ["rare"] * 30, "text": texts})
+    _, found = audited(rare, rare.iloc[960:990])
+    assert any(one.startswith("The classes are not balanced: 4.9% of the rows are 'rare'") for one in found.findings())
+    numbers = pd.DataFrame({"label": [f"c{place // 3}" for place in range(300)], "text": texts[:300]})
+    _, found = audited(numbers, numbers.iloc[:30])
+    assert found.looks_like_ids
+    assert any("looks like an identifier" in one for one in found.findings())
+
+
+def test_what_levels_would_cut() -> None:
+    train = frame([*sentences(100, 8), "one two " * 250, "one two " * 350], 8)
+    settings = {"transformer": {"encoder": "nowhere/at-all", "max_tokens": 16}}
+    _, found = audited(
+        train, frame(sentences(20, 9), 9), levels=["tfidf", "lstm", "ulmfit", "transformer"], settings=settings
+    )
+    tfidf, lstm, ulmfit, transformer = found.tokens
+    assert tfidf == Tokens("tfidf", 25.0, 700, None, 0, 122)
+    assert (lstm.longest, lstm.limit, lstm.cut) == (700, 400, 2)
+    assert (ulmfit.limit, ulmfit.cut) == (600, 1)
+    assert transformer.unknown == "The tokenizer of 'nowhere/at-all' is not on this machine yet."
+    assert any(
+        one.startswith("lstm would cut 2 of 122 texts, those of more than 400 tokens") for one in found.findings()
+    )
+
+
+def test_an_encoder_at_hand_is_counted(encoders: Any) -> None:
+    settings = {"transformer": {"encoder": str(encoders("bert")), "max_tokens": 5}}
+    _, found = audited(frame(sentences(20, 1)), frame(sentences(9, 2)), levels=["transformer"], settings=settings)
+    assert found.tokens[0].cut == 29
+    assert found.tokens[0].unknown is None
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test, train, out = tmp_path / "test.csv", tmp_path / "train.csv", tmp_path / "out.csv"
+    rows = frame(sentences(100, 10), 10)
+    rows.to_csv(test, index=False)
+    mixed = pd.concat([frame(sentences(50, 11), 11), rows.iloc[:10], frame(sentences(50, 12), 12)], ignore_index=True)
+    mixed.insert(1, "id", range(110))
+    mixed.to_csv(train, index=False)
+    assert main(["audit", str(train), "--test", str(test), "--levels", "tfidf", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["row"] for one in found["leaks"]] == list(range(50, 60))
+    assert found["leaking_test_rows"] == 10
+    assert found["findings"]
+    flags = ["--test", str(test), "--levels", "tfidf", "--fix", "drop-leaks", "--output", str(out)]
+    assert main(["audit", str(train), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "100 rows without leaks written" in printed
+    assert max(map(len, printed.splitlines())) <= 80 + len(str(out))
+    with out.open(newline="") as stream:
+        left = list(csv.reader(stream))
+    assert left[0] == ["label", "id", "text"]
+    assert [int(row[1]) for row in left[1:]] == [*range(50), *range(60, 110)]
+    for words, message in (
+        (["audit", str(train), *flags], "exists; say --overwrite"),
+        (["audit", str(train), "--fix", "drop-leaks"], "needs --output FILE and --test FILE"),
+        (["audit", str(train), "--fix", "everything"], "Unknown fix 'everything'"),
+        (["audit", str(train), "--levels", "lsmt"], "Did you mean 'lstm'?"),
+        (["audit", str(train), "--levels", "tfidf", "--encoder", "x"], "--encoder is for transformer"),
+    ):
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_rows_without_a_label_are_kept_by_the_fix(tmp_path: Path) -> None:
+    rows = frame(sentences(40, 13), 13)
+    rows.to_json(tmp_path / "test.jsonl", orient="records", lines=True)
+    train = pd.concat([frame(sentences(20, 14), 14), rows.iloc[:5]], ignore_index=True)
+    train.loc[3, "label"] = None
+    train.to_json(tmp_path / "train.jsonl", orient="records", lines=True)
+    out = tmp_path / "out.jsonl"
+    flags = ["--test", str(tmp_path / "test.jsonl"), "--levels", "tfidf", "--drop-missing"]
+    words = ["audit", str(tmp_path / "train.jsonl"), *flags, "--fix", "drop-leaks", "--output", str(out)]
+    assert main(words) == 0
+    assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == train["text"].tolist()[:20]
+
+
+@pytest.mark.realdata
+def test_planted_leaks_and_contradictions_among_amazon_rows(shared: Path) -> None:
+    names = ["label", "title", "text"]
+    train = pd.read_csv(shared / "amazon_polarity/train.csv", header=None, names=names, keep_default_na=False)
+    test = pd.read_csv(shared / "amazon_polarity/test.csv", header=None, names=names, keep_default_na=False)
+    clean = audit_texts(read_texts(train, test=test), levels=["tfidf"])
+    assert len(clean.leaks) <= 0.01 * len(train)
+    repeated = clean.duplicates["near"] + clean.duplicates["same_words"]
+    assert repeated <= 0.01 * len(train)
+    leaked = test.sample(100, random_state=0)
+    leaked.iloc[:50, 2] = [shouted(text) for text in leaked["text"][:50]]
+    leaked.iloc[:50, 1] = leaked["title"][:50].str.upper()
+    opposite = train.sample(40, random_state=1).assign(label=lambda rows: 3 - rows["label"])
+    planted = pd.concat([train, leaked, opposite], ignore_index=True)
+    found = audit_texts(read_texts(planted, test=test), levels=["tfidf"])
+    ours = {row for row, *_ in found.leaks}
+    assert len(ours & set(range(len(train), len(train) + 100))) >= 95
+    assert len(ours - set(range(len(train), len(train) + 100))) <= 0.01 * len(train)
+    rows = {row for group in found.contradictions for _, row in group}
+    assert len(rows & set(range(len(train) + 100, len(planted)))) >= 38
+
+
+def test_a_level_without_its_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import textladder.levels.ulmfit as ulmfit
+
+    def missing(library: str, extra: str) -> None:
+        raise TextladderError(f"This needs {library}.")
+
+    monkeypatch.setattr(ulmfit, "import_extra", missing)
+    _, found = audited(frame(sentences(20, 1)), frame(sentences(9, 2)), levels=["ulmfit"])
+    assert found.tokens[0].unknown == "This needs spacy."
+    assert any("how many texts it would cut is not known. This needs spacy." in one for one in found.findings())

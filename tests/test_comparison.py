@@ -1,0 +1,467 @@
+"""Comparisons with real processes on small rows: what is measured, kept, gone on with, and shown."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
+from statsmodels.stats.proportion import proportion_confint
+
+from textladder import Comparison, Terms, TextClassifier, compare, read_texts
+from textladder.cli import main
+from textladder.comparison.doubts import doubtful_labels
+from textladder.comparison.spool import fewer_rows, read_spool, write_spool
+from textladder.comparison.trainings import Workshop
+from textladder.comparison.worker import Job
+from textladder.data import TextData
+from textladder.errors import ConfigError, TextladderError
+from textladder.metrics import at_temperature, evaluate, temperature
+from textladder.progress import Monitor
+
+GOOD, BAD = ["fine", "strong", "lovely", "quick", "best", "warm"], ["poor", "weak", "ugly", "slow", "worst", "cold"]
+PLAIN = ["kettle", "lamp", "cable", "toy", "book", "zip", "box", "handle", "day", "year", "price", "colour"]
+SCRIPT = "<script>document.title='hurt'</script><img src=http://example.org/x.png>"
+
+
+def reviews(rows: int, seed: int) -> pd.DataFrame:
+    """Texts whose label can be told from their words, most of the time."""
+    rng = random.Random(seed)
+    made = []
+    for _ in range(rows):
+        label = rng.choice(["good", "bad"])
+        telling = GOOD if (label == "good") != (rng.random() < 0.15) else BAD
+        words = [rng.choice(telling if rng.random() < 0.25 else PLAIN) for _ in range(12)]
+        made.append({"label": label, "text": " ".join(words)})
+    return pd.DataFrame(made)
+
+
+@pytest.fixture(scope="module")
+def data() -> TextData:
+    test = reviews(150, 2)
+    test.loc[0, "text"] = f"{SCRIPT} worst poor ugly"
+    test.loc[0, "label"] = "good"
+    return read_texts(reviews(400, 1), test=test)
+
+
+@pytest.fixture(scope="module")
+def settings(vectors_file: Path) -> dict[str, dict[str, Any]]:
+    return {"lstm": {"vectors": str(vectors_file), "hidden_size": 8, "epochs": 2, "min_freq": 1}}
+
+
+@pytest.fixture(scope="module")
+def found(data: TextData, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    out = tmp_path_factory.mktemp("compared") / "run"
+    return compare(data, ["tfidf", "lstm"], settings=settings, seeds=2, out=out, command="textladder compare")
+
+
+def test_what_is_said_of_each_level(found: Comparison, data: TextData) -> None:
+    results = json.loads((found.folder / "results.json").read_text())
+    assert results == json.loads(json.dumps(found.as_dict()))
+    assert results["rows"] == {"train": 360, "valid": 40, "test": 150}
+    assert [one["level"] for one in results["levels"]] == ["tfidf", "lstm"]
+    tfidf, lstm = results["levels"]
+    assert len(tfidf["seeds"]) == len(lstm["seeds"]) == results["seeds"] == 2
+    assert tfidf["seed_spread"] == 0
+    cheapest = min(results["levels"], key=lambda one: one["predict_ms_p50"])
+    assert cheapest["gain_over_below"] is cheapest["gain_over_best_cheaper"] is None
+    for one in results["levels"]:
+        assert 0 < one["predict_ms_p50"] <= one["predict_ms_p95"]
+        assert one["rows_per_second"] > 0
+        assert one["bundle_mb"] > 0
+        assert one["parameters"] > 0
+        assert one["peak_memory_mb"] > 20
+        assert one["test"]["accuracy"] > 0.6
+        assert set(one["calibrated"]) == {"temperature", "ece", "log_loss"}
+        bundle = TextClassifier.load(found.folder / one["bundle"])
+        assert bundle.evaluate(data.test).accuracy == one["test"]["accuracy"]
+        kept = max(one["seeds"], key=lambda seed: (seed["valid_accuracy"], -seed["seed"]))
+        assert kept["accuracy"] == one["test"]["accuracy"]
+    assert lstm["peak_memory_mb"] > tfidf["peak_memory_mb"]
+    assert results["recommended"] in ("tfidf", "lstm")
+    assert results["verdict"] == found.verdict
+    assert found.verdict.endswith(".")
+    assert set(results["hardware"]) >= {"processor", "cores"}
+    assert results["report"] == str(found.folder / "report.html")
+
+
+def test_numbers_are_those_of_other_libraries(found: Comparison) -> None:
+    tables = {}
+    for one in found.levels:
+        table = pq.read_table(one.kept.folder / "predictions.parquet").to_pandas()
+        tables[one.level] = table[table["part"] == "test"].sort_values("row")
+    right = {name: (table["label"] == table["predicted"]).to_numpy() for name, table in tables.items()}
+    for name, one in right.items():
+        test = found[name].test
+        low, high = proportion_confint(one.sum(), len(one), method="wilson")
+        assert (test.accuracy, test.accuracy_low, test.accuracy_high) == pytest.approx((one.mean(), low, high))
+    gain = found.gain("lstm", "tfidf")
+    a, b = right["lstm"], right["tfidf"]
+    crossed = [[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]]
+    assert gain.p_value == pytest.approx(their_mcnemar(crossed, exact=True).pvalue)
+    assert gain.points == pytest.approx(100 * (a.mean() - b.mean()))
+    interval = stats.bootstrap(
+        (a.astype(float), b.astype(float)), lambda x, y, axis: 100 * (x.mean(axis) - y.mean(axis)), paired=True,
+        n_resamples=9999, method="percentile", rng=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
+    assert (gain.low, gain.high) == pytest.approx((interval.low, interval.high), abs=0.7)  # a row is 0.67 points
+
+
+def test_the_table_and_the_frontier(found: Comparison) -> None:
+    table = found.table
+    assert sorted(table.index) == ["lstm", "tfidf"]
+    assert table["predict_ms_p50"].is_monotonic_increasing
+    assert np.isnan(table["gain"].iloc[0])
+    assert found.frontier[0] == table.index[0]
+    text = found.text_table()
+    assert max(map(len, text.splitlines())) <= 80
+    assert sum(line.startswith(">") for line in text.splitlines()) == 1
+
+
+def test_learning_curves_and_seeds_by_default(data: TextData, tmp_path: Path) -> None:
+    found = compare(data, ["tfidf"], learning_curve=True, out=tmp_path / "run")
+    one = found["tfidf"]
+    assert [training.seed for training in one.trainings] == [0, 1, 2]  # a quick level
+    assert one.curve is not None
+    assert one.curve.rows == [45, 90, 180, 360]
+    assert one.curve.accuracy[-1] == one.trainings[0].right.mean()
+    assert one.curve.doubled is not None
+    assert one.curve.doubled[1] <= one.curve.doubled[0] <= one.curve.doubled[2]
+    assert not list(found.folder.glob("*-rows-*/bundle"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Would more rows help?" in page
+    assert "twice as many would likely give" in page
+
+
+def test_the_report_needs_nothing_and_shows_texts_as_texts(found: Comparison) -> None:
+    page = (found.folder / "report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 2_000_000
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert re.findall(r"""(?:src|href)=[^ >]*|url\(|@import""", page.replace("&#34;", '"').partition("<body>")[0]) == [
+        'href="data:,"'
+    ]
+    assert not re.search(r"<(script|img|link|iframe|object)", page.partition("<body>")[2])
+    assert found.verdict.replace("'", "&#39;").replace("<", "&lt;") in page
+    for heading in (
+        "The levels", "Accuracy and cost", "What is taken for what", "The rows themselves",
+        "How far its confidence can be trusted", "Where the levels disagree", "most wrong about",
+        "Labels that look wrong", "How to do it again",
+    ):  # fmt: skip
+        assert heading in page, heading
+    text = (found.folder / "report.md").read_text(encoding="utf-8")
+    assert found.verdict.replace("<", "&lt;") in text
+    assert "| tfidf |" in text
+
+
+def test_a_report_anywhere(found: Comparison, tmp_path: Path) -> None:
+    assert found.report(tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert found.report(tmp_path / "page.md").read_text(encoding="utf-8").startswith("# textladder")
+    with pytest.raises(ConfigError, match="could not be written"):
+        found.report(tmp_path / "nowhere" / "page.html")
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(found: Comparison, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    page, log = found.folder / "report.html", tmp_path / "net.json"
+    done = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
+         f"--log-net-log={log}", "--net-log-capture-mode=Everything", f"--user-data-dir={tmp_path / 'profile'}",
+         "--disable-background-networking", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "How to do it again" in done.stdout
+    assert "<title>hurt" not in done.stdout
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert "example.org" not in log.read_text(errors="replace")
+
+
+def test_what_is_there_is_not_trained_again(
+    found: Comparison, data: TextData, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(found.folder, out)
+    shutil.rmtree(out / "tfidf-1")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("measured.json")}
+    again = compare(data, ["tfidf", "lstm"], settings=settings, seeds=2, out=out)
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("measured.json")}
+    assert {path: after[path] for path in before} == before
+    assert (out / "tfidf-1").is_dir()
+    assert again["tfidf"].test == found["tfidf"].test
+    assert again.gain("lstm", "tfidf") == found.gain("lstm", "tfidf")
+    changed = {"lstm": {**settings["lstm"], "hidden_size": 9}}
+    with pytest.raises(ConfigError, match="with other settings; give another --out, or say --overwrite"):
+        compare(data, ["tfidf", "lstm"], settings=changed, out=out)
+    with pytest.raises(ConfigError, match="a comparison on other rows"):
+        compare(read_texts(reviews(300, 5)), ["tfidf"], out=out)
+    (out / "mine.txt").write_text("stays")
+    anew = compare(data, ["tfidf"], seeds=1, out=out, overwrite=True)
+    assert [one.level for one in anew.levels] == ["tfidf"]
+    assert not (out / "lstm-0").exists()
+    assert (out / "mine.txt").read_text() == "stays"
+
+
+@pytest.mark.slow
+def test_killed_and_gone_on_with(data: TextData, settings: dict[str, Any], found: Comparison, tmp_path: Path) -> None:
+    out, rows = tmp_path / "run", tmp_path / "rows"
+    write_spool(data, rows)
+    script = (
+        "import json, sys; from pathlib import Path\n"
+        "from textladder import compare; from textladder.comparison.spool import read_spool\n"
+        f"data = read_spool(Path({str(rows)!r}))\n"
+        f"compare(data, ['tfidf', 'lstm'], settings=json.loads(sys.argv[1]), seeds=2, out={str(out)!r})"
+    )
+    command = [sys.executable, "-c", script, json.dumps(settings)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "lstm-0").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(1)  # under way with the next one
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "results.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/measured.json")}
+    assert {"tfidf-0", "tfidf-1", "lstm-0"} <= {path.parent.name for path in before}
+    time.sleep(0.5)
+    assert not _workers(), "the worker went with its starter"
+    subprocess.run(command, check=True, timeout=240)
+    for path, when in before.items():
+        assert path.stat().st_mtime_ns == when
+    assert not list(out.glob(".part-*"))
+    assert not (out / ".rows").exists()
+    results = json.loads((out / "results.json").read_text())
+    for one in results["levels"]:
+        undisturbed = found[one["level"]]
+        assert one["test"] == undisturbed.test.as_dict()
+        for seed in range(2):
+            name = f"{one['level']}-{seed}/predictions.parquet"
+            theirs = pq.read_table(found.folder / name).drop(["row"])
+            assert pq.read_table(out / name).drop(["row"]).equals(theirs), name
+
+
+def _workers() -> list[int]:
+    own = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if b"textladder.comparison.worker" in words and parent == 1:
+            own.append(int(process.name))
+    return own
+
+
+def test_a_level_that_cannot_be_trained(data: TextData, settings: dict[str, Any], tmp_path: Path) -> None:
+    wrong = {"lstm": {**settings["lstm"], "vectors": str(tmp_path / "nowhere.txt")}}
+    with pytest.raises(TextladderError, match=r"lstm cannot be trained here\. .*nowhere\.txt: no such file"):
+        compare(data, ["tfidf", "lstm"], settings=wrong, out=tmp_path / "a")
+    assert not list((tmp_path / "a").glob("*/measured.json"))
+
+
+def test_levels_that_nobody_named_are_left_out(data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, said = Workshop.work, list[str]()
+
+    def lacking(self: Workshop, job: Job, **options: Any) -> dict[str, Any]:
+        if job.kind == "check":
+            raise TextladderError(f"{job.level} lacks <something>.")
+        return work(self, job, **options)
+
+    class Listening(Monitor):
+        def say(self, sentence: str) -> None:
+            said.append(sentence)
+
+    monkeypatch.setattr(Workshop, "work", lacking)
+    left = compare(data, seeds=1, out=tmp_path / "run", monitor=Listening())
+    assert [one.level for one in left.levels] == ["tfidf"]
+    assert list(left.failed) == ["lstm", "ulmfit", "transformer"]
+    assert "transformer is left out. transformer lacks <something>." in said
+    assert "lstm, ulmfit, transformer could not be compared" in left.verdict
+    assert "lacks &lt;something&gt;" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_level_that_fails_on_the_way_leaves_the_others(
+    data: TextData, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Workshop.work
+
+    def failing(self: Workshop, job: Job, **options: Any) -> dict[str, Any]:
+        if job.kind == "fit" and job.level == "lstm":
+            raise TextladderError("The process was ended by SIGKILL.")
+        return work(self, job, **options)
+
+    monkeypatch.setattr(Workshop, "work", failing)
+    found = compare(data, ["tfidf", "lstm"], settings=settings, seeds=1, out=tmp_path / "run")
+    assert [one.level for one in found.levels] == ["tfidf"]
+    assert found.failed == {"lstm": "The process was ended by SIGKILL."}
+    assert found.recommended == "tfidf"
+    assert not list((tmp_path / "run").glob(".part-*"))
+
+
+def test_a_killed_worker_and_a_bug(data: TextData, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    write_spool(data, rows)
+    shop = Workshop(tmp_path, {}, Monitor())
+    with pytest.raises(RuntimeError, match="(?s)measured of tfidf failed:.*KeyError"):
+        shop.work(Job("measured", str(rows), str(tmp_path), "tfidf", "default", {}, 0))
+
+    class Killing(Monitor):
+        def start(self, name: str, steps: int | None) -> None:
+            for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
+                if b"textladder.comparison.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGKILL)
+
+    shop = Workshop(tmp_path, {}, Killing())
+    with pytest.raises(TextladderError, match="ended by SIGKILL"):
+        shop.work(Job("fit", str(rows), str(tmp_path), "tfidf", "default", {}, 0))
+
+
+def test_terms_and_wrong_calls(found: Comparison, data: TextData, tmp_path: Path) -> None:
+    nothing = Comparison(found.levels, data, Terms(max_latency_ms=1e-6), {}, found.audit, found.about, found.folder)
+    assert nothing.recommended is None
+    assert nothing.verdict.startswith("No level keeps your terms")
+    assert "No level" in nothing.report(tmp_path / "r.html").read_text()
+    for wrong, message in (
+        ({"levels": ["lsmt"]}, "Did you mean 'lstm'"),
+        ({"levels": []}, "at least one level"),
+        ({"levels": ["tfidf"], "settings": {"lstm": {}}}, "not among the levels"),
+        ({"levels": ["tfidf"], "settings": {"tfidf": {"epochs": 3}}}, "Unknown tfidf setting 'epochs'"),
+        ({"levels": ["tfidf"], "seeds": 0}, "at least 1"),
+        ({"levels": ["tfidf"], "fix": "all"}, "Unknown fix 'all'"),
+        ({"levels": ["tfidf"], "out": Path(__file__).parent}, "exists and is no comparison"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compare(data, **wrong)
+
+
+def test_leaks_are_dropped_and_a_temporary_folder_goes_with_its_result() -> None:
+    test = reviews(100, 3)
+    train = pd.concat([reviews(200, 4), test.iloc[:10]], ignore_index=True)
+    result = compare(read_texts(train, test=test), ["tfidf"], seeds=1, fix="drop-leaks")
+    folder = result.folder
+    assert folder.is_dir()
+    assert len(result.data.train) + len(result.data.valid or ()) == 200
+    assert "were left out" in result.as_dict()["done_to_rows"][0]
+    assert result.as_dict()["report"] is None
+    del result
+    assert not folder.exists()
+
+
+def test_a_time_budget(data: TextData, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listening(Monitor):
+        def say(self, sentence: str) -> None:
+            said.append(sentence)
+
+    whole = compare(data, ["tfidf"], time_budget=600.0, out=tmp_path / "a", monitor=Listening())
+    assert whole["tfidf"].predicted_fit_seconds
+    assert len(whole["tfidf"].trainings) == 1
+    assert said[-2].startswith("tfidf: a fit on all 360 rows takes about")
+    plan = json.loads((tmp_path / "a" / "plan.json").read_text())
+    assert plan["rows"] == {"tfidf": 0}
+    short = compare(data, ["tfidf"], time_budget=0.001, out=tmp_path / "b", monitor=Listening())
+    assert not short.levels
+    assert "left for one" in short.failed["tfidf"]
+    assert short.verdict == "No level could be trained."
+    assert "has no result" in (tmp_path / "b" / "report.html").read_text()
+    # what was decided once stays
+    plan["rows"] = {"tfidf": 100}
+    (tmp_path / "a" / "plan.json").write_text(json.dumps(plan))
+    fewer = compare(data, ["tfidf"], time_budget=600.0, out=tmp_path / "a")
+    assert fewer["tfidf"].kept.measured["train_rows"] == 100
+    assert "not all 360 rows were learnt from (tfidf on 100)" in fewer.verdict
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reviews(200, 1).to_csv(tmp_path / "train.csv", index=False)
+    reviews(80, 2).to_csv(tmp_path / "test.csv", index=False)
+    config, out = tmp_path / "settings.toml", tmp_path / "run"
+    config.write_text("seed = 3\n[tfidf]\nlongest_ngram = 1\n")
+    words = ["compare", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv"), "--levels", "tfidf"]
+    assert main([*words, "--config", str(config), "--seeds", "2", "--out", str(out), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["levels"][0]["settings"] == {"longest_ngram": 1}
+    assert [one["seed"] for one in results["levels"][0]["seeds"]] == [3, 4]
+    assert results["command"].startswith("textladder compare ")
+    assert main([*words, "--config", str(config), "--seeds", "2", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert f"Report: {out}/report.html" in printed
+    assert "textladder predict" in printed
+    for flags, message in (
+        (["--time-budget", "soon"], "a time such as 90s, 30m or 2h is needed; received 'soon'"),
+        (["--vectors", "x.txt"], "--vectors is for lstm, which is not among the levels tfidf"),
+        (["--level", "tfidf"], "Did you mean '--levels'?"),
+        (["--out", str(tmp_path)], "exists and is no comparison"),
+    ):
+        assert main([*words, *flags]) == 2
+        assert message in capsys.readouterr().err
+    config.write_text("longest_ngram = 1\n")
+    assert main([*words, "--config", str(config)]) == 2
+    assert "stands outside the tables of levels" in capsys.readouterr().err
+
+
+def test_the_spool_is_the_same_data(data: TextData, tmp_path: Path) -> None:
+    write_spool(data, tmp_path / "rows")
+    back = read_spool(tmp_path / "rows")
+    for name in ("train", "valid", "test"):
+        assert getattr(back, name).fingerprint() == getattr(data, name).fingerprint()
+    assert (back.labels, back.text_columns, back.description) == (data.labels, data.text_columns, data.description)
+    few, more = fewer_rows(back, 60, seed=1), fewer_rows(back, 120, seed=1)
+    assert len(few.train) == 60
+    assert few.valid is not None
+    assert len(few.valid) == round(60 / 360 * 40)
+    assert set(few.train.rows) < set(more.train.rows)
+    assert few.test is back.test
+    shares = np.bincount(few.train.label_ids) / 60
+    assert shares == pytest.approx(np.bincount(back.train.label_ids) / 360, abs=0.02)
+
+
+def test_doubtful_labels_are_the_flipped_ones() -> None:
+    rows = reviews(600, 9)
+    rng = np.random.default_rng(0)
+    flipped = rng.choice(600, 120, replace=False)
+    rows.loc[flipped, "label"] = rows.loc[flipped, "label"].map({"good": "bad", "bad": "good"})
+    found = doubtful_labels(read_texts(rows, test=reviews(60, 10)))
+    named = {one.row for one in found[:60]}
+    assert len(named & set(flipped.tolist())) >= 30
+    assert all(one.label != one.likely for one in found)
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_flipped_amazon_labels_are_named(shared: Path) -> None:
+    names = ["label", "title", "text"]
+    rows = pd.read_csv(shared / "amazon_polarity/train.csv", header=None, names=names, keep_default_na=False)
+    flipped = np.random.default_rng(0).choice(len(rows), len(rows) // 5, replace=False)
+    rows.loc[flipped, "label"] = 3 - rows.loc[flipped, "label"]
+    found = doubtful_labels(read_texts(rows, test=shared / "amazon_polarity/test.csv"))
+    assert len(found) == 100
+    assert len({one.row for one in found} & set(flipped.tolist())) >= 50
+
+
+def test_temperature_mends_confidence() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((4000, 3))
+    truth = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(3, p=one) for one in truth])
+    bold = at_temperature(truth, 1 / 3)  # logits three times as large as they should be
+    assert temperature(bold, labels) == pytest.approx(3, rel=0.1)
+    assert evaluate(at_temperature(bold, temperature(bold, labels)), labels).ece < evaluate(bold, labels).ece / 3

@@ -1,0 +1,91 @@
+"""The verdict's arithmetic on figures made up for it."""
+
+import pytest
+
+from textladder.comparison.significance import Gain
+from textladder.comparison.verdict import Gains, Measured, Terms, best_cheaper, decide, frontier
+
+TFIDF = Measured("tfidf", 0.88, 0.3, 1.5, 0.4)
+LSTM = Measured("lstm", 0.905, 2.4, 43, 12)
+ULMFIT = Measured("ulmfit", 0.909, 20, 1100, 50)
+TRANSFORMER = Measured("transformer", 0.931, 12, 630, 92)
+ALL = [TFIDF, LSTM, ULMFIT, TRANSFORMER]
+
+
+def gains(**points: float) -> Gains:
+    """Gains by the levels' accuracies, detectable from one and a half points on."""
+
+    def gain(one: str, other: str) -> Gain:
+        accuracy = {level.level: 100 * level.accuracy for level in ALL} | points
+        found = accuracy[one] - accuracy[other]
+        return Gain(found, found - 1.5, found + 1.5, 0.0001 if found > 1.5 else 0.03 if found < -1.5 else 0.3)
+
+    return gain
+
+
+def test_the_cheapest_that_none_improves_on() -> None:
+    verdict = decide(ALL, gains(), Terms())
+    assert verdict.recommended == "transformer"
+    assert verdict.sentence.startswith(
+        "Take transformer: +2.6 points over lstm (95% interval 1.1 to 4.1, McNemar p < 0.001) for 5 times the latency "
+        "(12 ms a text instead of 2.4 ms); ulmfit is worse (-2.2 points, 95% interval -3.7 to -0.7, McNemar p = 0.030)"
+    )
+    assert "trained once" in verdict.sentence
+    assert "trained once" not in decide(ALL, gains(), Terms(), seeds=3).sentence
+
+
+def test_a_gain_must_be_worth_it() -> None:
+    verdict = decide(ALL, gains(), Terms(worth=3.0))
+    # the transformer gains 5.1 over tfidf and 2.6 over lstm; lstm 2.5 over tfidf
+    assert verdict.recommended == "lstm"
+    assert "below the 3 that you want" in verdict.sentence
+    assert decide(ALL, gains(), Terms(worth=6)).recommended == "tfidf"
+
+
+def test_no_detectable_difference() -> None:
+    alike = gains(tfidf=90.0, lstm=91.0, ulmfit=90.5, transformer=91.2)
+    close = [Measured(one.level, 0.9, one.predict_ms_p50, one.fit_seconds, one.bundle_mb) for one in ALL]
+    verdict = decide(close, alike, Terms(worth=0.1))
+    assert verdict.recommended == "tfidf"
+    assert verdict.sentence.startswith("Stay with tfidf; no detectable difference from")
+
+
+def test_terms() -> None:
+    verdict = decide(ALL, gains(), Terms(max_latency_ms=5))
+    assert verdict.recommended == "lstm"
+    assert "your terms leave out transformer, ulmfit" in verdict.sentence
+    assert decide(ALL, gains(), Terms(max_size_mb=5)).recommended == "tfidf"
+    assert decide(ALL, gains(), Terms(max_fit_minutes=1)).recommended == "lstm"
+    nothing = decide(ALL, gains(), Terms(max_latency_ms=0.1))
+    assert nothing.recommended is None
+    assert nothing.sentence.startswith("No level keeps your terms (tfidf: latency 0.3 ms, at most 0.1 wanted; lstm:")
+
+
+def test_a_spread_of_seeds_can_undo_a_gain() -> None:
+    def gain(one: str, other: str) -> Gain:
+        return Gain(3.0, 1.5, 4.5, 0.0001, (2.0, -0.5, 4.5))
+
+    verdict = decide([TFIDF, LSTM], gain, Terms(), seeds=3)
+    assert verdict.recommended == "tfidf"
+    assert "no detectable difference over the seeds from lstm" in verdict.sentence
+
+
+def test_one_level_alone() -> None:
+    assert decide([LSTM], gains(), Terms()).sentence == "Take lstm, the only one that was to be had."
+
+
+def test_frontier_and_best_cheaper() -> None:
+    assert frontier(ALL) == ["tfidf", "lstm", "transformer"]
+    assert best_cheaper(ULMFIT, ALL) == TRANSFORMER
+    assert best_cheaper(LSTM, ALL) == TFIDF
+    assert best_cheaper(TFIDF, ALL) is None
+
+
+def test_equal_latency_is_decided_by_fit_time() -> None:
+    slow, quick = Measured("a", 0.9, 2.04, 100, 1), Measured("b", 0.9, 2.02, 1, 1)
+    assert [one.level for one in sorted([slow, quick], key=lambda one: one.cost)] == ["b", "a"]
+
+
+@pytest.mark.parametrize("worth", [-5.0, 0.0])
+def test_a_worse_level_is_never_recommended_for_being_worth_little(worth: float) -> None:
+    assert decide([TFIDF, LSTM], lambda one, other: Gain(-1.0, -2.0, -0.1, 0.04), Terms(worth)).recommended == "tfidf"
