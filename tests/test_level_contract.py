@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from conftest import SENTENCES, TINY, level_of
 from textladder import TextClassifier, TextladderError, read_texts
-from textladder.levels import LEVELS
+from textladder.levels import LEVELS, find_level
+from textladder.levels.base import make_config
 
 TEXTS = [text for _, text in SENTENCES]
 Fit = Callable[[str], Any]
@@ -152,6 +154,29 @@ def test_class_weights_help_the_rare_class(level: str, tmp_path: Path, tiny_sett
     ]
     odds = [np.log(share / (1 - share)) for share in shares]
     assert odds[1] > odds[0] + 0.5
+
+
+def test_which_texts_are_cut_is_known_beforehand(level: str, fitted: Fit, tiny_settings: Settings) -> None:
+    level_type = find_level(level_of(level))
+    untrained = level_type(make_config(level_type, "default", tiny_settings(level)), 2)
+    texts = [*TEXTS, "", "a kettle that broke " * 400]
+    counts, limit, classifier = untrained.token_counts(texts), untrained.longest_text, fitted(level)
+    assert counts.shape == (18,)
+    assert counts[16] <= counts[:16].min()
+    assert counts[17] >= 1600
+    before = classifier.texts_cut
+    classifier.predict_proba(texts)
+    assert classifier.texts_cut - before == (0 if limit is None else (counts > limit).sum())
+
+
+def test_what_depends_on_the_rows_can_be_written_out(
+    level: str, fitted: Fit, sentences_file: Path, tiny_settings: Settings
+) -> None:
+    level_type = find_level(level_of(level))
+    settled = level_type(make_config(level_type, "default", tiny_settings(level)), 2).settled(len(TEXTS))
+    data = read_texts(sentences_file, test=sentences_file, valid=0)
+    again = TextClassifier(level_of(level), **asdict(settled)).fit(data)
+    assert np.array_equal(again.predict_proba(TEXTS), fitted(level).predict_proba(TEXTS))
 
 
 def test_a_classifier_that_learnt_nothing(level: str) -> None:

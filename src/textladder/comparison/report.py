@@ -165,19 +165,17 @@ def _accuracy_scale(values: Iterable[float], bottom: float, top: float) -> tuple
 
 def _frontier(comparison: Comparison) -> dict[str, Any]:
     """Accuracy over the logarithm of the time of one text."""
-    height = 320
     tests = {one.level: one.test for one in comparison.levels}
     y, ys = _accuracy_scale(
-        [value for test in tests.values() for value in (test.accuracy_low, test.accuracy_high)], height - 40, 14
+        [value for test in tests.values() for value in (test.accuracy_low, test.accuracy_high)], 236, 10
     )
     times = {one.level: math.log10(one.predict_ms_p50) for one in comparison.measured}
     low, high = math.floor(min(times.values()) - 0.05), math.ceil(max(times.values()) + 0.05)
-    x = _Scale(low, high, 66, 614)
+    x = _Scale(low, high, 66, 460)
     dots = [
         {
             "level": name,
             "x": x(times[name]),
-            "side": 1 if x(times[name]) < 500 else -1,
             "y": y(test.accuracy),
             "low": y(test.accuracy_low),
             "high": y(test.accuracy_high),
@@ -186,7 +184,7 @@ def _frontier(comparison: Comparison) -> dict[str, Any]:
     ]
     line = " ".join(f"{x(times[name])},{y(tests[name].accuracy)}" for name in comparison.frontier)
     xs = [{"at": x(power), "text": f"{10**power:g}"} for power in range(low, high + 1)]
-    return {"height": height, "xs": xs, "ys": ys, "dots": dots, "line": line}
+    return {"xs": xs, "ys": ys, "dots": dots, "line": line}
 
 
 def _curve(level: LevelResult) -> dict[str, Any]:

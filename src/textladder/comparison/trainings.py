@@ -159,6 +159,7 @@ class Workshop:
             TextladderError: what the process says is wrong, or that it was killed.
         """
         command = [sys.executable, "-m", "textladder.comparison.worker"]
+        self.monitor.start("starting a process", None)
         with tempfile.TemporaryFile() as complaints:
             worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints)  # noqa: S603
             assert worker.stdin is not None
