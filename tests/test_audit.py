@@ -14,6 +14,7 @@ from textladder import TextladderError, audit_texts, read_texts
 from textladder.audit import Audit, Tokens, drop_leaks
 from textladder.cli import main
 from textladder.data import TextData
+from textladder.errors import DataError
 
 WORDS = [a + b for a in ("ba", "co", "di", "fu", "ge", "ha", "ki", "lo") for b in ("ran", "sel", "tim", "vor", "wug")]
 
@@ -53,6 +54,17 @@ def test_a_planted_leak_is_found_and_dropped() -> None:
     assert len(kept.train) + len(kept.valid) == len(data.train) + len(data.valid) - 40
     assert not audit_texts(kept, levels=["tfidf"]).leaks
     assert kept.test is data.test
+
+
+def test_repeated_test_rows_that_leak_are_all_counted() -> None:
+    test = frame([sentences(1, 1)[0]] * 10 + sentences(10, 2), 1)
+    data, found = audited(frame(sentences(100, 3) + [shouted(test["text"][0])], 2), test)
+    assert len(found.leaks) == 1
+    assert found.leaking_test_rows == 10
+    with pytest.raises(DataError, match="no row of class 'bad' is left"):
+        drop_leaks(*audited(test, test))
+    everything = audit_texts(data, levels=["tfidf"], settings={"tfidf": {"preset": "default"}})
+    assert everything.leaks == found.leaks
 
 
 def test_nearly_the_same_text_is_found_and_a_similar_one_is_not() -> None:

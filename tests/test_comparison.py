@@ -1,5 +1,6 @@
 """Comparisons with real processes on small rows: what is measured, kept, gone on with, and shown."""
 
+import fcntl
 import json
 import os
 import random
@@ -24,7 +25,7 @@ from textladder import Comparison, Terms, TextClassifier, compare, read_texts
 from textladder.cli import main
 from textladder.comparison.doubts import doubtful_labels
 from textladder.comparison.spool import fewer_rows, read_spool, write_spool
-from textladder.comparison.trainings import Workshop
+from textladder.comparison.trainings import WorkerError, Workshop
 from textladder.comparison.worker import Job
 from textladder.data import TextData
 from textladder.errors import ConfigError, TextladderError
@@ -204,16 +205,52 @@ def test_what_is_there_is_not_trained_again(
     assert (out / "tfidf-1").is_dir()
     assert again["tfidf"].test == found["tfidf"].test
     assert again.gain("lstm", "tfidf") == found.gain("lstm", "tfidf")
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="another comparison is at work there"):
+            compare(data, ["tfidf"], out=out)
+    vectors = Path(settings["lstm"]["vectors"])
+    other = tmp_path / vectors.name
+    other.write_text(vectors.read_text() + "zebra" + " 0.1" * 8 + "\n")
+    shop = Workshop(out, {}, Monitor())
+    jobs = [Job("fit", "", "", "lstm", "default", {"vectors": str(path)}, 0) for path in (vectors, other)]
+    assert shop._described(jobs[0])["files"] != shop._described(jobs[1])["files"]
     changed = {"lstm": {**settings["lstm"], "hidden_size": 9}}
-    with pytest.raises(ConfigError, match="with other settings; give another --out, or say --overwrite"):
+    with pytest.raises(ConfigError, match="with other settings or versions, or on another machine; give"):
         compare(data, ["tfidf", "lstm"], settings=changed, out=out)
     with pytest.raises(ConfigError, match="a comparison on other rows"):
         compare(read_texts(reviews(300, 5)), ["tfidf"], out=out)
     (out / "mine.txt").write_text("stays")
+    (out / "rows.json").write_text("stays too")
+    wrong = {"lstm": {"vectors": "nowhere.txt"}}
+    with pytest.raises(TextladderError, match="lstm cannot be trained here"):  # and nothing is lost for it
+        compare(data, ["tfidf", "lstm"], settings=wrong, out=out, overwrite=True)
+    assert (out / "lstm-0").is_dir()
     anew = compare(data, ["tfidf"], seeds=1, out=out, overwrite=True)
     assert [one.level for one in anew.levels] == ["tfidf"]
     assert not (out / "lstm-0").exists()
     assert (out / "mine.txt").read_text() == "stays"
+    assert (out / "rows.json").read_text() == "stays too"
+
+
+def test_rare_classes_and_odd_names(tmp_path: Path) -> None:
+    names = ["a|b", "<b>bold</b>", "ends with\nline", "=1+1", *[f"class {place}" for place in range(11)]]
+    rng = random.Random(0)
+    rows = [
+        {"label": name, "text": " ".join([f"word{place}"] * rng.randint(1, 3) + rng.choices(PLAIN, k=6))}
+        for place, name in enumerate(names)
+        for _ in range(2 if place == 4 else 9)
+    ]
+    data = read_texts(pd.DataFrame(rows), test=pd.DataFrame(rows[::3]))
+    few = fewer_rows(data, len(data.train) // 8, seed=0)
+    assert set(few.train.label_ids) == set(range(15))
+    found = compare(data, ["tfidf"], seeds=1, learning_curve=True, out=tmp_path / "run")
+    assert found["tfidf"].curve is not None
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<b>bold" not in page
+    assert "taken for" in page
+    assert found.as_dict()["doubts_unknown"].startswith("There are too few rows")
+    assert all(line.count("|") < 20 for line in (tmp_path / "run" / "report.md").read_text().splitlines())
 
 
 @pytest.mark.slow
@@ -227,6 +264,7 @@ def test_killed_and_gone_on_with(data: TextData, settings: dict[str, Any], found
         f"compare(data, ['tfidf', 'lstm'], settings=json.loads(sys.argv[1]), seeds=2, out={str(out)!r})"
     )
     command = [sys.executable, "-c", script, json.dumps(settings)]
+    others = _workers()
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (out / "lstm-0").exists():
@@ -240,7 +278,7 @@ def test_killed_and_gone_on_with(data: TextData, settings: dict[str, Any], found
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/measured.json")}
     assert {"tfidf-0", "tfidf-1", "lstm-0"} <= {path.parent.name for path in before}
     time.sleep(0.5)
-    assert not _workers(), "the worker went with its starter"
+    assert _workers() <= others, "the worker went with its starter"
     subprocess.run(command, check=True, timeout=240)
     for path, when in before.items():
         assert path.stat().st_mtime_ns == when
@@ -256,17 +294,17 @@ def test_killed_and_gone_on_with(data: TextData, settings: dict[str, Any], found
             assert pq.read_table(out / name).drop(["row"]).equals(theirs), name
 
 
-def _workers() -> list[int]:
-    own = []
+def _workers() -> set[int]:
+    """The processes of workers that are at work."""
+    found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if b"textladder.comparison.worker" in words and parent == 1:
-            own.append(int(process.name))
-    return own
+        if b"textladder.comparison.worker" in words:
+            found.add(int(process.name))
+    return found
 
 
 def test_a_level_that_cannot_be_trained(data: TextData, settings: dict[str, Any], tmp_path: Path) -> None:
@@ -297,20 +335,28 @@ def test_levels_that_nobody_named_are_left_out(data: TextData, tmp_path: Path, m
     assert "lacks &lt;something&gt;" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_a_level_that_fails_on_the_way_leaves_the_others(
-    data: TextData, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_fails_on_the_way_leaves_the_others(
+    data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = Workshop.work
+    faults: dict[str, Exception] = {
+        "lstm-0": TextladderError("The process was ended by SIGKILL."),
+        "tfidf-1": WorkerError("fit of tfidf failed:\nTraceback\nKeyError: 3"),
+    }
 
     def failing(self: Workshop, job: Job, **options: Any) -> dict[str, Any]:
-        if job.kind == "fit" and job.level == "lstm":
-            raise TextladderError("The process was ended by SIGKILL.")
+        if job.kind == "check":
+            return {}
+        if job.kind == "fit" and (fault := faults.get(f"{job.level}-{job.seed}")) is not None:
+            raise fault
         return work(self, job, **options)
 
     monkeypatch.setattr(Workshop, "work", failing)
-    found = compare(data, ["tfidf", "lstm"], settings=settings, seeds=1, out=tmp_path / "run")
-    assert [one.level for one in found.levels] == ["tfidf"]
-    assert found.failed == {"lstm": "The process was ended by SIGKILL."}
+    found = compare(data, ["tfidf", "lstm"], seeds=2, out=tmp_path / "run")
+    assert [(one.level, len(one.trainings)) for one in found.levels] == [("tfidf", 1)]
+    assert found.failed["lstm"] == "The process was ended by SIGKILL."
+    assert found.failed["tfidf, seed 1"].startswith("KeyError: 3 (the traceback is in ")
+    assert "Traceback" in (tmp_path / "run" / "failed-tfidf.txt").read_text()
     assert found.recommended == "tfidf"
     assert not list((tmp_path / "run").glob(".part-*"))
 
@@ -345,6 +391,7 @@ def test_terms_and_wrong_calls(found: Comparison, data: TextData, tmp_path: Path
         ({"levels": ["tfidf"], "settings": {"tfidf": {"epochs": 3}}}, "Unknown tfidf setting 'epochs'"),
         ({"levels": ["tfidf"], "seeds": 0}, "at least 1"),
         ({"levels": ["tfidf"], "fix": "all"}, "Unknown fix 'all'"),
+        ({"levels": ["tfidf"], "out": Path(__file__)}, "exists and is no comparison"),
         ({"levels": ["tfidf"], "out": Path(__file__).parent}, "exists and is no comparison"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -67,7 +67,7 @@ def test_a_spread_over_seeds_widens_the_interval() -> None:
     assert wide.seeds is not None
     assert narrow.seeds == pytest.approx((narrow.points, narrow.low, narrow.high), abs=0.15)
     assert wide.seeds[2] - wide.seeds[1] > 1.5 * (narrow.seeds[2] - narrow.seeds[1])
-    assert wide.expected == pytest.approx(100 * (spread.mean() - base.mean()))
+    assert wide.expected[0] == pytest.approx(100 * (spread.mean() - base.mean()))
 
 
 def test_detectable() -> None:
@@ -76,3 +76,5 @@ def test_detectable() -> None:
     assert not Gain(2.0, -0.1, 3.5, 0.04).detectable
     assert not Gain(2.0, 0.5, 3.5, 0.01, (1.0, -0.5, 2.5)).detectable
     assert Gain(2.0, 0.5, 3.5, 0.01, (1.0, 0.1, 2.5)).detectable
+    assert Gain(-2.0, -3.5, -0.5, 0.01).worse
+    assert not Gain(-2.0, -3.5, -0.5, 0.01, (0.1, -1.0, 1.0)).worse

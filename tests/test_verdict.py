@@ -30,15 +30,16 @@ def test_the_cheapest_that_none_improves_on() -> None:
         "Take transformer: +2.6 points over lstm (95% interval 1.1 to 4.1, McNemar p < 0.001) for 5 times the latency "
         "(12 ms a text instead of 2.4 ms); ulmfit is worse (-2.2 points, 95% interval -3.7 to -0.7, McNemar p = 0.030)"
     )
-    assert "trained once" in verdict.sentence
-    assert "trained once" not in decide(ALL, gains(), Terms(), seeds=3).sentence
+    assert "trained once" not in verdict.sentence
+    once = decide(ALL, gains(), Terms(), once=["ulmfit", "transformer"]).sentence
+    assert once.endswith("; ulmfit and transformer were trained once, so the luck of a training is in their numbers.")
 
 
 def test_a_gain_must_be_worth_it() -> None:
     verdict = decide(ALL, gains(), Terms(worth=3.0))
     # the transformer gains 5.1 over tfidf and 2.6 over lstm; lstm 2.5 over tfidf
     assert verdict.recommended == "lstm"
-    assert "below the 3 that you want" in verdict.sentence
+    assert "transformer gains less than the 3 points that you want (+2.6 points" in verdict.sentence
     assert decide(ALL, gains(), Terms(worth=6)).recommended == "tfidf"
 
 
@@ -53,7 +54,10 @@ def test_no_detectable_difference() -> None:
 def test_terms() -> None:
     verdict = decide(ALL, gains(), Terms(max_latency_ms=5))
     assert verdict.recommended == "lstm"
-    assert "your terms leave out transformer, ulmfit" in verdict.sentence
+    assert "your terms leave out transformer and ulmfit" in verdict.sentence
+    assert decide([TFIDF, LSTM], gains(), Terms(max_size_mb=5)).sentence.startswith(
+        "Take tfidf, the only one that keeps your terms; your terms leave out lstm"
+    )
     assert decide(ALL, gains(), Terms(max_size_mb=5)).recommended == "tfidf"
     assert decide(ALL, gains(), Terms(max_fit_minutes=1)).recommended == "lstm"
     nothing = decide(ALL, gains(), Terms(max_latency_ms=0.1))
@@ -65,13 +69,39 @@ def test_a_spread_of_seeds_can_undo_a_gain() -> None:
     def gain(one: str, other: str) -> Gain:
         return Gain(3.0, 1.5, 4.5, 0.0001, (2.0, -0.5, 4.5))
 
-    verdict = decide([TFIDF, LSTM], gain, Terms(), seeds=3)
+    verdict = decide([TFIDF, LSTM], gain, Terms())
     assert verdict.recommended == "tfidf"
-    assert "no detectable difference over the seeds from lstm" in verdict.sentence
+    assert "no detectable difference from lstm (+2.0 points, 95% interval -0.5 to 4.5 over rows" in verdict.sentence
+    # the kept seeds lose, but not over the seeds
+    worse = decide([TFIDF, LSTM], lambda one, other: Gain(-1.5, -2.5, -0.5, 0.01, (0.5, -1.5, 2.5)), Terms())
+    assert "no detectable difference from lstm (+0.5 points" in worse.sentence
+
+
+def test_what_is_expected_decides_and_is_said() -> None:
+    less = decide([TFIDF, LSTM], lambda one, other: Gain(2.0, 1.0, 3.0, 0.001, (0.8, 0.1, 1.5)), Terms())
+    assert less.recommended == "tfidf"
+    assert "lstm gains less than the 1 points that you want (+0.8 points" in less.sentence
+    more = decide([TFIDF, LSTM], lambda one, other: Gain(0.9, 0.1, 2.0, 0.01, (1.2, 0.2, 2.2)), Terms())
+    assert more.sentence.startswith("Take lstm: +1.2 points over tfidf (95% interval 0.2 to 2.2 over rows and seeds")
+
+
+def test_a_level_between_two_that_differ() -> None:
+    """lstm is not detectably better than tfidf, and the transformer, which is, not detectably better than lstm."""
+
+    def gain(one: str, other: str) -> Gain:
+        apart = {one, other} == {"tfidf", "transformer"}
+        return Gain(2.0, 0.5, 3.5, 0.01) if apart else Gain(1.0, -0.5, 2.5, 0.2)
+
+    verdict = decide([TFIDF, LSTM, TRANSFORMER], gain, Terms())
+    assert verdict.recommended == "lstm"
+    assert verdict.sentence.startswith(
+        "Take lstm: transformer gains +2.0 points over tfidf (95% interval 0.5 to 3.5, McNemar p = 0.010), but nothing "
+        "detectable and worthwhile over lstm, which is cheaper; no detectable difference from transformer"
+    )
 
 
 def test_one_level_alone() -> None:
-    assert decide([LSTM], gains(), Terms()).sentence == "Take lstm, the only one that was to be had."
+    assert decide([LSTM], gains(), Terms()).sentence == "Take lstm, the only one that was trained."
 
 
 def test_frontier_and_best_cheaper() -> None:

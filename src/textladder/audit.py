@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from textladder.data import LabelledTexts, TextData
-from textladder.errors import TextladderError
+from textladder.errors import DataError, TextladderError
 from textladder.levels import LEVELS, find_level
 from textladder.levels.base import make_config
 from textladder.progress import Monitor
@@ -65,6 +65,7 @@ class Audit:
         classes: how many rows each label has, over all parts, by label.
         leaks: of each training or validation row whose text is also a test row's: its row, the test row's, and their
             similarity (1 for the same text but for case and punctuation, else of their word triples).
+        leaking_test_rows: how many test rows stand among the training or validation rows too.
         duplicates: rows of the training and validation parts whose text stood there before: how many are the same
             to the letter, the same but for case and punctuation, and nearly the same.
         test_duplicates: the same among the test rows.
@@ -78,6 +79,7 @@ class Audit:
     rows: dict[str, int]
     classes: dict[str, int]
     leaks: list[tuple[int, int, float]]
+    leaking_test_rows: int
     duplicates: dict[str, int]
     test_duplicates: dict[str, int]
     contradictions: list[list[tuple[str, int]]]
@@ -89,11 +91,6 @@ class Audit:
     def looks_like_ids(self) -> bool:
         """Many classes with a handful of rows each."""
         return len(self.classes) > ID_CLASSES and sum(self.rows.values()) / len(self.classes) < ID_ROWS
-
-    @property
-    def leaking_test_rows(self) -> int:
-        """How many test rows stand among the training rows too."""
-        return len({test for _, test, _ in self.leaks})
 
     def findings(self) -> list[str]:
         """What was found, in plain words; the gravest first."""
@@ -130,7 +127,7 @@ def audit_texts(
     Args:
         data: its parts are looked at one by one and against each other.
         levels: whose token counts are wanted.
-        settings: of a level, by its name, where they are not the defaults.
+        settings: of a level, by its name, where they are not the defaults; `preset` among them.
         seed: of the sample that token counts are taken of.
         monitor: is told how far it is.
     """
@@ -140,7 +137,7 @@ def audit_texts(
         monitor.start("looking for duplicates", sum(map(len, parts.values())))
         texts = _Texts(parts, monitor)
         near = texts.near_pairs()
-        leaks = texts.leaks(near)
+        leaks, leaking_test_rows = texts.leaks(near)
         contradictions = texts.contradictions()
         monitor.start("counting tokens", len(levels))
         tokens = list(_tokens(parts, data, levels, settings or {}, seed, monitor))
@@ -155,6 +152,7 @@ def audit_texts(
         rows={name: len(part) for name, part in parts.items()},
         classes={label: classes[place] for place, label in enumerate(data.labels)},
         leaks=leaks,
+        leaking_test_rows=leaking_test_rows,
         duplicates=texts.duplicates(("train", "valid"), near),
         test_duplicates=texts.duplicates(("test",), near),
         contradictions=contradictions,
@@ -165,15 +163,19 @@ def audit_texts(
 
 
 def drop_leaks(data: TextData, audit: Audit) -> TextData:
-    """The data without the training and validation rows that are test rows too."""
+    """The data without the training and validation rows that are test rows too.
+
+    Raises:
+        DataError: no row of some class is left to learn from.
+    """
     leaking = np.array(sorted({row for row, _, _ in audit.leaks}), np.int64)
 
-    def without(part: LabelledTexts | None) -> LabelledTexts | None:
-        return part and replace(part, rows=np.setdiff1d(part.rows, leaking))
-
-    train = without(data.train)
+    train, valid = (part and replace(part, rows=np.setdiff1d(part.rows, leaking)) for part in (data.train, data.valid))
     assert train is not None
-    return replace(data, train=train, valid=without(data.valid))
+    for place, name in enumerate(data.labels):
+        if place not in train.label_ids:
+            raise DataError(f"Without the rows that leak into the test rows no row of class {name!r} is left.")
+    return replace(data, train=train, valid=valid if valid is not None and len(valid) else None)
 
 
 def words_of(text: str) -> list[str]:
@@ -274,20 +276,21 @@ class _Texts:
         nearly = {other for one, other, _ in near if one in there and other in there}
         return {"exact": len(places) - exact, "same_words": exact - said, "near": len(nearly)}
 
-    def leaks(self, near: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
-        """Training and validation rows that say what a test row says."""
+    def leaks(self, near: Sequence[tuple[int, int, float]]) -> tuple[list[tuple[int, int, float]], int]:
+        """Training and validation rows that say what a test row says, and how many test rows those are."""
         tests = self.starts[1]
         nearest: dict[int, tuple[int, float]] = {}
         for one, other, similarity in near:
             if one < tests <= other and similarity > nearest.get(other, (0, 0.0))[1]:
                 nearest[other] = one, similarity
-        found = []
+        found, known = [], set[int]()
         for place in range(tests, self.starts[-1]):
             leader = int(self.said[place])
             test, similarity = (leader, 1.0) if leader < tests else nearest.get(leader, (-1, 0.0))
             if test >= 0:
                 found.append((self.row(place)[1], self.row(test)[1], similarity))
-        return sorted(found)
+                known.add(test)
+        return sorted(found), int(np.isin(self.said[:tests], list(known)).sum())
 
     def contradictions(self) -> list[list[tuple[str, int]]]:
         """Rows that say the same under different labels."""
@@ -332,7 +335,9 @@ def _tokens(
         everything = [everything[place] for place in np.sort(places)]
     texts = [parts[name].table["text"][row].as_py() for name, row in everything]
     for done, name in enumerate(levels):
-        level = find_level(name)(make_config(find_level(name), "default", settings.get(name, {})), len(data.labels))
+        own = dict(settings.get(name, {}))
+        preset = own.pop("preset", "default")
+        level = find_level(name)(make_config(find_level(name), preset, own), len(data.labels))
         try:
             counts = level.token_counts(texts)
         except TextladderError as error:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from textladder.data import TextData
     from textladder.progress import Monitor
 
-SEEDS_HELP = "3 where a fit takes under 2 minutes, else 1"
+SEEDS_HELP = "3 where a fit takes under 2 minutes, else 1; 1 with --time-budget"
 # which levels know a setting that has a flag in `compare` and `audit`: levels, type, metavar, help
 SHARED_SETTINGS: dict[str, tuple[tuple[str, ...], type, str, str]] = {
     "vectors": (("lstm",), str, "NAME", "word vectors: a file in GloVe's text form, or a name"),
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = getattr(options, "out", None) or getattr(options, "output", None)
         kept = f"nothing was written to {out}, which is as it was before" if out else "nothing was written"
         if getattr(options, "run", None) is _compare:
-            kept = f"every training that was finished is kept in {out}; the same command goes on from there"
+            anew = " without --overwrite" if options.overwrite else ""
+            kept = f"every training that was finished is kept in {out}; the same command{anew} goes on from there"
         if getattr(options, "run", None) is _pretrain and Path(f"{out}.partial").exists():
             kept = f"what was learnt is kept in {out}.partial; the same command goes on from there"
         print(f"\ntextladder: interrupted; {kept}.", file=sys.stderr)
@@ -424,6 +425,9 @@ def _compare(options: argparse.Namespace) -> None:
     if options.json:
         _print_json(found.as_dict())
         return
+    if not found.levels:
+        reasons = " ".join(f"{name}: {why}" for name, why in found.failed.items())
+        raise TextladderError(f"No level could be trained. {reasons}")
     print(found.text_table())
     print(textwrap.fill(found.verdict, 80))
     print(f"Report: {options.out}/report.html")

@@ -162,6 +162,8 @@ def read_texts(
     for name, number in (("rows", rows), ("first", first)):
         if number is not None and number < 1:
             raise ConfigError(f"--{name} must be a positive number; received {number}.")
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"The seed must be from 0 to 4294967295; received {seed}.")
     if not 0 <= valid < 1:
         raise ConfigError(f"The fraction of validation rows must be at least 0 and below 1; received {valid}.")
     source, where, test_source, test_where = _open_sources(data, test, columns, file_encoding)
@@ -336,7 +338,7 @@ def _spool(
             seen += len(texts)
             present = [(t, value) for t, value in zip(texts, labels, strict=True) if value not in (None, "")]
             missing += len(texts) - len(present)
-            ids = [codes.setdefault(str(value), len(codes)) for _, value in present]
+            ids = [codes.setdefault(_encodable(str(value), where), len(codes)) for _, value in present]
             if len(codes) > max(MOST_CLASSES, 1000):
                 raise DataError(
                     f"{where}: label column {label!r} has more than {len(codes) - 1:,} distinct values, "
@@ -393,6 +395,14 @@ def _renumbered(table: _Table, labels: tuple[str, ...], where: str) -> LabelledT
     return LabelledTexts(arrow, np.arange(arrow.num_rows), labels)
 
 
+def _encodable(label: str, where: str) -> str:
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: label {label!r} holds half of a surrogate pair, which is no character.") from None
+    return label
+
+
 def _record_batch(texts: list[str], ids: list[int], where: str) -> pa.RecordBatch:
     try:
         return pa.record_batch([pa.array(texts, pa.string()), pa.array(ids, pa.int32())], schema=SCHEMA)
@@ -438,16 +448,20 @@ def _check_classes(ids: np.ndarray, labels: tuple[str, ...], where: str) -> None
             raise DataError(f"{where}: there is {many} of class {value!r}; every class needs at least two.")
 
 
-def stratified(rows: np.ndarray, ids: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """A random choice of `wanted` rows with every class in proportion.
+def stratified(
+    rows: np.ndarray, ids: np.ndarray, wanted: int, rng: np.random.Generator, *, keep_back: bool = True
+) -> np.ndarray:
+    """A random choice of `wanted` of some rows with every class in proportion; `ids` are the classes of all rows.
 
-    Shares are rounded by largest remainder; a class of two rows or more gives at least one and keeps at least one.
+    Shares are rounded by largest remainder; a class gives at least one row and, with `keep_back`, keeps at least one,
+    which comes first. With the same state of `rng` a smaller choice is a part of a larger one.
     """
     classes, counts = np.unique(ids[rows], return_counts=True)
     exact = counts * (wanted / len(rows))
     share = np.floor(exact).astype(np.int64)
     for place in np.argsort(share - exact, kind="stable")[: wanted - share.sum()]:
         share[place] += 1
-    share = np.clip(share, np.minimum(1, counts - 1), np.maximum(counts - 1, 0))
+    most = counts - keep_back
+    share = np.clip(share, np.minimum(1, most), most)
     picked = [rng.permutation(rows[ids[rows] == value])[:many] for value, many in zip(classes, share, strict=True)]
     return np.concatenate(picked)

@@ -66,8 +66,6 @@ def predict_file(
                 writer.add(batch, [labels, [round(prediction.probability, 6) for prediction in predictions]])
                 done += len(labels)
                 monitor.advance(done, f"{done:,} rows")
-    except UnicodeEncodeError as error:
-        raise DataError(f"{target}: a label cannot be written in {file_encoding} ({error.reason}).") from None
     finally:
         monitor.stop()
     return done

@@ -52,6 +52,8 @@ def rewritten(rows: RowFile, source: Path, target: Path, added: Sequence[str], o
         raise DataError(
             f"{target}: the rows could not be written ({error.strerror or error}); nothing was kept."
         ) from None
+    except UnicodeEncodeError as error:
+        raise DataError(f"{target}: a value cannot be written as {error.encoding} ({error.reason}).") from None
     finally:
         part.unlink(missing_ok=True)
 

@@ -5,13 +5,14 @@
 Every finished training is kept in the folder at once, so that an interrupted comparison goes on where it was.
 """
 
+import fcntl
 import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from textladder.comparison.hardware import hardware
 from textladder.comparison.report import write_report
 from textladder.comparison.results import Comparison, LevelResult
 from textladder.comparison.spool import write_spool
-from textladder.comparison.trainings import MEASURED, SPOOL, Training, Workshop
+from textladder.comparison.trainings import MEASURED, SPOOL, Training, WorkerError, Workshop
 from textladder.comparison.verdict import Terms, seconds_words
 from textladder.comparison.worker import Job
 from textladder.data import TextData
@@ -35,7 +36,8 @@ from textladder.levels.base import make_config
 from textladder.progress import Monitor
 from textladder.versions import versions
 
-ROWS, PLAN, RESULTS = "rows.json", "plan.json", "results.json"
+ABOUT, PLAN, RESULTS, LOCK = "comparison.json", "plan.json", "results.json", ".lock"
+KIND = "textladder comparison"
 QUICK_SECONDS, QUICK_SEEDS = 120, 3  # a level that is trained in less is trained with so many seeds
 LEAST_SHARE, LEAST_ROWS = 0.1, 50  # fewer rows than this are not trained on to keep to a time
 FIXES = ("drop-leaks",)
@@ -86,7 +88,7 @@ def compare(
         raise ConfigError(unknown_name("fix", fix, FIXES))
     monitor, terms = monitor or Monitor(), terms or Terms()
     if out is not None:
-        _check_folder(Path(out), overwrite)
+        _check_folder(Path(out))
         found = _compared(
             plan, Path(out), terms, fix, overwrite, {"command": command, "report": f"{out}/report.html"}, monitor
         )
@@ -119,19 +121,27 @@ def _compared(
         monitor.say(finding)
     done_to_rows: list[str] = []
     if fix == "drop-leaks" and audit.leaks:
-        plan.data = drop_leaks(plan.data, audit)
-        done_to_rows.append(f"{len(audit.leaks):,} training rows that leak into the test rows were left out.")
+        plan.data, count = drop_leaks(plan.data, audit), len(audit.leaks)
+        audit = replace(audit, leaks=[], leaking_test_rows=0)
+        done_to_rows.append(f"{count:,} training rows that leak into the test rows were left out.")
         monitor.say(done_to_rows[0])
-    digests = _claim(folder, plan.data, overwrite)
-    workshop, spool = Workshop(folder, {"rows": digests}, monitor), folder / SPOOL
-    shutil.rmtree(spool, ignore_errors=True)
-    try:
-        write_spool(plan.data, spool)
-        run = _Run(plan, workshop, str(spool), monitor)
-        run.go()
-    finally:
-        shutil.rmtree(spool, ignore_errors=True)
     data = plan.data
+    parts = {name: part for name in ("train", "valid", "test") if (part := getattr(data, name)) is not None}
+    digests = {name: part.fingerprint() for name, part in parts.items()}
+    machine = hardware()
+    same = {"rows": digests, "versions": versions(), "processor": machine["processor"]}
+    try:
+        with _claimed(folder, digests, overwrite) as spool:
+            write_spool(data, spool)
+            run = _Run(plan, Workshop(folder, same, monitor), str(spool), monitor)
+            run.find_possible(anew=overwrite)
+            if overwrite:  # now that something can come in its place
+                _clear(folder)
+            run.go()
+    except OSError as error:
+        raise TextladderError(
+            f"{folder}: the comparison cannot go on ({error.strerror or error}); what was finished is kept."
+        ) from None
     about = {
         **about,
         "data": data.description,
@@ -141,7 +151,7 @@ def _compared(
         "done_to_rows": done_to_rows,
         "seed": plan.seed,
         "time_budget_seconds": plan.time_budget,
-        "hardware": hardware(),
+        "hardware": machine,
         "versions": versions(),
         **_doubts(data, plan.seed, monitor),
     }
@@ -176,7 +186,8 @@ class _Plan:
             raise ConfigError(f"The number of seeds must be at least 1; received {self.seeds}.")
         self.presets, self.settings = {}, {}
         for name in self.levels:
-            settings = dict(self.given.get(name, {}))
+            given = self.given.get(name, {})
+            settings = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
             self.presets[name] = settings.pop("preset", "default")
             self.settings[name] = settings
             level = find_level(name)
@@ -196,33 +207,31 @@ class _Run:
         self.results: list[LevelResult] = []
         self.failed: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
+        self.possible: list[str] = []
 
     def go(self) -> None:
         """Train what is not there yet."""
-        levels = self._possible()
-        rows, predicted = dict.fromkeys(levels, 0), dict[str, dict[str, float]]()
+        rows, predicted = dict.fromkeys(self.possible, 0), dict[str, dict[str, float]]()
         if self.plan.time_budget is not None:
-            rows, predicted = self._budgeted(levels, self.plan.time_budget)
+            rows, predicted = self._budgeted(self.possible, self.plan.time_budget)
         for name in rows:
-            try:
-                trainings = self._train(name, rows[name])
-                curve = self._curve(name, trainings[0]) if self.plan.curves else None
-            except ConfigError:
-                raise
-            except TextladderError as error:
-                self.failed[name] = str(error)
-                self.monitor.say(f"{name} failed. {error}")
+            trainings = self._train(name, rows[name])
+            if not trainings:
                 continue
+            curve = self._curve(name, trainings[0]) if self.plan.curves else None
             seconds = None
             if name in predicted:
                 seconds = _seconds(predicted[name], trainings[0].measured["train_rows"])
             self.results.append(LevelResult(name, trainings, curve, seconds))
 
-    def _possible(self) -> list[str]:
-        """The levels for which everything is at hand, found out before the first of them takes its time."""
-        possible = []
+    def find_possible(self, anew: bool) -> None:
+        """Find the levels for which everything is at hand, before the first of them takes its time.
+
+        Args:
+            anew: what is there already is no sign.
+        """
         for name in self.plan.levels:
-            kept = self.workshop.kept(self.plan.job("fit", name, self.spool))
+            kept = None if anew else self.workshop.kept(self.plan.job("fit", name, self.spool))
             try:
                 if kept is None and hasattr(find_level(name), "prepare"):
                     self.workshop.work(self.plan.job("check", name, self.spool))
@@ -232,8 +241,23 @@ class _Run:
                 self.left_out[name] = str(error)
                 self.monitor.say(f"{name} is left out. {error}")
             else:
-                possible.append(name)
-        return possible
+                self.possible.append(name)
+
+    def _attempt(self, what: str, job: Job, **options: Any) -> Training | None:
+        """A training, or None where it failed, which is said; a bug leaves its traceback in the folder."""
+        try:
+            return self.workshop.train(job, **options)
+        except ConfigError:
+            raise
+        except (TextladderError, WorkerError) as error:
+            reason = str(error)
+            if isinstance(error, WorkerError):
+                path = self.workshop.folder / f"failed-{job.level}.txt"
+                path.write_text(reason, encoding="utf-8")
+                reason = f"{reason.strip().splitlines()[-1]} (the traceback is in {path})"
+            self.monitor.say(f"{what} failed. {reason}")
+            self.failed[what] = reason
+            return None
 
     def _budgeted(self, levels: Sequence[str], budget: float) -> tuple[dict[str, int], dict[str, dict[str, float]]]:
         """How many rows each level is trained on to keep to a time (0 for all), and what was predicted.
@@ -241,7 +265,10 @@ class _Run:
         What was once decided stays, so that an interrupted comparison ends as it would have.
         """
         path = self.workshop.folder / PLAN
-        key = {"levels": list(levels), "seconds": budget, "seeds": self.plan.seeds, "curves": self.plan.curves}
+        plan = self.plan
+        key = json.loads(
+            json.dumps([list(levels), budget, plan.seeds, plan.curves, plan.presets, plan.settings, plan.seed])
+        )
         with suppress(OSError, ValueError, KeyError):
             decided = json.loads(path.read_text(encoding="utf-8"))
             if decided["key"] == key:
@@ -286,22 +313,30 @@ class _Run:
         while len(trainings) < wanted:
             self.monitor.begin(f"{name}, seed {len(trainings) + 1} of {wanted}" if wanted > 1 else name)
             job = self.plan.job("fit", name, self.spool, seed=self.plan.seed + len(trainings), rows=rows)
-            trainings.append(self.workshop.train(job, say=not trainings))
+            trained = self._attempt(name if not trainings else f"{name}, seed {job.seed}", job, say=not trainings)
+            if trained is None:
+                break
+            trainings.append(trained)
             quick = trainings[0].measured["fit_seconds"] < QUICK_SECONDS
             if self.plan.seeds is None and self.plan.time_budget is None and quick:
                 wanted = QUICK_SEEDS
+        if not trainings:
+            return []
         accuracies = ", ".join(f"{one.right.mean():.3f}" for one in trainings)
         seconds = seconds_words(trainings[0].measured["fit_seconds"])
         self.monitor.say(f"{name}: test accuracy {accuracies}, fitted in {seconds}.")
         return trainings
 
-    def _curve(self, name: str, whole: Training) -> Curve:
-        """Trainings on a part of the rows, and that on all of them, as a curve."""
+    def _curve(self, name: str, whole: Training) -> Curve | None:
+        """Trainings on a part of the rows, and that on all of them, as a curve; None where one failed."""
         trainings = []
         for count in (round(share * whole.measured["train_rows"]) for share in SHARES):
             self.monitor.begin(f"{name} on {count:,} rows")
             job = self.plan.job("fit", name, self.spool, rows=count)
-            trainings.append(self.workshop.train(job, measure=False, say=False))
+            trained = self._attempt(f"{name} on {count:,} rows", job, measure=False, say=False)
+            if trained is None:
+                return None
+            trainings.append(trained)
         trainings.append(whole)
         rows = [one.measured["train_rows"] for one in trainings]
         return learning_curve(rows, np.stack([one.right for one in trainings]))
@@ -320,39 +355,58 @@ def _doubts(data: TextData, seed: int, monitor: Monitor) -> dict[str, Any]:
         return {"doubts": [], "doubts_unknown": str(error)}
 
 
-def _check_folder(folder: Path, overwrite: bool) -> None:
+def _rows_of(folder: Path) -> dict[str, str] | None:
+    """The digests of the rows that a folder is a comparison of; None if it is none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if about["kind"] == KIND:
+            rows: dict[str, str] = about["rows"]
+            return rows
+    return None
+
+
+def _check_folder(folder: Path) -> None:
     """Refuse a place that is no comparison's, before any work is done."""
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / ROWS).is_file()):
-        return
-    if folder.exists():
-        raise ConfigError(f"{folder} exists and is no comparison; give another place.")
-    check_output(folder, overwrite)
-
-
-def _claim(folder: Path, data: TextData, overwrite: bool) -> dict[str, str]:
-    """Make the folder this comparison's, or see that it is; gives the digests of the rows."""
-    digests = {
-        name: part.fingerprint() for name in ("train", "valid", "test") if (part := getattr(data, name)) is not None
-    }
-    if overwrite and (folder / ROWS).is_file():
-        for path in folder.iterdir():
-            if (path / MEASURED).is_file():
-                shutil.rmtree(path)
-            elif path.name in (ROWS, PLAN, RESULTS, *REPORTS):
-                path.unlink()
-    if (folder / ROWS).is_file():
-        with suppress(OSError, ValueError):
-            if json.loads((folder / ROWS).read_text(encoding="utf-8")) == digests:
-                return digests
-        raise ConfigError(
-            f"{folder} holds a comparison on other rows; give another --out, or say --overwrite to begin anew."
-        )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / ROWS, json.dumps(digests))
+        if not folder.exists() and not folder.is_symlink():
+            check_output(folder)
+        elif not folder.is_dir() or (any(folder.iterdir()) and _rows_of(folder) is None):
+            raise ConfigError(f"{folder} exists and is no comparison; give another place with --out.")
     except OSError as error:
         raise ConfigError(f"{folder}: nothing can be written there ({error.strerror}).") from None
-    return digests
+
+
+@contextmanager
+def _claimed(folder: Path, digests: Mapping[str, str], overwrite: bool) -> Iterator[Path]:
+    """Make the folder this comparison's, or see that it is, and keep others out of it; gives the place for the rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"{folder}: another comparison is at work there; give another --out.") from None
+        there = _rows_of(folder)
+        if there is not None and there != digests and not overwrite:
+            raise ConfigError(
+                f"{folder} holds a comparison on other rows; give another --out, or say --overwrite to begin anew."
+            )
+        _write(folder / ABOUT, json.dumps({"kind": KIND, "rows": digests}))
+        spool = folder / SPOOL
+        shutil.rmtree(spool, ignore_errors=True)
+        try:
+            yield spool
+        finally:
+            shutil.rmtree(spool, ignore_errors=True)
+            (folder / LOCK).unlink(missing_ok=True)
+
+
+def _clear(folder: Path) -> None:
+    """Take away what an earlier comparison made, and nothing else."""
+    for path in folder.iterdir():
+        if (path / MEASURED).is_file():
+            shutil.rmtree(path)
+        elif path.name in (PLAN, RESULTS, *REPORTS):
+            path.unlink()
 
 
 def _write(path: Path, content: str) -> None:

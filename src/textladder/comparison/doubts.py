@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from textladder.data import LabelledTexts, TextData
+from textladder.data import LabelledTexts, TextData, stratified
 from textladder.errors import DataError, import_extra
 from textladder.levels import find_level
 from textladder.levels.base import make_config
@@ -47,13 +47,13 @@ def doubtful_labels(data: TextData, *, seed: int = 0, monitor: Monitor | None = 
     """
     filters: Any = import_extra("cleanlab.filter", "train")
     rows = data.train if data.valid is None else data.train + data.valid
+    if len(rows) > MOST_ROWS:
+        chosen = stratified(np.arange(len(rows)), rows.label_ids, MOST_ROWS, np.random.default_rng(seed))
+        rows = replace(rows, rows=rows.rows[np.sort(chosen)])
     if len(rows) < LEAST_ROWS or np.bincount(rows.label_ids, minlength=len(data.labels)).min() < FOLDS:
         raise DataError(
             f"There are too few rows to tell which labels look wrong ({len(rows):,}, or a class too small)."
         )
-    if len(rows) > MOST_ROWS:
-        chosen = np.random.default_rng(seed).choice(rows.rows, MOST_ROWS, replace=False)
-        rows = replace(rows, rows=np.sort(chosen))
     probabilities = _out_of_fold(rows, seed, monitor or Monitor())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

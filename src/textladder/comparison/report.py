@@ -128,6 +128,7 @@ def _everything(levels: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list
     if any(one["predicted_fit_seconds"] is not None for one in levels):
         yield row("... as predicted", lambda one: _or_dash(one["predicted_fit_seconds"], seconds_words))
     yield row("parameters", lambda one: f"{one['parameters']:,}")
+    yield row("trained on", lambda one: str(one["device"]))
     yield row("training rows", lambda one: f"{one['train_rows']:,}")
     yield row("training texts that lost tokens", lambda one: f"{one['train_texts_cut']:,}")
     yield row("test texts that lost tokens", lambda one: f"{one['test_texts_cut']:,}")

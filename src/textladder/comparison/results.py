@@ -140,6 +140,7 @@ class LevelResult:
             "seed_spread": self.seed_spread,
             "seeds": seeds,
             "bundle": f"{self.kept.folder.name}/bundle",
+            "device": numbers["device"],
             "learning_curve": None if self.curve is None else self.curve.as_dict(),
         }
 
@@ -191,8 +192,8 @@ class Comparison:
         """The recommended level and the sentence."""
         if not self.levels:
             return Verdict(None, "No level could be trained.")
-        seeds = min(len(one.trainings) for one in self.levels)
-        found = decide(self.measured, self.gain, self.terms, seeds=seeds)
+        once = [one.level for one in self.levels if len(one.trainings) == 1]
+        found = decide(self.measured, self.gain, self.terms, once=once)
         extra = []
         if fewer := [one for one in self.levels if one.kept.measured["train_rows"] < len(self.data.train)]:
             rows = ", ".join(f"{one.level} on {one.kept.measured['train_rows']:,}" for one in fewer)
@@ -250,8 +251,8 @@ class Comparison:
                     **{name: numbers[name] for name in COLUMNS},
                 }
             )
-        frame: pd.DataFrame = pandas.DataFrame(rows).set_index("level")
-        return frame
+        frame: pd.DataFrame = pandas.DataFrame(rows)
+        return frame.set_index("level") if rows else frame
 
     def text_table(self) -> str:
         """The numbers as a table of at most 80 columns; the recommended level is marked."""

@@ -37,9 +37,14 @@ class Gain:
         return self.p_value < DETECTABLE_P and self.low > 0 and (self.seeds is None or self.seeds[1] > 0)
 
     @property
-    def expected(self) -> float:
-        """The points that another training would gain: the mean over the seeds where there are several."""
-        return self.points if self.seeds is None else self.seeds[0]
+    def worse(self) -> bool:
+        """The same the other way round."""
+        return self.p_value < DETECTABLE_P and self.high < 0 and (self.seeds is None or self.seeds[2] < 0)
+
+    @property
+    def expected(self) -> tuple[float, float, float]:
+        """The points that another training would gain, and their interval: over the seeds where there are several."""
+        return (self.points, self.low, self.high) if self.seeds is None else self.seeds
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers by name, as `compare --json` has them."""

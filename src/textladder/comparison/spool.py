@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,26 +13,17 @@ import pyarrow as pa
 
 from textladder.data import SCHEMA, LabelledTexts, TextData, stratified
 
-ABOUT = "parts.json"
-PARTS = ("train", "valid", "test")
+ABOUT, LEARNT_FROM, TESTED_ON = "parts.json", "train.arrow", "test.arrow"
 STORED = SCHEMA.append(pa.field("row", pa.int64()))  # the row that it had where it came from
 
 
 def write_spool(data: TextData, folder: Path) -> None:
-    """Write every part's texts, labels and row numbers in order."""
+    """Write every part's texts, labels and row numbers in order; training and validation rows are one table."""
     folder.mkdir(parents=True)
-    for name in PARTS:
-        part = getattr(data, name)
-        if part is None:
-            continue
-        with pa.OSFile(str(folder / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, STORED) as writer:
-            start = 0
-            for texts in part.batches():
-                stop = start + len(texts)
-                columns = [pa.array(texts, pa.string()), pa.array(part.label_ids[start:stop].astype(np.int32))]
-                writer.write_batch(pa.record_batch([*columns, pa.array(part.rows[start:stop])], schema=STORED))
-                start = stop
+    _write_table(folder / LEARNT_FROM, [data.train, *([] if data.valid is None else [data.valid])])
+    _write_table(folder / TESTED_ON, [data.test])
     about = {
+        "train_rows": len(data.train),
         "labels": data.labels,
         "label_names": data.label_names,
         "text_columns": data.text_columns,
@@ -41,39 +33,45 @@ def write_spool(data: TextData, folder: Path) -> None:
     (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
 
+def _write_table(path: Path, parts: Sequence[LabelledTexts]) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, STORED) as writer:
+        for part in parts:
+            start = 0
+            for texts in part.batches():
+                stop = start + len(texts)
+                labels = pa.array(part.label_ids[start:stop].astype(np.int32))
+                columns = [pa.array(texts, pa.string()), labels, pa.array(part.rows[start:stop])]
+                writer.write_batch(pa.record_batch(columns, schema=STORED))
+                start = stop
+
+
 def read_spool(folder: Path) -> TextData:
-    """The data that `write_spool` wrote; each part is a table of its own."""
+    """The data that `write_spool` wrote."""
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     labels, names = tuple(about["labels"]), tuple(about["label_names"])
-    parts: dict[str, LabelledTexts | None] = dict.fromkeys(PARTS)
-    for name in PARTS:
-        path = folder / f"{name}.arrow"
-        if path.exists():
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            parts[name] = LabelledTexts(table, np.arange(table.num_rows), labels, names)
-    train, test = parts["train"], parts["test"]
-    assert train is not None
-    assert test is not None
+    learnt_from, tested_on = (
+        pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all() for name in (LEARNT_FROM, TESTED_ON)
+    )
+    train, valid = np.split(np.arange(learnt_from.num_rows), [about["train_rows"]])
     return TextData(
-        train, parts["valid"], test, labels, names, tuple(about["text_columns"]), about["label_column"],
-        about["description"],
+        LabelledTexts(learnt_from, train, labels, names),
+        LabelledTexts(learnt_from, valid, labels, names) if len(valid) else None,
+        LabelledTexts(tested_on, np.arange(tested_on.num_rows), labels, names),
+        labels, names, tuple(about["text_columns"]), about["label_column"], about["description"],
     )  # fmt: skip
 
 
 def fewer_rows(data: TextData, rows: int, seed: int) -> TextData:
     """A stratified choice of the training rows, and of the validation rows in proportion; the test rows stay.
 
-    With the same seed fewer rows are among more: a learning curve adds rows and takes none away.
+    Every class keeps a row. With the same seed fewer rows are among more: a learning curve takes none away.
     """
     share = rows / len(data.train)
 
-    def some(part: LabelledTexts | None) -> LabelledTexts | None:
-        if part is None:
-            return None
-        wanted = max(len(part.labels), round(share * len(part)))
-        chosen = stratified(part.rows, part.label_ids, wanted, np.random.default_rng(seed))
-        return replace(part, rows=np.sort(chosen))
+    def some(part: LabelledTexts) -> LabelledTexts:
+        rng = np.random.default_rng(seed)
+        places = np.arange(len(part))
+        chosen = stratified(places, part.label_ids, round(share * len(part)), rng, keep_back=False)
+        return replace(part, rows=part.rows[np.sort(chosen)])
 
-    train = some(data.train)
-    assert train is not None
-    return replace(data, train=train, valid=some(data.valid))
+    return replace(data, train=some(data.train), valid=None if data.valid is None else some(data.valid))

@@ -5,7 +5,9 @@ measured. What is there from an earlier run with the same rows and settings is n
 """
 
 import contextlib
+import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -24,6 +26,10 @@ from textladder.progress import Monitor
 
 MEASURED = "measured.json"
 SPOOL = ".rows"
+
+
+class WorkerError(RuntimeError):
+    """A worker ended with a traceback, which is the message."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class Workshop:
 
     Args:
         folder: where trainings are kept.
-        about: what must be the same for a kept training to count: the rows' digests.
+        about: what must be the same for a kept training to count, besides the job: rows, versions, machine.
         monitor: is told how far each job is.
     """
 
@@ -139,14 +145,16 @@ class Workshop:
             ) from None
         if not same:
             raise ConfigError(
-                f"{folder} was trained on other rows or with other settings; give another --out, or say --overwrite "
-                "to begin anew."
+                f"{folder} was trained on other rows, with other settings or versions, or on another machine; give "
+                "another --out, or say --overwrite to begin anew."
             )
         return Training(folder, measured)
 
     def _described(self, job: Job) -> dict[str, Any]:
         parts = ("level", "preset", "settings", "seed", "train_rows")
-        return {**{name: getattr(job, name) for name in parts}, **self.about}
+        named = {name: _digest(value) for name, value in job.settings.items() if isinstance(value, str)}
+        files = {name: digest for name, digest in named.items() if digest is not None}
+        return {**{name: getattr(job, name) for name in parts}, "files": files, **self.about}
 
     def work(self, job: Job, *, say: bool = True) -> dict[str, Any]:
         """Have a job done by a new process.
@@ -157,8 +165,9 @@ class Workshop:
 
         Raises:
             TextladderError: what the process says is wrong, or that it was killed.
+            WorkerError: a bug.
         """
-        command = [sys.executable, "-m", "textladder.comparison.worker"]
+        command = [sys.executable, "-P", "-m", "textladder.comparison.worker"]  # -P: nothing from the working folder
         self.monitor.start("starting a process", None)
         with tempfile.TemporaryFile() as complaints:
             worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints)  # noqa: S603
@@ -200,10 +209,28 @@ def folder_name(job: Job) -> str:
     return f"{job.level}-{job.seed}" + (f"-rows-{job.train_rows}" if job.train_rows else "")
 
 
+def _digest(setting: str) -> str | None:
+    """What a file or a folder that a setting names holds; None if it names none.
+
+    >>> _digest("no/such/file") is None
+    True
+    """
+    path = Path(setting)
+    if os.path.isfile(path):
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    if os.path.isdir(path):
+        files = sorted(one for one in path.iterdir() if one.is_file())
+        return hashlib.sha256(
+            repr([(one.name, one.stat().st_size, _digest(str(one))) for one in files]).encode()
+        ).hexdigest()
+    return None
+
+
 def _failure(job: Job, status: int, complaints: IO[bytes]) -> Exception:
     """A process that ended without an answer: killed from outside, or a bug, which keeps its traceback."""
     if status < 0:
         name = signal.Signals(-status).name
         return TextladderError(f"The process was ended by {name}; for SIGKILL the machine may lack the memory.")
     complaints.seek(0)
-    return RuntimeError(f"{job.kind} of {job.level} failed:\n{complaints.read().decode(errors='replace')}")
+    return WorkerError(f"{job.kind} of {job.level} failed:\n{complaints.read().decode(errors='replace')}")

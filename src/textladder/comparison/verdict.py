@@ -8,7 +8,7 @@ trained.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from textladder.comparison.significance import DETECTABLE_P, Gain
+from textladder.comparison.significance import Gain
 
 SAME_COST = 2  # significant digits that two latencies may have in common to count as the same
 
@@ -37,7 +37,7 @@ class Terms:
             ("fit time", self.max_fit_minutes, level.fit_seconds / 60, "minutes"),
         )
         return [
-            f"{name} {short(found)} {unit}, at most {limit:g} wanted"
+            f"{name} {found:.3g} {unit}, at most {limit:g} wanted"
             for name, limit, found, unit in limits
             if limit is not None and found > limit
         ]
@@ -98,14 +98,14 @@ def frontier(levels: Sequence[Measured]) -> list[str]:
     return [one.level for one in found]
 
 
-def decide(levels: Sequence[Measured], gain: Gains, terms: Terms, *, seeds: int = 1) -> Verdict:
+def decide(levels: Sequence[Measured], gain: Gains, terms: Terms, *, once: Sequence[str] = ()) -> Verdict:
     """The verdict.
 
     Args:
         levels: what was measured; at least one.
         gain: what the level first named gains over the other.
         terms: the user's.
-        seeds: how often each level was trained.
+        once: the levels that were trained with one seed only.
     """
     broken = {one.level: terms.broken_by(one) for one in levels}
     fitting = [one for one in by_cost(levels) if not broken[one.level]]
@@ -113,43 +113,55 @@ def decide(levels: Sequence[Measured], gain: Gains, terms: Terms, *, seeds: int 
         reasons = "; ".join(f"{one.level}: {', '.join(broken[one.level])}" for one in by_cost(levels))
         return Verdict(None, f"No level keeps your terms ({reasons}).")
 
-    def improves(dearer: Measured, on: Measured) -> bool:
-        found = gain(dearer.level, on.level)
-        return found.detectable and found.expected >= terms.worth
+    def better(on: Measured) -> Measured | None:
+        """The cheapest of the dearer levels that improve on one."""
+        for other in fitting[fitting.index(on) + 1 :]:
+            found = gain(other.level, on.level)
+            if found.detectable and found.expected[0] >= terms.worth:
+                return other
+        return None
 
-    chosen = next(
-        one for place, one in enumerate(fitting) if not any(improves(other, one) for other in fitting[place + 1 :])
-    )
-    below, above = best_cheaper(chosen, fitting), [one for one in fitting if one.cost > chosen.cost]
-    if below is None:
-        parts = [f"Stay with {chosen.level}" if above else f"Take {chosen.level}, the only one that was to be had"]
+    chosen = next(one for one in fitting if better(one) is None)
+    below, above = best_cheaper(chosen, fitting), fitting[fitting.index(chosen) + 1 :]
+    if below is not None:
+        parts = [_why(chosen, below, better(below), gain)]
+    elif above:
+        parts = [f"Stay with {chosen.level}"]
     else:
-        found = gain(chosen.level, below.level)
-        parts = [f"Take {chosen.level}: {gain_words(found, below.level)} for {dearer_words(chosen, below)}"]
+        alone = "keeps your terms" if any(broken.values()) else "was trained"
+        parts = [f"Take {chosen.level}, the only one that {alone}"]
     if above:
         best = max(above, key=lambda one: one.accuracy)
         parts.append(_why_not(gain(best.level, chosen.level), best, chosen, terms))
     if any(broken.values()):
-        out = ", ".join(one.level for one in by_cost(levels) if broken[one.level])
-        parts.append(f"your terms leave out {out}")
-    if seeds == 1 and len(levels) > 1:
-        parts.append("each level was trained once, so the luck of a training is in these numbers")
+        parts.append(f"your terms leave out {_listed([one.level for one in by_cost(levels) if broken[one.level]])}")
+    if once and len(levels) > 1:
+        was, their = ("was", "its") if len(once) == 1 else ("were", "their")
+        parts.append(f"{_listed(once)} {was} trained once, so the luck of a training is in {their} numbers")
     return Verdict(chosen.level, "; ".join(parts) + ".")
 
 
+def _why(chosen: Measured, below: Measured, better: Measured | None, gain: Gains) -> str:
+    """What the chosen level gains over the best cheaper one or, where only another one shows a gain, which."""
+    if better is None or better is chosen:
+        gained = gain_words(gain(chosen.level, below.level), below.level)
+        return f"Take {chosen.level}: {gained} for {dearer_words(chosen, below)}"
+    return (
+        f"Take {chosen.level}: {better.level} gains {gain_words(gain(better.level, below.level), below.level)}, but "
+        f"nothing detectable and worthwhile over {chosen.level}, which is cheaper"
+    )
+
+
 def _why_not(found: Gain, dearer: Measured, chosen: Measured, terms: Terms) -> str:
+    points = f"{found.expected[0]:+.1f} points, {_interval(found)}"
     if found.detectable:
         return (
-            f"{dearer.level} gains {found.points:+.1f} points more ({_interval(found)}), below the {terms.worth:g} "
-            f"that you want for {dearer_words(dearer, chosen)}"
+            f"{dearer.level} gains less than the {terms.worth:g} points that you want ({points}) for "
+            f"{dearer_words(dearer, chosen)}"
         )
-    if found.high < 0 and found.p_value < DETECTABLE_P:
-        return f"{dearer.level} is worse ({found.points:+.1f} points, {_interval(found)})"
-    where = "over the seeds " if found.p_value < DETECTABLE_P and found.low > 0 else ""
-    return (
-        f"no detectable difference {where}from {dearer.level} ({found.points:+.1f} points, {_interval(found)}) "
-        f"for {dearer_words(dearer, chosen)}"
-    )
+    if found.worse:
+        return f"{dearer.level} is worse ({points})"
+    return f"no detectable difference from {dearer.level} ({points}) for {dearer_words(dearer, chosen)}"
 
 
 def gain_words(found: Gain, over: str) -> str:
@@ -157,13 +169,25 @@ def gain_words(found: Gain, over: str) -> str:
 
     >>> gain_words(Gain(3.1, 2.0, 4.2, 0.0001), "tfidf")
     '+3.1 points over tfidf (95% interval 2.0 to 4.2, McNemar p < 0.001)'
+    >>> gain_words(Gain(3.1, 2.0, 4.2, 0.0001, (2.9, 1.6, 4.2)), "tfidf")
+    '+2.9 points over tfidf (95% interval 1.6 to 4.2 over rows and seeds, McNemar p < 0.001)'
     """
-    return f"{found.points:+.1f} points over {over} ({_interval(found)})"
+    return f"{found.expected[0]:+.1f} points over {over} ({_interval(found)})"
 
 
 def _interval(found: Gain) -> str:
     p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
-    return f"95% interval {found.low:.1f} to {found.high:.1f}, McNemar {p}"
+    _, low, high = found.expected
+    return f"95% interval {low:.1f} to {high:.1f}{'' if found.seeds is None else ' over rows and seeds'}, McNemar {p}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> _listed(["a"]), _listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def dearer_words(dearer: Measured, cheaper: Measured) -> str:

@@ -30,6 +30,7 @@ WARM_UP_TEXTS, SINGLE_TEXTS = 16, 256
 BATCH_ROWS, BATCH_SECONDS = 2_000, 20.0
 PROBE_ROWS, PROBE_SECONDS = 128, 8.0
 CHECKED_ROWS = 64
+NO_MEMORY = ("out of memory", "can't allocate memory", "bad allocation")  # what it is to torch, in a RuntimeError
 PREDICTIONS = "predictions.parquet"
 
 
@@ -101,7 +102,11 @@ def main() -> None:
         send({"result": work(job, _Telling(send))})
     except TextladderError as error:
         send({"mistake": str(error)})
-    except MemoryError:
+    except OSError as error:
+        send({"mistake": f"It could not be written or read ({error})."})
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error).lower() for words in NO_MEMORY):
+            raise
         send({"mistake": "There is not enough memory for it."})
 
 
@@ -150,7 +155,19 @@ def _fit(job: Job, monitor: Monitor) -> dict[str, Any]:
     parts = {name: getattr(data, name) for name in found}
     write_predictions(folder / PREDICTIONS, parts, found)
     monitor.stop()
-    return {**classifier.record, "peak_memory_mb": memory, "test_texts_cut": cut, "test_rows": len(data.test)}
+    return {
+        **classifier.record,
+        "peak_memory_mb": memory,
+        "test_texts_cut": cut,
+        "test_rows": len(data.test),
+        "device": _device(),
+    }
+
+
+def _device() -> str:
+    """What a network is trained on, if one was."""
+    torch = sys.modules.get("torch")
+    return str(torch.cuda.get_device_name()) if torch is not None and torch.cuda.is_available() else "processor"
 
 
 def write_predictions(path: Path, parts: dict[str, "LabelledTexts"], found: dict[str, "np.ndarray"]) -> None:
@@ -234,8 +251,8 @@ def _probe(job: Job, monitor: Monitor) -> dict[str, Any]:
     monitor.start("probing how long a fit takes", None)
     first = seconds(rows)
     times = {rows: seconds(rows)}
-    while 2 * rows <= everything and (len(times) < 2 or times[rows] < PROBE_SECONDS):
-        rows *= 2
+    while rows < everything and (len(times) < 2 or times[rows] < PROBE_SECONDS):
+        rows = min(2 * rows, everything)
         times[rows] = seconds(rows)
     monitor.stop()
     once = max(0.0, first - times[min(times)])
