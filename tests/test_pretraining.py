@@ -56,7 +56,7 @@ def test_it_learns(corpus_file: Path, tmp_path: Path) -> None:
 def test_a_second_network_reads_from_right_to_left(corpus_file: Path, tmp_path: Path) -> None:
     settings = TINY | {"passes": 12, "learning_rate": 0.02, "dropout": 0.0}
     pretrain([corpus_file], tmp_path / "forward", **settings)
-    added = settings | {"backward_of": str(tmp_path / "forward"), "vocabulary": 30, "hidden_size": 20}
+    added = settings | {"backward_of": str(tmp_path / "forward"), "vocabulary": 30, "hidden_size": 20, "passes": 30}
     metrics = pretrain([corpus_file], tmp_path / "both", **added)
     looks = [epoch["valid_loss"] for epoch in metrics["epochs"]]
     assert looks[-1] < 0.9 * looks[0]

@@ -73,7 +73,8 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     share = successes / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     spread = z / (1 + z**2 / trials) * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
-    return max(0.0, centre - spread), min(1.0, centre + spread)
+    # rounding must not put the share itself outside
+    return max(0.0, min(share, centre - spread)), min(1.0, max(share, centre + spread))
 
 
 def macro_f1(predicted: np.ndarray, label_ids: np.ndarray) -> float:
