@@ -105,6 +105,13 @@ def test_a_process_that_ends_is_an_error() -> None:
             processes.split(["a text"])
 
 
+def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('the working folder was imported from')\n")
+    monkeypatch.chdir(tmp_path)
+    with _Processes(1) as processes:
+        assert processes.split(["a text"])[0] == ["xxbos", "a", "text"]
+
+
 def test_joined_and_taken() -> None:
     first, second = tokenize_words(["a b", "c"]), tokenize_words(["b d"])
     both = first.joined(second)

@@ -101,7 +101,7 @@ class _Processes:
     """Processes that split texts, each asked by one thread at a time; spaCy lets no other thread run beside it."""
 
     def __init__(self, number: int) -> None:
-        command = [sys.executable, "-m", __name__]
+        command = [sys.executable, "-P", "-m", __name__]  # -P: nothing from the working folder
         # in a session of their own, so that Ctrl-C reaches them through the end of their input alone
         self.all = [Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True) for _ in range(number)]  # noqa: S603
         self.idle: SimpleQueue[Popen[bytes]] = SimpleQueue()
