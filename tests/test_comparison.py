@@ -263,7 +263,6 @@ def test_killed_and_gone_on_with(data: TextData, settings: dict[str, Any], found
         f"compare(data, ['tfidf', 'lstm'], settings=json.loads(sys.argv[1]), seeds=2, out={str(out)!r})"
     )
     command = [sys.executable, "-c", script, json.dumps(settings)]
-    others = _workers()
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (out / "lstm-0").exists():
@@ -271,13 +270,15 @@ def test_killed_and_gone_on_with(data: TextData, settings: dict[str, Any], found
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(1)  # under way with the next one
+    workers = _workers(process.pid)
+    assert workers
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "results.json").exists()
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/measured.json")}
     assert {"tfidf-0", "tfidf-1", "lstm-0"} <= {path.parent.name for path in before}
     time.sleep(0.5)
-    assert _workers() <= others, "the worker went with its starter"
+    assert not any(map(_is_worker, workers)), "the worker went with its starter"
     subprocess.run(command, check=True, timeout=240)
     for path, when in before.items():
         assert path.stat().st_mtime_ns == when
@@ -293,17 +294,17 @@ def test_killed_and_gone_on_with(data: TextData, settings: dict[str, Any], found
             assert pq.read_table(out / name).drop(["row"]).equals(theirs), name
 
 
-def _workers() -> set[int]:
-    """The processes of workers that are at work."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"textladder.comparison.worker" in words:
-            found.add(int(process.name))
-    return found
+def _workers(starter: int) -> list[int]:
+    """The processes of workers that a process has started and that are at work."""
+    children = Path(f"/proc/{starter}/task/{starter}/children").read_text().split()
+    return [child for child in map(int, children) if _is_worker(child)]
+
+
+def _is_worker(process: int) -> bool:
+    try:
+        return b"textladder.comparison.worker" in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def test_a_level_that_cannot_be_trained(data: TextData, settings: dict[str, Any], tmp_path: Path) -> None:
@@ -317,7 +318,7 @@ def test_levels_that_nobody_named_are_left_out(data: TextData, tmp_path: Path, m
     work, said = Workshop.work, list[str]()
 
     def lacking(self: Workshop, job: Job, **options: Any) -> dict[str, Any]:
-        if job.kind == "check":
+        if job.level != "tfidf":
             raise TextladderError(f"{job.level} lacks <something>.")
         return work(self, job, **options)
 
@@ -326,12 +327,15 @@ def test_levels_that_nobody_named_are_left_out(data: TextData, tmp_path: Path, m
             said.append(sentence)
 
     monkeypatch.setattr(Workshop, "work", lacking)
-    left = compare(data, seeds=1, out=tmp_path / "run", monitor=Listening())
-    assert [one.level for one in left.levels] == ["tfidf"]
-    assert list(left.failed) == ["lstm", "ulmfit", "transformer"]
-    assert "transformer is left out. transformer lacks <something>." in said
-    assert "lstm, ulmfit, transformer could not be compared" in left.verdict
-    assert "lacks &lt;something&gt;" in (tmp_path / "run" / "report.html").read_text()
+    for budget, word in ((None, "failed"), (600.0, "is left out")):
+        left = compare(data, seeds=1, time_budget=budget, out=tmp_path / f"run-{word}", monitor=Listening())
+        assert [one.level for one in left.levels] == ["tfidf"]
+        assert list(left.failed) == ["lstm", "ulmfit", "transformer"]
+        assert f"transformer {word}. transformer lacks <something>." in said
+        assert "lstm, ulmfit, transformer could not be compared" in left.verdict
+        assert "lacks &lt;something&gt;" in (left.folder / "report.html").read_text()
+    with pytest.raises(TextladderError, match="lstm cannot be trained here. lstm lacks"):
+        compare(data, ["tfidf", "lstm"], out=tmp_path / "named")
 
 
 def test_what_fails_on_the_way_leaves_the_others(
@@ -369,9 +373,8 @@ def test_a_killed_worker_and_a_bug(data: TextData, tmp_path: Path) -> None:
 
     class Killing(Monitor):
         def start(self, name: str, steps: int | None) -> None:
-            for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
-                if b"textladder.comparison.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    os.kill(int(child), signal.SIGKILL)
+            for worker in _workers(os.getpid()):
+                os.kill(worker, signal.SIGKILL)
 
     shop = Workshop(tmp_path, {}, Killing())
     with pytest.raises(TextladderError, match="ended by SIGKILL"):

@@ -1,4 +1,4 @@
-"""`make demo`: compare every level on the embedded sample, predict with each, and say which is worth it.
+"""`make demo`: compare every level on the embedded sample, say which is worth it, and put that one to work.
 
     python -m textladder.demo [FOLDER]
 
@@ -40,15 +40,12 @@ def main(folder: Path) -> None:
         command=f"{COMMAND} {folder}",
         monitor=monitor_for_terminal(),
     )
-    for text in TEXTS:
-        print(f"\n{text}")
-        for level in found.levels:
-            prediction = TextClassifier.load(level.kept.bundle).predictions([text])[0]
-            print(f"  {level.level:<11} {prediction.name:<9} {prediction.probability:.0%}")
-    bundle = found[found.recommended or found.levels[0].level].kept.bundle
-    print(f'\nTry: .venv/bin/textladder predict {bundle} "your own text"\n')
-    print(found.text_table())
-    print()
+    assert found.recommended is not None  # there are no terms that a level could break
+    bundle = found[found.recommended].kept.bundle
+    print(f"\n{found.text_table()}\n\n{found.recommended}, put to work:")
+    for text, prediction in zip(TEXTS, TextClassifier.load(bundle).predictions(TEXTS), strict=True):
+        print(f"  {prediction.name:<9} {prediction.probability:.0%}  {textwrap.shorten(text, 64, placeholder='...')}")
+    print(f'Try: .venv/bin/textladder predict {bundle} "your own text"\n')
     print(textwrap.fill(found.verdict, 80))
     print(f"Report: {folder}/report.html")
 

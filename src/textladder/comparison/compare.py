@@ -134,7 +134,7 @@ def _compared(
         with _claimed(folder, digests, overwrite) as spool:
             write_spool(data, spool)
             run = _Run(plan, Workshop(folder, same, monitor), str(spool), monitor)
-            run.find_possible(anew=overwrite)
+            run.check_named(anew=overwrite)
             if overwrite:  # now that something can come in its place
                 _clear(folder)
             run.go()
@@ -207,13 +207,12 @@ class _Run:
         self.results: list[LevelResult] = []
         self.failed: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
-        self.possible: list[str] = []
 
     def go(self) -> None:
         """Train what is not there yet."""
-        rows, predicted = dict.fromkeys(self.possible, 0), dict[str, dict[str, float]]()
+        rows, predicted = dict.fromkeys(self.plan.levels, 0), dict[str, dict[str, float]]()
         if self.plan.time_budget is not None:
-            rows, predicted = self._budgeted(self.possible, self.plan.time_budget)
+            rows, predicted = self._budgeted(self.plan.time_budget)
         for name in rows:
             trainings = self._train(name, rows[name])
             if not trainings:
@@ -224,24 +223,22 @@ class _Run:
                 seconds = _seconds(predicted[name], trainings[0].measured["train_rows"])
             self.results.append(LevelResult(name, trainings, curve, seconds))
 
-    def find_possible(self, anew: bool) -> None:
-        """Find the levels for which everything is at hand, before the first of them takes its time.
+    def check_named(self, anew: bool) -> None:
+        """See that the levels that the user named can be trained, before the first of them takes its time.
+
+        Of those that nobody named, one that cannot be trained fails in its turn, and the others stay.
 
         Args:
             anew: what is there already is no sign.
         """
-        for name in self.plan.levels:
+        for name in self.plan.levels if self.plan.wanted is not None else ():
             kept = None if anew else self.workshop.kept(self.plan.job("fit", name, self.spool))
+            if kept is not None or not hasattr(find_level(name), "prepare"):
+                continue
             try:
-                if kept is None and hasattr(find_level(name), "prepare"):
-                    self.workshop.work(self.plan.job("check", name, self.spool))
+                self.workshop.work(self.plan.job("check", name, self.spool))
             except TextladderError as error:
-                if self.plan.wanted is not None:
-                    raise TextladderError(f"{name} cannot be trained here. {error}") from None
-                self.left_out[name] = str(error)
-                self.monitor.say(f"{name} is left out. {error}")
-            else:
-                self.possible.append(name)
+                raise TextladderError(f"{name} cannot be trained here. {error}") from None
 
     def _attempt(self, what: str, job: Job, **options: Any) -> Training | None:
         """A training, or None where it failed, which is said; a bug leaves its traceback in the folder."""
@@ -259,7 +256,7 @@ class _Run:
             self.failed[what] = reason
             return None
 
-    def _budgeted(self, levels: Sequence[str], budget: float) -> tuple[dict[str, int], dict[str, dict[str, float]]]:
+    def _budgeted(self, budget: float) -> tuple[dict[str, int], dict[str, dict[str, float]]]:
         """How many rows each level is trained on to keep to a time (0 for all), and what was predicted.
 
         What was once decided stays, so that an interrupted comparison ends as it would have.
@@ -267,7 +264,7 @@ class _Run:
         path = self.workshop.folder / PLAN
         plan = self.plan
         key = json.loads(
-            json.dumps([list(levels), budget, plan.seeds, plan.curves, plan.presets, plan.settings, plan.seed])
+            json.dumps([plan.levels, budget, plan.seeds, plan.curves, plan.presets, plan.settings, plan.seed])
         )
         with suppress(OSError, ValueError, KeyError):
             decided = json.loads(path.read_text(encoding="utf-8"))
@@ -275,9 +272,13 @@ class _Run:
                 self.left_out |= decided["left_out"]
                 return decided["rows"], decided["predicted"]
         predicted = {}
-        for name in levels:
+        for name in plan.levels:
             self.monitor.begin(name)
-            predicted[name] = self.workshop.work(self.plan.job("probe", name, self.spool))
+            try:
+                predicted[name] = self.workshop.work(plan.job("probe", name, self.spool))
+            except TextladderError as error:
+                self.left_out[name] = str(error)
+                self.monitor.say(f"{name} is left out. {error}")
         left = budget - sum(one["probe_seconds"] for one in predicted.values())
         rows = {}
         for name, needed in predicted.items():

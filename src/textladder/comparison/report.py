@@ -168,7 +168,7 @@ def _frontier(comparison: Comparison) -> dict[str, Any]:
     """Accuracy over the logarithm of the time of one text."""
     tests = {one.level: one.test for one in comparison.levels}
     y, ys = _accuracy_scale(
-        [value for test in tests.values() for value in (test.accuracy_low, test.accuracy_high)], 236, 10
+        [value for test in tests.values() for value in (test.accuracy_low, test.accuracy_high)], 236, 22
     )
     times = {one.level: math.log10(one.predict_ms_p50) for one in comparison.measured}
     low, high = math.floor(min(times.values()) - 0.05), math.ceil(max(times.values()) + 0.05)
@@ -180,6 +180,7 @@ def _frontier(comparison: Comparison) -> dict[str, Any]:
             "y": y(test.accuracy),
             "low": y(test.accuracy_low),
             "high": y(test.accuracy_high),
+            "above": name in comparison.frontier,  # where its name stands: the others lie below the line
         }
         for name, test in tests.items()
     ]

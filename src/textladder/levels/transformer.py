@@ -18,13 +18,14 @@ from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.errors import ConfigError, import_extra
 from textladder.levels.base import FitReport, Preset, TrainingConfig
+from textladder.pretrained import find_encoder
 from textladder.progress import Monitor
 from textladder.settings import setting
 
 if TYPE_CHECKING:
     from textladder.batching import Padding, TextBatches
     from textladder.encoders import Encoder
-    from textladder.text.wordpieces import FittedTexts
+    from textladder.text.wordpieces import FittedTexts, WordPieces
     from textladder.training import Stage
 
 EPOCHS = 3
@@ -230,12 +231,22 @@ class TransformerLevel:
 
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
         """Word pieces of each text with the encoder's signs, int64 (texts,); of the tokenizer, if that is at hand."""
+        pieces = self._pieces() if self.encoder is None else self.encoder.pieces
+        return pieces.encode(texts).lengths + len(pieces.before) + len(pieces.after)
+
+    def _pieces(self) -> "WordPieces":
+        """The tokenizer by itself; of a folder without the libraries that take seconds to import."""
+        import_extra("tokenizers", "train")
+        from textladder.text.wordpieces import WordPieces
+
+        file = Path(find_encoder(self.config.encoder), "tokenizer.json")
+        if file.is_file():
+            return WordPieces.from_file(file)
         for library in ("torch", "transformers"):
             import_extra(library, "train")
         from textladder.encoders import load_pieces
 
-        pieces = load_pieces(self.config.encoder) if self.encoder is None else self.encoder.pieces
-        return pieces.encode(texts).lengths + len(pieces.before) + len(pieces.after)
+        return load_pieces(self.config.encoder)
 
     def settled(self, rows: int, share: float = 1.0) -> TransformerConfig:
         """The config with the number of epochs written out, and as many steps as that share of the rows makes."""

@@ -25,7 +25,7 @@ from textladder.language_models import PretrainedLanguageModel, load_language_mo
 from textladder.levels.base import FitReport, Preset, TrainingConfig
 from textladder.progress import Monitor
 from textladder.settings import setting
-from textladder.text.fastai_words import SIGNS, fastai_words, tokenize_words
+from textladder.text.fastai_words import SIGNS, fastai_words, spacy_tokenizer, tokenize_words
 from textladder.text.tokenizer import TokenizedTexts
 from textladder.text.vocabulary import EncodedTexts, Vocabulary
 
@@ -368,7 +368,7 @@ class UlmfitLevel:
 
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
         """fastai's words of each text, int64 (texts,)."""
-        import_extra("spacy", "train")
+        spacy_tokenizer()  # here rather than in the processes that split texts
         return np.diff(tokenize_words(texts).offsets)
 
     def tokenize(self, text: str) -> list[str]:

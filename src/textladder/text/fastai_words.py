@@ -171,13 +171,22 @@ def _words_of(chunk: str) -> list[str]:
         marked = f"xxmaj {chunk.lower()}"
     else:
         marked = chunk.lower()
-    return [token.text.replace(" ", "▁") for token in _spacy()(marked)]
+    return [token.text.replace(" ", "▁") for token in spacy_tokenizer()(marked)]
 
 
 @cache
-def _spacy() -> Any:
+def spacy_tokenizer() -> Any:
     """spaCy's English tokenizer, which leaves the signs as they are."""
-    spacy = import_extra("spacy", "train")
+    known = "torch" in sys.modules
+    if (
+        not known
+    ):  # spaCy would bring torch along, seconds for what no tokenizer needs; it goes without where there is none
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        spacy = import_extra("spacy", "train")
+    finally:
+        if not known:
+            del sys.modules["torch"]
     tokenizer = spacy.blank("en").tokenizer
     for sign in SIGNS:
         tokenizer.add_special_case(sign, [{"ORTH": sign}])

@@ -7,11 +7,12 @@ them with array arithmetic. Where the tokenizer comes from is `encoders.py`'s to
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from textladder.errors import ConfigError
+from textladder.errors import ConfigError, PretrainedError
 from textladder.text.vocabulary import EncodedTexts
 
 LONG_TEXTS = ("head", "head-tail", "windows")
@@ -66,6 +67,18 @@ class WordPieces:
         self.before, self.after = framed[:start], framed[start + len(bare) :]
         if not bare or not (self.before or self.after):
             raise ConfigError("The tokenizer adds no special tokens to a text, so its model is not an encoder.")
+
+    @classmethod
+    def from_file(cls, path: Path, pad_id: int = 0) -> "WordPieces":
+        """The tokenizer of a `tokenizer.json`.
+
+        Raises:
+            PretrainedError: it is none.
+        """
+        try:
+            return cls(Tokenizer.from_file(str(path)), pad_id)
+        except Exception as error:  # the library raises no narrower kind
+            raise PretrainedError(f"{path}: this is no tokenizer of an encoder ({error}).") from None
 
     def pieces(self, text: str) -> list[str]:
         """The word pieces of a text, without the special tokens."""
