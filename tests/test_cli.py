@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from textladder import TextClassifier
-from textladder.cli import main
+from textladder.cli import COMMANDS, main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GOOD = "label,text\n" + "good,fine and nice\nbad,poor and ugly\n" * 20
@@ -295,8 +295,8 @@ def test_going_on_without_missing_labels(tmp_path: Path, capsys: pytest.CaptureF
         ([], "required: COMMAND"),
         (
             ["trian"],
-            "Unknown command 'trian'. Available: compare, train, evaluate, predict, audit, lr-find, pretrain, levels. "
-            "Did you mean 'train'?",
+            "Unknown command 'trian'. Available: compare, train, evaluate, predict, explain, audit, lr-find, pretrain, "
+            "levels. Did you mean 'train'?",
         ),
         (["train"], "required: DATA, --level, --out"),
         (["train", "x.csv", "--level", "tfidf", "--out", "b", "--overwite"], "Unknown flag '--overwite'"),
@@ -389,7 +389,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(options: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("textladder.cli._levels", broken)
+    monkeypatch.setitem(COMMANDS, "levels", broken)
     with pytest.raises(ZeroDivisionError):
         main(["levels"])
 

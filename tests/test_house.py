@@ -26,7 +26,8 @@ TIERS = [
     {"pretraining"},
     {"levels"},
     {"classifier", "audit"},
-    {"predicting", "comparison"},
+    {"predicting", "explain", "comparison"},
+    {"flags"},
     {"cli"},
     {"demo"},
 ]
@@ -58,7 +59,7 @@ ONLY_IN = {
     "matplotlib": {"cli"},
     "pandas": {"data", "comparison.results"},
     "polars": {"text.tokenizer"},
-    "tokenizers": {"encoders", "text.wordpieces"},
+    "tokenizers": {"encoders", "levels.transformer", "text.wordpieces"},
     "spacy": {"levels.ulmfit", "pretraining", "text.fastai_words"},
     "transformers": {"encoders", "levels.transformer"},
 }

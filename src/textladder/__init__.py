@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from textladder.comparison.verdict import Terms
     from textladder.data import LabelledTexts, TextData, read_texts
     from textladder.errors import TextladderError
+    from textladder.explain import Explanation, explain_text
     from textladder.metrics import Evaluation
     from textladder.networks.lstm import LSTMClassifier
     from textladder.text.tokenizer import basic_english
@@ -26,6 +27,7 @@ _HOMES = {
     "Audit": "audit",
     "Comparison": "comparison.results",
     "Evaluation": "metrics",
+    "Explanation": "explain",
     "LSTMClassifier": "networks.lstm",
     "LabelledTexts": "data",
     "Prediction": "classifier",
@@ -38,6 +40,7 @@ _HOMES = {
     "audit_texts": "audit",
     "basic_english": "text.tokenizer",
     "compare": "comparison.compare",
+    "explain_text": "explain",
     "load_vectors": "text.vectors",
     "read_texts": "data",
 }
@@ -46,6 +49,7 @@ __all__ = [
     "Audit",
     "Comparison",
     "Evaluation",
+    "Explanation",
     "LSTMClassifier",
     "LabelledTexts",
     "Prediction",
@@ -59,6 +63,7 @@ __all__ = [
     "audit_texts",
     "basic_english",
     "compare",
+    "explain_text",
     "load_vectors",
     "read_texts",
 ]

@@ -169,6 +169,16 @@ class TextClassifier:
         pieces: list[str] = self._ready().tokenize(text)
         return pieces
 
+    def contributions(self, text: str, label: int) -> list[tuple[int, int, float]] | None:
+        """What each word adds to the score of a label, where the level is linear; None where it is not.
+
+        Args:
+            text: the text.
+            label: the label's place in `labels`.
+        """
+        level = self._ready()
+        return level.contributions(text, label) if hasattr(level, "contributions") else None
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a bundle, whole or not at all.
 

@@ -53,7 +53,7 @@ class TfidfLevel:
 
     def __init__(self, config: TfidfConfig, classes: int) -> None:
         self.config, self.classes = config, classes
-        self._find_tokens = re.compile(TOKEN_PATTERN).findall
+        self._token = re.compile(TOKEN_PATTERN)
         self._terms: dict[str, int] = {}
         self._idf = np.zeros(0, np.float32)  # (terms,)
         self._weights = np.zeros((0, 0), np.float32)  # (terms, classes), or one column for two classes
@@ -108,7 +108,7 @@ class TfidfLevel:
 
     def tokenize(self, text: str) -> list[str]:
         """Lower-case words, `!` and `?`."""
-        return self._find_tokens(text.lower())
+        return self._token.findall(text.lower())
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
@@ -120,17 +120,45 @@ class TfidfLevel:
         result: np.ndarray = probabilities / probabilities.sum(axis=1, keepdims=True)
         return result
 
+    def contributions(self, text: str, label: int) -> list[tuple[int, int, float]]:
+        """What each word adds to the score of a label over the mean of the others, with its place in the text.
+
+        With two labels these sum up, with the bias, to the log-odds. A run's part is shared by its words.
+        """
+        spans = [found.span() for found in self._token.finditer(text)]
+        tokens = [text[start:stop].lower() for start, stop in spans]
+        numbers, values = self._values(tokens)
+        rows = self._weights[numbers]
+        if rows.shape[1] == 1:  # for the second of two labels
+            towards = rows[:, 0] if label else -rows[:, 0]
+        else:
+            towards = rows[:, label] - np.delete(rows, label, axis=1).mean(axis=1)
+        added = dict(zip(numbers.tolist(), (values * towards).tolist(), strict=True))
+        counts = Counter(self._ngrams(tokens))
+        found = [0.0] * len(tokens)
+        for size in range(1, self.config.longest_ngram + 1):
+            for start in range(len(tokens) - size + 1):
+                term = " ".join(tokens[start : start + size])
+                part = added.get(self._terms.get(term, -1), 0.0) / counts[term] / size
+                for place in range(start, start + size):
+                    found[place] += part
+        return [(*span, weight) for span, weight in zip(spans, found, strict=True)]
+
     def _score(self, text: str) -> np.ndarray:
         """Scores of one text, float32 (columns of weights,): a dot product over the terms that occur."""
-        counts = Counter(self._terms[term] for term in self._ngrams(self.tokenize(text)) if term in self._terms)
+        numbers, values = self._values(self.tokenize(text))
+        scores: np.ndarray = values @ self._weights[numbers] + self._bias
+        return scores
+
+    def _values(self, tokens: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Which terms occur among tokens, int64 (terms,), and how much each of them counts, float32 (terms,)."""
+        counts = Counter(self._terms[term] for term in self._ngrams(tokens) if term in self._terms)
         numbers = np.fromiter(counts.keys(), np.int64, len(counts))
         values = np.fromiter(counts.values(), np.float32, len(counts))
         if self.config.sublinear:
             values = np.log(values) + np.float32(1)
         values *= self._idf[numbers]
-        length = np.sqrt(np.dot(values, values))
-        scores: np.ndarray = values @ self._weights[numbers] / (length or 1) + self._bias
-        return scores
+        return numbers, values / (np.sqrt(np.dot(values, values)) or 1)
 
     def _ngrams(self, tokens: list[str]) -> Iterator[str]:
         yield from tokens
