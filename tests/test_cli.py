@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from textladder import TextClassifier
+from textladder import TextClassifier, flags
 from textladder.cli import COMMANDS, main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -383,6 +383,10 @@ def test_interrupting_training_leaves_nothing(tmp_path: Path, vectors_file: Path
     assert "Traceback" not in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "tmp"]
     assert not list(temporary.iterdir())
+
+
+def test_every_command_has_flags_and_a_function() -> None:
+    assert list(flags.COMMANDS) == list(COMMANDS)
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,13 +37,18 @@ def test_a_word_is_worth_what_its_absence_costs(case: str, fitted: Callable[[str
     assert found.strongest(2) == sorted(found.words, key=lambda word: -word.weight)[:2]
 
 
-def test_two_labels_of_tfidf_sum_up_to_the_log_odds(fitted: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("text", [TEXT, "", "İt is a WASTE, İstanbul: a waste of money"])
+def test_two_labels_of_tfidf_sum_up_to_the_log_odds(text: str, fitted: Callable[[str], Any]) -> None:
     classifier = fitted("tfidf")
-    found = explain_text(classifier, TEXT)
-    assert found.exact
+    found = explain_text(classifier, text)
     bias = float(classifier._fitted._bias[0]) * (1 if found.prediction.label == classifier.labels[1] else -1)
     total = bias + sum(word.weight for word in found.words)
     assert total == pytest.approx(log_odds(found.prediction.probability), abs=1e-4)
+
+
+def test_a_telling_word_of_tfidf_is_named(fitted: Callable[[str], Any]) -> None:
+    found = explain_text(fitted("tfidf"), TEXT)
+    assert found.exact
     waste = next(word for word in found.words if TEXT[word.start : word.stop] == "waste")
     assert found.prediction.label == "bad"
     assert waste in found.strongest(4)

@@ -1,6 +1,8 @@
 """fastai's words: held to fastai's own rules and tokenizer, and to themselves one by one and many at once."""
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,15 @@ def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with _Processes(1) as processes:
         assert processes.split(["a text"])[0] == ["xxbos", "a", "text"]
+
+
+def test_words_do_without_torch_and_leave_it_usable() -> None:
+    script = (
+        "import sys; from textladder.text.fastai_words import fastai_words; fastai_words('a text')\n"
+        "assert 'torch' not in sys.modules\n"
+        "import torch; assert torch.zeros(2).sum() == 0"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_joined_and_taken() -> None:

@@ -16,7 +16,7 @@ MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", ".")
 # From the ground up; a module may import from its own tier's package and from lower tiers.
 TIERS = [
     {"errors", "progress", "versions"},
-    {"settings", "pretrained", "rows", "documents", "metrics", "bundle"},
+    {"settings", "pretrained", "rows", "documents", "metrics", "bundle", "writing"},
     {"columns", "rewriting"},
     {"data"},
     {"text"},

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from textladder.classifier import Prediction, TextClassifier
-from textladder.errors import ConfigError
 from textladder.progress import Monitor
+from textladder.writing import write_whole
 
 # Words, and marks that carry feeling; where words are not set apart by blanks, each character is one.
 UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -112,17 +112,9 @@ class Explanation:
         Raises:
             ConfigError: the place cannot be written.
         """
-        path, said = Path(path), self.prediction
+        said = self.prediction
         page = PAGE.format(name=html.escape(said.name), probability=f"{said.probability:.1%}", text=self.as_html())
-        part = path.with_name(f".{path.name}.part")
-        try:
-            part.write_text(page, encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
-            raise ConfigError(f"{path}: the page could not be written ({error.strerror or error}).") from None
-        finally:
-            part.unlink(missing_ok=True)
-        return path
+        return write_whole(path, page)
 
 
 def explain_text(classifier: TextClassifier, text: str, *, monitor: Monitor | None = None) -> Explanation:

@@ -77,7 +77,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _compare(parser: _Parser, words: Sequence[str]) -> None:
-    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    _add_data(parser)
     parser.add_argument(
         "--levels", type=split_names, metavar="A,B", help="which levels (default: all that can be trained here)"
     )
@@ -94,18 +94,14 @@ def _compare(parser: _Parser, words: Sequence[str]) -> None:
     terms.add_argument("--max-latency-ms", type=float, metavar="X", help="one text may take so long (median)")
     terms.add_argument("--max-size-mb", type=float, metavar="X", help="the bundle may be so large")
     terms.add_argument("--max-fit-minutes", type=float, metavar="X", help="a training may take so long")
-    _add_split_flags(parser)
-    _add_column_flags(parser)
     _add_shared_settings(parser)
 
 
 def _train(parser: _Parser, words: Sequence[str]) -> None:
-    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    _add_data(parser)
     _add_level_flags(parser, words)
     parser.add_argument("--out", required=True, metavar="BUNDLE", help="folder to write the bundle to")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
-    _add_split_flags(parser)
-    _add_column_flags(parser)
 
 
 def _evaluate(parser: _Parser, words: Sequence[str]) -> None:
@@ -134,22 +130,18 @@ def _explain(parser: _Parser, words: Sequence[str]) -> None:
 
 
 def _audit(parser: _Parser, words: Sequence[str]) -> None:
-    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    _add_data(parser)
     parser.add_argument("--levels", type=split_names, metavar="A,B", help="whose tokens are counted (default: all)")
     parser.add_argument("--fix", metavar="NAME", help="drop-leaks: write DATA without the rows that are test rows too")
     parser.add_argument("--output", metavar="FILE", help="where --fix writes the rows, in DATA's form")
     parser.add_argument("--overwrite", action="store_true", help="replace an output that is there")
-    _add_split_flags(parser)
-    _add_column_flags(parser)
     _add_shared_settings(parser)
 
 
 def _lr_find(parser: _Parser, words: Sequence[str]) -> None:
-    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    _add_data(parser)
     _add_level_flags(parser, words)
     parser.add_argument("--plot", metavar="FILE", help="draw the curve as a .png, .svg or .pdf")
-    _add_split_flags(parser)
-    _add_column_flags(parser)
 
 
 def _pretrain(parser: _Parser, words: Sequence[str]) -> None:
@@ -181,6 +173,13 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser, Sequence[str]], None]]] = {
     "levels": ("list the levels and their presets", _levels),
 }
 MANY_FLAGS = ("compare", "train", "audit", "lr-find", "pretrain")  # whose usage would be longer than their help
+
+
+def _add_data(parser: _Parser) -> None:
+    """DATA, and the flags that say which of its rows and columns are read."""
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    _add_split_flags(parser)
+    _add_column_flags(parser)
 
 
 def _add_column_flags(parser: _Parser) -> None:

@@ -35,6 +35,7 @@ from textladder.levels import LEVELS, find_level
 from textladder.levels.base import make_config
 from textladder.progress import Monitor
 from textladder.versions import versions
+from textladder.writing import write_whole
 
 ABOUT, PLAN, RESULTS, LOCK = "comparison.json", "plan.json", "results.json", ".lock"
 KIND = "textladder comparison"
@@ -92,7 +93,7 @@ def compare(
         found = _compared(
             plan, Path(out), terms, fix, overwrite, {"command": command, "report": f"{out}/report.html"}, monitor
         )
-        _write(found.folder / RESULTS, json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
+        write_whole(found.folder / RESULTS, json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
         for name in REPORTS:
             write_report(found, found.folder / name)
         return found
@@ -288,7 +289,7 @@ class _Run:
                 rows[name] = count
                 left -= fits * _seconds(needed, count or len(self.plan.data.train))
         decided = {"key": key, "rows": rows, "predicted": predicted, "left_out": self.left_out}
-        _write(path, json.dumps(decided, ensure_ascii=False))
+        write_whole(path, json.dumps(decided, ensure_ascii=False))
         return rows, predicted
 
     def _affordable(self, name: str, needed: Mapping[str, float], left: float) -> int | None:
@@ -391,7 +392,7 @@ def _claimed(folder: Path, digests: Mapping[str, str], overwrite: bool) -> Itera
             raise ConfigError(
                 f"{folder} holds a comparison on other rows; give another --out, or say --overwrite to begin anew."
             )
-        _write(folder / ABOUT, json.dumps({"kind": KIND, "rows": digests}))
+        write_whole(folder / ABOUT, json.dumps({"kind": KIND, "rows": digests}))
         spool = folder / SPOOL
         shutil.rmtree(spool, ignore_errors=True)
         try:
@@ -408,9 +409,3 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name in (PLAN, RESULTS, *REPORTS):
             path.unlink()
-
-
-def _write(path: Path, content: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(content, encoding="utf-8")
-    part.replace(path)

@@ -15,8 +15,8 @@ import numpy as np
 from textladder.comparison.results import Comparison, LevelResult
 from textladder.comparison.verdict import by_cost, seconds_words, short
 from textladder.data import LabelledTexts
-from textladder.errors import ConfigError
 from textladder.metrics import CALIBRATION_BINS
+from textladder.writing import write_whole
 
 SHOWN_TEXTS, TEXT_LENGTH = 20, 400
 MOST_CELLS = 12  # classes of a confusion matrix that is drawn whole
@@ -33,15 +33,7 @@ def write_report(comparison: Comparison, path: str | Path) -> Path:
     template = _environment(html=path.suffix != ".md").get_template(
         "report.md" if path.suffix == ".md" else "report.html"
     )
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(template.render(_content(comparison)), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: the report could not be written ({error.strerror or error}).") from None
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return write_whole(path, template.render(_content(comparison)))
 
 
 def _environment(html: bool) -> Any:

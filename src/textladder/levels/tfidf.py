@@ -125,8 +125,10 @@ class TfidfLevel:
 
         With two labels these sum up, with the bias, to the log-odds. A run's part is shared by its words.
         """
-        spans = [found.span() for found in self._token.finditer(text)]
-        tokens = [text[start:stop].lower() for start, stop in spans]
+        places = [place for place, letter in enumerate(text) for _ in letter.lower()]  # of some letters it makes two
+        matches = list(self._token.finditer(text.lower()))
+        spans = [(places[match.start()], places[match.end() - 1] + 1) for match in matches]
+        tokens = [match[0] for match in matches]
         numbers, values = self._values(tokens)
         rows = self._weights[numbers]
         if rows.shape[1] == 1:  # for the second of two labels

@@ -176,17 +176,19 @@ def _words_of(chunk: str) -> list[str]:
 
 @cache
 def spacy_tokenizer() -> Any:
-    """spaCy's English tokenizer, which leaves the signs as they are."""
-    known = "torch" in sys.modules
-    if (
-        not known
-    ):  # spaCy would bring torch along, seconds for what no tokenizer needs; it goes without where there is none
-        sys.modules["torch"] = None  # type: ignore[assignment]
+    """spaCy's English tokenizer, which leaves the signs as they are.
+
+    Raises:
+        MissingExtraError: spaCy is not installed.
+    """
+    # spaCy takes torch along where it finds it: seconds, for nothing that a tokenizer needs
+    hidden = {} if "torch" in sys.modules else {"torch": None}
+    sys.modules.update(hidden)  # type: ignore[arg-type]
     try:
         spacy = import_extra("spacy", "train")
     finally:
-        if not known:
-            del sys.modules["torch"]
+        for name in hidden:
+            del sys.modules[name]
     tokenizer = spacy.blank("en").tokenizer
     for sign in SIGNS:
         tokenizer.add_special_case(sign, [{"ORTH": sign}])

@@ -1,0 +1,24 @@
+"""A text file is there whole or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textladder.errors import ConfigError
+from textladder.writing import write_whole
+
+
+def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = write_whole(tmp_path / "page.html", "first")
+    whole = Path.write_text
+
+    def half(self: Path, content: str, **options: Any) -> int:
+        whole(self, content[: len(content) // 2], **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(ConfigError, match="page.html: the file could not be written .No space left on device"):
+        write_whole(target, "second")
+    assert target.read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
