@@ -385,6 +385,21 @@ def test_interrupting_training_leaves_nothing(tmp_path: Path, vectors_file: Path
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_in_code_made_from_a_string(tmp_path: Path, number: signal.Signals) -> None:
+    code = f"import os\nos.kill(os.getpid(), {int(number)})\nwhile True: pass"
+    script = (
+        "import signal, sys\nfrom textladder.cli import COMMANDS, main\n"
+        f"COMMANDS['levels'] = lambda _: exec({code!r})\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\nsys.exit(main(['levels']))\n"
+    )
+    (tmp_path / "interrupted.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (130, "\ntextladder: interrupted; nothing was written.\n")
+
+
 def test_every_command_has_flags_and_a_function() -> None:
     assert list(flags.COMMANDS) == list(COMMANDS)
 

@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)  # so that being told to stop cleans up as Ctrl-C does
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and is not ignored
+            signal.signal(signal.SIGINT, _interrupt)
     try:
         options = parse(words)
         options.words = words
@@ -66,8 +68,15 @@ def fail(error: TextladderError) -> int:
     return 2
 
 
+class _Interrupted(KeyboardInterrupt):
+    """Not KeyboardInterrupt itself, after which Python may end by SIGINT although it was caught.
+
+    It does so under `python -m` where code that was made from a string was interrupted, as imports make dataclasses.
+    """
+
+
 def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+    raise _Interrupted
 
 
 def _monitor() -> "Monitor":
