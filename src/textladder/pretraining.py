@@ -34,7 +34,9 @@ from textladder.text.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from textladder.callbacks import History
 
-PART_STEPS = 400  # between two looks and checkpoints
+# Between two looks and checkpoints. Not counted in steps: a look computes the whole softmax, and with small batches,
+# whose steps are many, looking took longer than training.
+PART_WORDS = 1_800_000
 STATE_FILE = "state.safetensors"
 
 
@@ -190,7 +192,7 @@ class _Run:
         self.texts, self.config, self.seed, self.out, self.overwrite = texts, config, seed, out, overwrite
         self.monitor, self.partial = monitor, out.with_name(f"{out.name}.partial")
         self.stream = WordStream(texts.train, batch_size=config.batch_size, time=config.time, shuffle=True, seed=seed)
-        self.stream.parts = max(1, round(len(self.stream) / PART_STEPS))
+        self.stream.parts = max(1, round(len(texts.train.ids) / PART_WORDS))
         share = config.dropout
         sizes = {"dimension": config.dimension, "hidden_size": config.hidden_size, "layers": config.layers}
         if base is not None:
