@@ -205,12 +205,12 @@ def test_planted_leaks_and_contradictions_among_amazon_rows(shared: Path) -> Non
 
 
 def test_a_level_without_its_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    import textladder.levels.ulmfit as ulmfit
+    import textladder.text.fastai_words as fastai_words
 
     def missing() -> None:
         raise TextladderError("This needs spacy.")
 
-    monkeypatch.setattr(ulmfit, "spacy_tokenizer", missing)
+    monkeypatch.setattr(fastai_words, "spacy_rules", missing)
     _, found = audited(frame(sentences(20, 1)), frame(sentences(9, 2)), levels=["ulmfit"])
     assert found.tokens[0].unknown == "This needs spacy."
     assert any("how many texts it would cut is not known. This needs spacy." in one for one in found.findings())

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textladder.text.fastai_words import SIGNS, _Processes, _Splitter, fastai_words, tokenize_words
+from textladder.text.fastai_words import SIGNS, _Processes, _Splitter, fastai_words, spacy_rules, tokenize_words
 from textladder.text.tokenizer import in_batches, put_together
 
 STRANGE = (
@@ -92,7 +92,7 @@ def test_many_at_once_are_the_same() -> None:
 
 def test_several_processes_are_the_same_as_one() -> None:
     texts = [f"{text} {number % 7}" for number, text in enumerate(STRANGE * 210)]
-    one = put_together(map(_Splitter(), in_batches(texts, 512)))
+    one = put_together(map(_Splitter(spacy_rules()), in_batches(texts, 512)))
     several = tokenize_words(texts)  # enough of them to take several processes
     assert one.tokens == several.tokens
     assert np.array_equal(one.ids, several.ids)
@@ -100,7 +100,7 @@ def test_several_processes_are_the_same_as_one() -> None:
 
 
 def test_a_process_that_ends_is_an_error() -> None:
-    with _Processes(1) as processes:
+    with _Processes(1, spacy_rules()) as processes:
         processes.all[0].kill()
         processes.all[0].wait()
         with pytest.raises(RuntimeError, match="has ended"):
@@ -110,7 +110,7 @@ def test_a_process_that_ends_is_an_error() -> None:
 def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('the working folder was imported from')\n")
     monkeypatch.chdir(tmp_path)
-    with _Processes(1) as processes:
+    with _Processes(1, spacy_rules()) as processes:
         assert processes.split(["a text"])[0] == ["xxbos", "a", "text"]
 
 

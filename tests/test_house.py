@@ -16,7 +16,7 @@ MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", ".")
 # From the ground up; a module may import from its own tier's package and from lower tiers.
 TIERS = [
     {"errors", "progress", "versions"},
-    {"settings", "pretrained", "rows", "documents", "metrics", "bundle", "writing"},
+    {"settings", "pretrained", "rows", "documents", "metrics", "bundle", "lean", "writing"},
     {"columns", "rewriting"},
     {"data"},
     {"text"},
@@ -27,6 +27,7 @@ TIERS = [
     {"levels"},
     {"classifier", "audit"},
     {"predicting", "explain", "comparison"},
+    {"export"},
     {"flags"},
     {"cli"},
     {"demo"},
@@ -38,6 +39,7 @@ ONLY_IN = {
         "networks.encoder",
         "networks.lstm",
         "networks.quick",
+        "networks.graphs",
         "batching",
         "callbacks",
         "encoders",
@@ -57,10 +59,21 @@ ONLY_IN = {
     "datasketch": {"audit"},
     "jinja2": {"comparison.report"},
     "matplotlib": {"cli"},
+    "onnx": {
+        "classifier",
+        "export",
+        "levels.base",
+        "levels.lstm",
+        "levels.tfidf",
+        "levels.transformer",
+        "levels.ulmfit",
+        "networks.graphs",
+    },
+    "onnxruntime": {"export", "lean", "networks.graphs"},
     "pandas": {"data", "comparison.results"},
     "polars": {"text.tokenizer"},
     "tokenizers": {"encoders", "levels.transformer", "text.wordpieces"},
-    "spacy": {"levels.ulmfit", "pretraining", "text.fastai_words"},
+    "spacy": {"levels.ulmfit", "pretraining", "text.fastai_words", "text.word_rules"},
     "transformers": {"encoders", "levels.transformer"},
 }
 FORBIDDEN = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from textladder.data import LabelledTexts, TextData, read_texts
     from textladder.errors import TextladderError
     from textladder.explain import Explanation, explain_text
+    from textladder.export import Export, export_bundle
     from textladder.metrics import Evaluation
     from textladder.networks.lstm import LSTMClassifier
     from textladder.text.tokenizer import basic_english
@@ -28,6 +29,7 @@ _HOMES = {
     "Comparison": "comparison.results",
     "Evaluation": "metrics",
     "Explanation": "explain",
+    "Export": "export",
     "LSTMClassifier": "networks.lstm",
     "LabelledTexts": "data",
     "Prediction": "classifier",
@@ -41,6 +43,7 @@ _HOMES = {
     "basic_english": "text.tokenizer",
     "compare": "comparison.compare",
     "explain_text": "explain",
+    "export_bundle": "export",
     "load_vectors": "text.vectors",
     "read_texts": "data",
 }
@@ -50,6 +53,7 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "Explanation",
+    "Export",
     "LSTMClassifier",
     "LabelledTexts",
     "Prediction",
@@ -64,6 +68,7 @@ __all__ = [
     "basic_english",
     "compare",
     "explain_text",
+    "export_bundle",
     "load_vectors",
     "read_texts",
 ]

@@ -1,20 +1,24 @@
 """Batches of encoded texts: encoded once, of like length, padded only to the longest of the batch.
 
-Stands between the text side and the training. A batch is cut out of one array of numbers; nothing is tokenized
-here, and nothing here knows of fastai: `TextBatches` is any iterable of batches to it.
+Stands between the text side and the networks. A batch is cut out of one array of numbers; nothing is tokenized
+here, and nothing here knows of fastai: `TextBatches` is any iterable of batches to it. To predict needs no torch: a
+network is whatever gives logits for token numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from textladder.text.vocabulary import UNKNOWN_ID, EncodedTexts
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 LENGTH_NOISE = 8  # tokens by which lengths are blurred, so that a text does not always meet the same others
+# token numbers, int64 (sequences, time), to logits, float32 (sequences, classes)
+Scorer = Callable[[np.ndarray], np.ndarray]
 
 
 class Batches(Protocol):
@@ -23,7 +27,7 @@ class Batches(Protocol):
     def __len__(self) -> int:
         """How many batches the next pass has."""
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+    def __iter__(self) -> "Iterator[tuple[Tensor, ...]]":
         """One pass: what the network takes, then the labels."""
 
 
@@ -102,7 +106,7 @@ class TextBatches:
         """Take the next pass from short texts to long ones, so that its first half costs a third of its time."""
         self._shortest_first = True
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+    def __iter__(self) -> "Iterator[tuple[Tensor, ...]]":
         for places in self.next_pass():
             yield self.batch(places)
 
@@ -114,10 +118,12 @@ class TextBatches:
         self._shortest_first, self._order = False, None
         return order
 
-    def batch(self, places: np.ndarray) -> tuple[Tensor, ...]:
+    def batch(self, places: np.ndarray) -> "tuple[Tensor, ...]":
         """The batch of the texts at some places."""
+        import torch
+
         labels = torch.from_numpy(self.label_ids[places])
-        ids = pad_batch(self.texts, self.sequences(places), self.padding)
+        ids = torch.from_numpy(pad_batch(self.texts, self.sequences(places), self.padding))
         if self.firsts is None:
             return ids, labels
         return ids, torch.from_numpy(np.repeat(np.arange(len(places)), self._sequences[places])), labels
@@ -159,8 +165,8 @@ class TextBatches:
         yield places[start:]
 
 
-def pad_batch(texts: EncodedTexts, places: np.ndarray, padding: Padding) -> Tensor:
-    """Some texts as one tensor, int64 (batch, time); an empty text becomes one unknown word."""
+def pad_batch(texts: EncodedTexts, places: np.ndarray, padding: Padding) -> np.ndarray:
+    """Some texts as one array, int64 (batch, time); an empty text becomes one unknown word."""
     rows = [texts[place][: padding.max_tokens] for place in places]
     time = padding.length(max((len(row) for row in rows), default=1))
     ids = np.full((len(rows), time), texts.pad_id, np.int64)
@@ -168,11 +174,30 @@ def pad_batch(texts: EncodedTexts, places: np.ndarray, padding: Padding) -> Tens
         ids[number, : len(row)] = row
         if not len(row):
             ids[number, 0] = UNKNOWN_ID
-    return torch.from_numpy(ids)
+    return ids
+
+
+def network_scorer(network: "nn.Module") -> Scorer:
+    """A torch network as it predicts: without dropout, in float32, whatever it was trained in."""
+    import torch
+
+    device = next(network.parameters()).device
+
+    def score(ids: np.ndarray) -> np.ndarray:
+        was_training = network.training
+        network.eval()
+        try:
+            with torch.inference_mode():
+                logits: np.ndarray = network(torch.from_numpy(ids).to(device)).float().cpu().numpy()
+        finally:
+            network.train(was_training)
+        return logits
+
+    return score
 
 
 def predict_probabilities(
-    network: nn.Module,
+    score: Scorer,
     texts: EncodedTexts,
     padding: Padding,
     *,
@@ -181,22 +206,20 @@ def predict_probabilities(
 ) -> np.ndarray:
     """Class probabilities of texts in their order, float32 (texts, classes).
 
-    Texts of like length go together, as many as make `batch_tokens` numbers; float32, whatever it was trained in. The
-    logits of a text that is several sequences (`firsts`, as in `TextBatches`) are their mean.
+    Texts of like length go together, as many as make `batch_tokens` numbers. The logits of a text that is several
+    sequences (`firsts`, as in `TextBatches`) are their mean.
     """
-    batches = TextBatches(texts, np.zeros(len(texts), np.int64), padding, batch_tokens=batch_tokens)
-    device = next(network.parameters()).device
-    order = batches.next_pass()
-    parts = []
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
-        for places in order:
-            ids, _ = batches.batch(places)
-            parts.append(network(ids.to(device)).float().cpu())
-    network.train(was_training)
-    logits = torch.empty(len(texts), parts[0].shape[1])
-    logits[torch.from_numpy(np.concatenate(order))] = torch.cat(parts)
+    order = TextBatches(texts, np.zeros(len(texts), np.int64), padding, batch_tokens=batch_tokens).next_pass()
+    parts = np.concatenate([score(pad_batch(texts, places, padding)) for places in order])
+    logits = np.empty_like(parts)
+    logits[np.concatenate(order)] = parts
     if firsts is not None:
-        logits = torch.segment_reduce(logits, "mean", offsets=torch.from_numpy(firsts))
-    return logits.softmax(dim=1).numpy()
+        logits = np.add.reduceat(logits, firsts[:-1]) / np.diff(firsts)[:, None].astype(np.float32)
+    return softmax(logits)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities, float32 (texts, classes)."""
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+    return probabilities

@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,12 @@ class Kind:
     Attributes:
         name: in the manifest and in messages.
         fields: what its manifest must have besides format, files and digests.
+        optional: what it may have.
     """
 
     name: str
     fields: Mapping[str, type]
+    optional: Mapping[str, type] = field(default_factory=dict)
 
 
 CLASSIFIER = Kind(
@@ -52,6 +54,7 @@ CLASSIFIER = Kind(
         "versions": dict,
         "data": dict,
     },
+    {"exports": dict},
 )
 LANGUAGE_MODEL = Kind(
     "language model", {"config": dict, "seed": int, "metrics": dict, "versions": dict, "corpora": list}
@@ -142,6 +145,7 @@ def write_bundle(
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent))
         write_files(part)
         fields = {name: manifest[name] for name in kind.fields}
+        fields |= {name: manifest[name] for name in kind.optional if name in manifest}
         content = {"format": FORMAT, "kind": kind.name, **fields, "files": _digests(part)}
         content["sha256"] = _own_digest(content)
         (part / MANIFEST).write_bytes(_canonical(content))
@@ -155,6 +159,36 @@ def write_bundle(
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
     return path
+
+
+def rewrite_bundle(
+    bundle: Bundle,
+    path: str | Path,
+    changes: Mapping[str, Any],
+    write_files: Callable[[Path], None],
+    *,
+    without: Collection[str] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Write a bundle's files and some more, in its own place or another, whole or not at all.
+
+    Args:
+        bundle: what is there.
+        path: where the new one is to be; its own folder, to replace it, with `overwrite`.
+        changes: fields of the manifest that are new.
+        write_files: writes the files that are new.
+        without: files that are left out.
+        overwrite: replace what is there.
+    """
+
+    def write(part: Path) -> None:
+        for name in bundle.manifest["files"]:
+            if name not in without:
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                (part / name).write_bytes(bundle.read(name))
+        write_files(part)
+
+    return write_bundle(path, {**bundle.manifest, **changes}, write, overwrite=overwrite)
 
 
 def read_bundle(path: str | Path, kind: Kind = CLASSIFIER) -> Bundle:
@@ -198,6 +232,9 @@ def _check_fields(folder: Path, manifest: Mapping[str, Any], kind: Kind) -> None
     for name, wanted in {**kind.fields, "files": dict}.items():
         if not isinstance(manifest.get(name), wanted):
             raise BundleError(f"{folder / MANIFEST}: the manifest's {name!r} is missing or of the wrong kind.")
+    for name, wanted in kind.optional.items():
+        if not isinstance(manifest.get(name, wanted()), wanted):
+            raise BundleError(f"{folder / MANIFEST}: the manifest's {name!r} is of the wrong kind.")
     if kind is not CLASSIFIER:
         return
     labels, shown = manifest["labels"], manifest["label_names"]

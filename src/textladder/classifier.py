@@ -8,22 +8,28 @@ import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textladder import metrics
-from textladder.bundle import read_bundle, write_bundle
+from textladder.bundle import Bundle, read_bundle, write_bundle
 from textladder.data import LabelledTexts, TextData
-from textladder.errors import BundleError, ConfigError, DataError, TextladderError, import_extra
+from textladder.errors import BundleError, ConfigError, DataError, TextladderError, import_extra, unknown_name
+from textladder.lean import ExportedNetwork
 from textladder.levels import find_level
 from textladder.levels.base import FitReport, make_config
 from textladder.metrics import Evaluation
 from textladder.progress import Monitor
 from textladder.versions import versions
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 TEXTS_AT_ONCE = 4096
+ORIGINAL = "original"
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class TextClassifier:
         label_names: what they are called where people read them.
         history: the looks at the validation rows (`train --json` calls them epochs).
         record: what `fit` found: rows, seconds, parameters, validation metrics.
+        form: which form of the network predicts: `original`, or an exported one.
     """
 
     def __init__(self, level: str = "lstm", *, preset: str = "default", seed: int = 0, **settings: Any) -> None:
@@ -75,6 +82,7 @@ class TextClassifier:
         self.record: dict[str, Any] = {}
         self._data_record: dict[str, Any] = {}
         self._fitted: Any = None
+        self.form = ORIGINAL
 
     @property
     def learner(self) -> Any:
@@ -184,8 +192,11 @@ class TextClassifier:
 
         Raises:
             BundleError: the place is taken or cannot be written.
+            TextladderError: an exported form was loaded, which is not all of a classifier.
         """
         level = self._ready()
+        if self.form != ORIGINAL:
+            raise TextladderError(f"This is the exported form {self.form}; load form={ORIGINAL!r} to save it anew.")
         manifest = {
             "level": self.level,
             "preset": self.preset,
@@ -201,19 +212,51 @@ class TextClassifier:
         }
         return write_bundle(path, manifest, level.save, overwrite=overwrite)
 
+    def graph(self) -> "ModelProto":
+        """The network as ONNX, before any gate; `export_bundle` is the way to have it in a bundle.
+
+        Raises:
+            MissingExtraError: the library `onnx` is not installed.
+            TextladderError: an exported form was loaded, or nothing was learnt.
+        """
+        level = self._ready()
+        if self.form != ORIGINAL:
+            raise TextladderError(f"This is an exported form already, {self.form}.")
+        graph: ModelProto = level.graph()
+        return graph
+
     @classmethod
-    def load(cls, path: str | Path) -> "TextClassifier":
+    def load(cls, path: str | Path, *, form: str | None = None) -> "TextClassifier":
         """Read a bundle.
+
+        Args:
+            path: the bundle.
+            form: `original`, or the name of an exported form; by default the fastest that can be run here, as measured
+                when it was exported.
 
         Raises:
             BundleError: it is missing, damaged, or does not fit together.
+            ConfigError: it has no such form.
         """
         bundle = read_bundle(path)
+        form = _chosen_form(bundle, form)
+        file = None if form == ORIGINAL else bundle.manifest["exports"][form]["file"]
+        return cls.from_bundle(bundle, None if file is None else bundle.read(file), form)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, network: bytes | None = None, form: str = ORIGINAL) -> "TextClassifier":
+        """A classifier from a bundle that was read.
+
+        Args:
+            bundle: of `read_bundle`.
+            network: the ONNX file that is to predict, instead of the bundle's own network.
+            form: what that is called.
+        """
         manifest = bundle.manifest
         try:
             classifier = cls(manifest["level"], preset=manifest["preset"], seed=manifest["seed"], **manifest["config"])
         except (ConfigError, TypeError) as error:
-            raise BundleError(f"{bundle.folder}: the manifest does not fit this textladder ({error})") from None
+            raise _does_not_fit(bundle, error) from None
         classifier.labels, classifier.label_names = tuple(manifest["labels"]), tuple(manifest["label_names"])
         classifier.text_columns, classifier.label_column = (
             tuple(manifest["text_columns"]),
@@ -224,7 +267,10 @@ class TextClassifier:
             manifest["metrics"].get("epochs", []),
         )
         classifier._data_record = dict(manifest["data"])
-        classifier._fitted = classifier._level_type.load(bundle, classifier.config, len(classifier.labels))
+        level, classes = classifier._level_type, len(classifier.labels)
+        exported = None if network is None else ExportedNetwork(network, level.network_inputs, classes)
+        classifier.form = form
+        classifier._fitted = level.load(bundle, classifier.config, classes, exported)
         return classifier
 
     def _begin(self, data: TextData) -> None:
@@ -245,6 +291,41 @@ class TextClassifier:
         batches = texts.batches(TEXTS_AT_ONCE) if isinstance(texts, LabelledTexts) else _batches(texts)
         for batch in batches:
             yield level.predict_proba(batch)
+
+
+def _chosen_form(bundle: Bundle, wanted: str | None) -> str:
+    """The form to load: the wanted one, or the fastest of those that can be run here."""
+    exports = bundle.manifest.get("exports", {})
+    try:
+        speeds = {str(name): float(record["milliseconds"]) for name, record in exports.items()}
+        known = all(isinstance(record["file"], str) for record in exports.values())
+        originals = [float(record["original_milliseconds"]) for record in exports.values()]
+    except (TypeError, KeyError, ValueError):
+        known = False
+    if not known:
+        raise BundleError(f"{bundle.folder}: the manifest's exports are not what an export writes.")
+    try:
+        level = find_level(bundle.manifest["level"])
+    except ConfigError as error:
+        raise _does_not_fit(bundle, error) from None
+    whole = set(level.network_files) <= set(bundle.manifest["files"])
+    if wanted is not None:
+        if wanted not in speeds and not (wanted == ORIGINAL and whole):
+            there = [ORIGINAL, *speeds] if whole else list(speeds)
+            raise ConfigError(unknown_name("form", wanted, there))
+        return wanted
+    if not speeds or (whole and _at_hand(level) and min(originals) <= min(speeds.values())):
+        return ORIGINAL
+    return min(speeds, key=speeds.__getitem__)
+
+
+def _does_not_fit(bundle: Bundle, error: Exception) -> BundleError:
+    return BundleError(f"{bundle.folder}: the manifest does not fit this textladder ({error})")
+
+
+def _at_hand(level: Any) -> bool:
+    """Whether the libraries of a level's own network are installed; those of `tfidf` are only for training."""
+    return not level.network_files or all(find_spec(name.split(".")[0]) for name in level.libraries)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[Sequence[str]]:

@@ -265,7 +265,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from textladder.data import read_labelled
     from textladder.metrics import accuracy_sentence
 
-    classifier = TextClassifier.load(options.bundle)
+    classifier = TextClassifier.load(options.bundle, form=options.form)
     rows = read_labelled(
         options.data,
         classifier.labels,
@@ -283,7 +283,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.json:
         _print_json({**numbers, "rows": found.rows, "rows_per_second": speed})
         return
-    print(f"{classifier.level} on {found.rows:,} rows ({speed:,.0f} a second):")
+    form = "" if classifier.form == "original" else f" ({classifier.form})"
+    print(f"{classifier.level}{form} on {found.rows:,} rows ({speed:,.0f} a second):")
     print(f"accuracy {accuracy_sentence(numbers)},")
     print(f"macro F1 {found.macro_f1:.3f}, log loss {found.log_loss:.3f}, calibration error {found.ece:.3f}.")
 
@@ -293,7 +294,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     if bool(options.texts) == bool(options.input) or bool(options.input) != bool(options.output):
         raise ConfigError("Give either texts, or --input FILE with --output FILE.")
-    classifier = TextClassifier.load(options.bundle)
+    classifier = TextClassifier.load(options.bundle, form=options.form)
     if options.input:
         from textladder.predicting import predict_file
 
@@ -335,7 +336,7 @@ def _explain(options: argparse.Namespace) -> None:
     if page is not None and page.exists() and not options.overwrite:
         raise ConfigError(f"{page} exists; say --overwrite to replace it, or give another place.")
     monitor = _monitor()
-    classifier = TextClassifier.load(options.bundle)
+    classifier = TextClassifier.load(options.bundle, form=options.form)
     found = explain_text(classifier, options.text, monitor=monitor)
     _say_cut(min(1, classifier.texts_cut), 1, monitor)
     if page is not None:
@@ -365,6 +366,40 @@ def _print_shaded(found: "Explanation") -> None:
             strong = "bold " if abs(share) >= 0.5 else ""
             shaded.stylize(f"{strong}{'green' if share > 0 else 'red'}", word.start, word.stop)
     Console(highlight=False).print(shaded)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from textladder.bundle import read_bundle
+    from textladder.data import read_perhaps_labelled
+    from textladder.export import export_bundle
+
+    about = read_bundle(options.bundle).manifest
+    if options.first < 1:
+        raise ConfigError(f"--first must be 1 or more; received {options.first}.")
+    texts = read_perhaps_labelled(
+        options.data,
+        about["labels"],
+        text=options.text or about["text_columns"],
+        label=options.label or about["label_column"],
+        columns=options.columns or None,
+        file_encoding=options.file_encoding,
+        drop_missing=options.drop_missing,
+        first=options.first,
+    )
+    found = export_bundle(
+        options.bundle,
+        texts,
+        quantize=options.quantize,
+        out=options.out,
+        overwrite=options.overwrite,
+        monitor=_monitor(),
+    )
+    if options.json:
+        _print_json(found.as_dict())
+        return
+    print(textwrap.fill(f"{found.form} passed: {found.gate.sentence()}", 80))
+    print(f"One text: {found.milliseconds:.1f} ms, {found.original_milliseconds:.1f} ms for the original.")
+    print(f'Saved in {found.bundle} ({found.megabytes:.1f} MB). Try: textladder predict {found.bundle} "a text"')
 
 
 def _lr_find(options: argparse.Namespace) -> None:
@@ -471,6 +506,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "predict": _predict,
     "explain": _explain,
+    "export": _export,
     "audit": _audit,
     "lr-find": _lr_find,
     "pretrain": _pretrain,

@@ -5,6 +5,7 @@ the label numbers into an Arrow file that is memory-mapped, and splits it. Memor
 It knows nothing of tokens or models.
 """
 
+import dataclasses
 import hashlib
 import os
 import tempfile
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +214,38 @@ def read_labelled(
         source, where = test_source, test_where
     table = _spool(source, where, text, label, drop_missing, None)
     return _renumbered(table, tuple(labels), where)
+
+
+def read_perhaps_labelled(
+    data: "str | Path | pd.DataFrame",
+    labels: Sequence[str],
+    *,
+    text: Sequence[str],
+    label: str,
+    columns: Sequence[str] | None = None,
+    file_encoding: str = "utf-8",
+    drop_missing: bool = False,
+    first: int | None = None,
+) -> "LabelledTexts | list[str]":
+    """The first texts of some data, with their labels where there is a column for them.
+
+    Args: as of `read_labelled`; `first` is how many at most.
+
+    Raises:
+        DataError: a text column is missing, a label is not among `labels`, or something else is wrong with the data.
+    """
+    if isinstance(data, (str, Path)) and not _looks_like_file(data):
+        labelled = True  # known data sets are
+    else:
+        source, where = _open(data, columns, file_encoding)
+        labelled = label in source.names
+    if labelled:
+        options: dict[str, Any] = {"columns": columns, "file_encoding": file_encoding, "drop_missing": drop_missing}
+        rows = read_labelled(data, labels, text=text, label=label, **options)
+        return dataclasses.replace(rows, rows=rows.rows[:first])
+    check_texts(sample_columns(source, where), text, where)
+    texts = (one for batch in source.batches() for one in joined_texts(source, batch, text))
+    return list(islice(texts, first))
 
 
 def sample_columns(source: RowSource, where: str) -> Sample:

@@ -129,7 +129,7 @@ def read_encoder(bundle: Bundle, classes: int) -> Encoder:
     folder = bundle.folder
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         bundle.read(name)
-    others = [name for name in bundle.manifest["files"] if name not in (CONFIG_FILE, WEIGHTS_FILE)]
+    others = [name for name in bundle.manifest["files"] if name not in (CONFIG_FILE, WEIGHTS_FILE) and "/" not in name]
     files = {name: bundle.read(name) for name in (TOKENIZER_FILE, *others)}
     try:
         with _quiet():

@@ -4,6 +4,7 @@
     ├── DataError            a file, its columns, its labels or its texts
     ├── ConfigError          an unknown level, preset, format or setting, or a value out of its range
     ├── BundleError          a saved classifier that is missing, damaged, newer or not to be trusted
+    ├── ExportError          an exported form that does not answer as the original does
     ├── PretrainedError      vectors, weights or a known data set that could not be found or fetched
     └── MissingExtraError    a library that an optional extra of textladder brings
 
@@ -31,6 +32,10 @@ class ConfigError(TextladderError, ValueError):
 
 class BundleError(TextladderError):
     """A saved classifier that cannot be trusted or read."""
+
+
+class ExportError(TextladderError):
+    """An exported form that did not pass its gate."""
 
 
 class PretrainedError(TextladderError):

@@ -105,13 +105,13 @@ def _train(parser: _Parser, words: Sequence[str]) -> None:
 
 
 def _evaluate(parser: _Parser, words: Sequence[str]) -> None:
-    parser.add_argument("bundle", metavar="BUNDLE")
+    _add_bundle(parser)
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     _add_column_flags(parser)
 
 
 def _predict(parser: _Parser, words: Sequence[str]) -> None:
-    parser.add_argument("bundle", metavar="BUNDLE")
+    _add_bundle(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="*")
     parser.add_argument("--input", metavar="FILE", help="predict every row of this file")
     parser.add_argument("--output", metavar="FILE", help="where to write the rows with their predictions")
@@ -123,10 +123,26 @@ def _predict(parser: _Parser, words: Sequence[str]) -> None:
 
 
 def _explain(parser: _Parser, words: Sequence[str]) -> None:
-    parser.add_argument("bundle", metavar="BUNDLE")
+    _add_bundle(parser)
     parser.add_argument("text", metavar="TEXT")
     parser.add_argument("--html", metavar="FILE", help="also write a page with the words shaded")
     parser.add_argument("--overwrite", action="store_true", help="replace a page that is there")
+
+
+def _export(parser: _Parser, words: Sequence[str]) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="texts that both forms must answer alike (labels are used if there)",
+    )
+    parser.add_argument("--first", type=int, default=10_000, metavar="N", help="so many of them (default 10000)")
+    parser.add_argument("--format", default="onnx", choices=("onnx",), help="what to export to (default: onnx)")
+    parser.add_argument("--quantize", metavar="NAME", help="int8: smaller and faster, and nearly as accurate")
+    parser.add_argument("--out", metavar="FOLDER", help="a bundle of the exported form alone (default: into BUNDLE)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+    _add_column_flags(parser)
 
 
 def _audit(parser: _Parser, words: Sequence[str]) -> None:
@@ -167,12 +183,21 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser, Sequence[str]], None]]] = {
     "evaluate": ("measure a bundle on labelled texts", _evaluate),
     "predict": ("label texts, or every row of a file", _predict),
     "explain": ("say which words carried a prediction", _explain),
+    "export": ("put a network into ONNX, if it answers as before", _export),
     "audit": ("say what is wrong with labelled texts before training on them", _audit),
     "lr-find": ("try rising learning rates and suggest one", _lr_find),
     "pretrain": ("train a language model from texts without labels", _pretrain),
     "levels": ("list the levels and their presets", _levels),
 }
 MANY_FLAGS = ("compare", "train", "audit", "lr-find", "pretrain")  # whose usage would be longer than their help
+
+
+def _add_bundle(parser: _Parser) -> None:
+    """BUNDLE, and which form of it is asked."""
+    parser.add_argument("bundle", metavar="BUNDLE")
+    parser.add_argument(
+        "--form", metavar="NAME", help="original, onnx-float32 or onnx-int8 (default: the fastest there)"
+    )
 
 
 def _add_data(parser: _Parser) -> None:

@@ -7,15 +7,19 @@ line and the docs.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.errors import ConfigError, unknown_name
+from textladder.lean import ExportedNetwork
 from textladder.progress import Monitor
 from textladder.settings import checked, setting
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Level(Protocol):
     libraries: ClassVar[tuple[str, ...]]  # what training imports, all of it in the extra `train`
     config_type: ClassVar[type]
     presets: ClassVar[Mapping[str, Preset]]
+    network_files: ClassVar[tuple[str, ...]]  # of a bundle: what an exported network takes the place of
+    network_inputs: ClassVar[tuple[str, ...]]  # of an exported network
 
     def __init__(self, config: Any, classes: int) -> None:
         """A level that has learnt nothing yet."""
@@ -92,8 +98,11 @@ class Level(Protocol):
         """Write the level's files of a bundle."""
 
     @classmethod
-    def load(cls, bundle: Bundle, config: Any, classes: int) -> "Level":
-        """Read the level's files of a checked bundle."""
+    def load(cls, bundle: Bundle, config: Any, classes: int, exported: ExportedNetwork | None = None) -> "Level":
+        """Read the level's files of a checked bundle; with an exported network only those of its text side."""
+
+    def graph(self) -> "ModelProto":
+        """What comes behind the text side as an ONNX graph, from `network_inputs` to `logits`."""
 
 
 class NeuralLevel(Level, Protocol):

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from textladder.batching import Padding, TextBatches, network_scorer, predict_probabilities
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.errors import BundleError, import_extra
+from textladder.lean import ExportedNetwork
 from textladder.levels.base import FitReport, Preset, TrainingConfig
 from textladder.progress import Monitor
 from textladder.settings import setting
@@ -25,7 +27,8 @@ from textladder.text.vectors import load_vectors
 from textladder.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from textladder.batching import Padding
+    from onnx import ModelProto
+
     from textladder.networks.lstm import LSTMClassifier
     from textladder.training import Stage
 
@@ -117,6 +120,8 @@ class LSTMLevel:
     libraries: ClassVar[tuple[str, ...]] = ("torch", "fastai.basics", "fastai.callback.schedule")
     summary: ClassVar[str] = "an LSTM over GloVe vectors, from the ground up in PyTorch"
     config_type: ClassVar[type] = LSTMConfig
+    network_files: ClassVar[tuple[str, ...]] = (MODEL_FILE,)
+    network_inputs: ClassVar[tuple[str, ...]] = ("ids",)
     presets: ClassVar[Mapping[str, Preset]] = {
         "default": Preset("the recipe chosen on Amazon validation rows"),
         "tutorial": TUTORIAL,
@@ -130,10 +135,10 @@ class LSTMLevel:
         self.texts_cut = 0
         self.vocabulary = Vocabulary(["<unk>", "<pad>"])
         self.network: LSTMClassifier | None = None
+        self.exported: ExportedNetwork | None = None
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, vectors to a network, and both to a Learner."""
-        from textladder.batching import TextBatches
         from textladder.training import class_weights, make_learner, seeded
 
         config = self.config
@@ -221,31 +226,39 @@ class LSTMLevel:
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
-        from textladder.batching import predict_probabilities
-
-        assert self.network is not None, "The level has learnt nothing yet."
         encoded = self.vocabulary.encode_texts(texts)
         self.texts_cut += int((encoded.lengths > self.config.max_tokens).sum())
-        return predict_probabilities(self.network, encoded, self._padding())
+        return predict_probabilities(self.exported or network_scorer(self._ready()), encoded, self._padding())
+
+    def graph(self) -> "ModelProto":
+        """The network as ONNX."""
+        import_extra("onnx", "export")
+        from textladder.networks.graphs import lstm_graph
+
+        return lstm_graph(self._ready(), self.classes)
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors` and the words in the order of their numbers."""
         from safetensors.numpy import save_file
 
-        assert self.network is not None, "The level has learnt nothing yet."
-        weights = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+        weights = {name: value.detach().cpu().numpy() for name, value in self._ready().state_dict().items()}
         save_file(weights, folder / MODEL_FILE)
         (folder / VOCABULARY_FILE).write_text(json.dumps(self.vocabulary.tokens, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
-    def load(cls, bundle: Bundle, config: LSTMConfig, classes: int) -> "LSTMLevel":
+    def load(
+        cls, bundle: Bundle, config: LSTMConfig, classes: int, exported: ExportedNetwork | None = None
+    ) -> "LSTMLevel":
         """Read a bundle's files and hold their shapes to each other and to the labels."""
-        torch = import_extra("torch", "train")
         level = cls(config, classes)
+        level.exported = exported
         tokens = bundle.read_json(VOCABULARY_FILE)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of words.")
         level.vocabulary = Vocabulary(tokens)
+        if exported is not None:
+            return level
+        torch = import_extra("torch", "train")
         weights = bundle.read_tensors(MODEL_FILE)
         embedding = weights.get("embedding.weight")
         if embedding is None or embedding.ndim != 2 or len(embedding) != len(tokens):
@@ -263,9 +276,11 @@ class LSTMLevel:
         level.network.eval()
         return level
 
-    def _padding(self) -> "Padding":
-        from textladder.batching import Padding
+    def _ready(self) -> "LSTMClassifier":
+        assert self.network is not None, "The level has learnt nothing yet."
+        return self.network
 
+    def _padding(self) -> Padding:
         return Padding(self.config.max_tokens, self.config.fixed_length)
 
     def _make_network(self, words: int, dimension: int, matrix: np.ndarray | None = None) -> "LSTMClassifier":

@@ -13,25 +13,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from tokenizers import Tokenizer
 
+from textladder.batching import Padding, TextBatches, network_scorer, predict_probabilities
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
-from textladder.errors import ConfigError, import_extra
+from textladder.errors import BundleError, ConfigError, import_extra
+from textladder.lean import ExportedNetwork
 from textladder.levels.base import FitReport, Preset, TrainingConfig
 from textladder.pretrained import find_encoder
 from textladder.progress import Monitor
 from textladder.settings import setting
+from textladder.text.wordpieces import FittedTexts, WordPieces
 
 if TYPE_CHECKING:
-    from textladder.batching import Padding, TextBatches
+    from onnx import ModelProto
+
     from textladder.encoders import Encoder
-    from textladder.text.wordpieces import FittedTexts, WordPieces
     from textladder.training import Stage
 
 EPOCHS = 3
 LEAST_TOKENS = 512  # of a batch, however few the rows are
 LENGTH_MULTIPLE = 8  # so that the processor's library meets fewer shapes to prepare for
 PREDICTED_TOKENS = 4096  # of a batch
+CONFIG_FILE, TOKENIZER_FILE, MODEL_FILE = "config.json", "tokenizer.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class TransformerLevel:
     )
     summary: ClassVar[str] = "a Hugging Face encoder, fine-tuned"
     config_type: ClassVar[type] = TransformerConfig
+    network_files: ClassVar[tuple[str, ...]] = (MODEL_FILE,)
+    network_inputs: ClassVar[tuple[str, ...]] = ("ids",)
     presets: ClassVar[Mapping[str, Preset]] = {
         "default": Preset("the recipe chosen on Amazon validation rows"),
         "tutorial": TUTORIAL,
@@ -118,6 +125,8 @@ class TransformerLevel:
         self.learner: Any = None
         self.texts_cut = 0
         self.encoder: Encoder | None = None
+        self.exported: ExportedNetwork | None = None
+        self.pieces: WordPieces | None = None
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, an encoder with a fresh head, and both to a Learner."""
@@ -131,7 +140,7 @@ class TransformerLevel:
         monitor.start(f"loading {config.encoder}", None)
         with seeded(seed):
             self.encoder = load_encoder(config.encoder, train.label_names, config.max_tokens)
-        network = self.encoder.network
+        network, self.pieces = self.encoder.network, self.encoder.pieces
         monitor.start("splitting into word pieces", None)
         fitted = self._fit_texts(train, config.batch_tokens)
         train_batches = self._batches(fitted, train.label_ids, shuffle=True, seed=seed)
@@ -141,7 +150,7 @@ class TransformerLevel:
             valid_batches = self._batches(looked_at, valid.label_ids, batch_tokens=PREDICTED_TOKENS)
         monitor.stop()
         monitor.say(self._long_text_sentence(fitted, len(train)))
-        check_reading(config.encoder, network, self.encoder.pieces, config.max_tokens)
+        check_reading(config.encoder, network, self.pieces, config.max_tokens)
         make_quick(network)
         self._learner_options: dict[str, Any] = {
             "class_weights": class_weights(config.class_weights, train.label_ids, self.classes),
@@ -231,14 +240,11 @@ class TransformerLevel:
 
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
         """Word pieces of each text with the encoder's signs, int64 (texts,); of the tokenizer, if that is at hand."""
-        pieces = self._pieces() if self.encoder is None else self.encoder.pieces
+        pieces = self.pieces or self._find_pieces()
         return pieces.encode(texts).lengths + len(pieces.before) + len(pieces.after)
 
-    def _pieces(self) -> "WordPieces":
+    def _find_pieces(self) -> WordPieces:
         """The tokenizer by itself; of a folder without the libraries that take seconds to import."""
-        import_extra("tokenizers", "train")
-        from textladder.text.wordpieces import WordPieces
-
         file = Path(find_encoder(self.config.encoder), "tokenizer.json")
         if file.is_file():
             return WordPieces.from_file(file)
@@ -255,21 +261,27 @@ class TransformerLevel:
 
     def tokenize(self, text: str) -> list[str]:
         """The encoder's word pieces."""
-        return self._ready().pieces.pieces(text)
+        assert self.pieces is not None, "The level has learnt nothing yet."
+        return self.pieces.pieces(text)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
-        from textladder.batching import predict_probabilities
-
         fitted = self._fit_texts(texts)
         self.texts_cut += fitted.cut
         return predict_probabilities(
-            self._ready().network,
+            self.exported or network_scorer(self._ready().network),
             fitted.sequences,
             self._padding(),
             firsts=fitted.firsts,
             batch_tokens=PREDICTED_TOKENS,
         )
+
+    def graph(self) -> "ModelProto":
+        """The network as ONNX."""
+        import_extra("onnx", "export")
+        from textladder.networks.graphs import encoder_graph
+
+        return encoder_graph(self._ready().network)
 
     def save(self, folder: Path) -> None:
         """Write the files that transformers itself reads."""
@@ -278,31 +290,41 @@ class TransformerLevel:
         save_encoder(self._ready(), folder)
 
     @classmethod
-    def load(cls, bundle: Bundle, config: TransformerConfig, classes: int) -> "TransformerLevel":
+    def load(
+        cls, bundle: Bundle, config: TransformerConfig, classes: int, exported: ExportedNetwork | None = None
+    ) -> "TransformerLevel":
         """Read a bundle's files and hold their shapes to each other and to the labels."""
+        level = cls(config, classes)
+        level.exported = exported
+        if exported is not None:
+            pad_id = _pad_id(bundle)
+            try:
+                level.pieces = WordPieces(Tokenizer.from_str(bundle.read(TOKENIZER_FILE).decode()), pad_id)
+            except Exception as error:  # the library raises no narrower kind
+                raise BundleError(f"{bundle.folder}: the tokenizer cannot be read ({error}).") from None
+            return level
         for library in ("torch", "transformers"):
             import_extra(library, "train")
         from textladder.encoders import read_encoder
 
-        level = cls(config, classes)
         level.encoder = read_encoder(bundle, classes)
+        level.pieces = level.encoder.pieces
         return level
 
     def _ready(self) -> "Encoder":
         assert self.encoder is not None, "The level has learnt nothing yet."
         return self.encoder
 
-    def _fit_texts(self, texts: LabelledTexts | Sequence[str], batch_tokens: int | None = None) -> "FittedTexts":
+    def _fit_texts(self, texts: LabelledTexts | Sequence[str], batch_tokens: int | None = None) -> FittedTexts:
         """Texts as sequences; no text of more windows than a batch of so many tokens holds."""
-        config, pieces = self.config, self._ready().pieces
+        config, pieces = self.config, self.pieces
+        assert pieces is not None, "The level has learnt nothing yet."
         most = None if batch_tokens is None else max(1, batch_tokens // config.max_tokens)
         return pieces.fit(pieces.encode(texts), config.max_tokens, config.long_text, most_windows=most)
 
     def _batches(
-        self, fitted: "FittedTexts", label_ids: np.ndarray, *, batch_tokens: int | None = None, **options: Any
-    ) -> "TextBatches":
-        from textladder.batching import TextBatches
-
+        self, fitted: FittedTexts, label_ids: np.ndarray, *, batch_tokens: int | None = None, **options: Any
+    ) -> TextBatches:
         if batch_tokens is None:
             batch_tokens = self.config.batch_tokens
             if self.config.batch_size is None:
@@ -319,13 +341,20 @@ class TransformerLevel:
             **options,
         )
 
-    def _padding(self) -> "Padding":
-        from textladder.batching import Padding
-
+    def _padding(self) -> Padding:
         return Padding(self.config.max_tokens, self.config.fixed_length, LENGTH_MULTIPLE)
 
-    def _long_text_sentence(self, fitted: "FittedTexts", texts: int) -> str:
+    def _long_text_sentence(self, fitted: FittedTexts, texts: int) -> str:
         limit = f"of {texts:,} training texts are longer than {self.config.max_tokens} word pieces"
         if self.config.long_text != "windows":
             return f"{fitted.cut:,} {limit} and lose tokens ({self.config.long_text} is kept)."
         return f"{fitted.windowed:,} {limit} and are read in windows; {fitted.cut:,} lose tokens in training."
+
+
+def _pad_id(bundle: Bundle) -> int:
+    """The number that fills up, as the encoder's config says it."""
+    config = bundle.read_json(CONFIG_FILE)
+    found = config.get("pad_token_id") if isinstance(config, dict) else None
+    if not isinstance(found, int):
+        raise BundleError(f"{bundle.folder / CONFIG_FILE}: there is no pad_token_id, which batches are filled up with.")
+    return found

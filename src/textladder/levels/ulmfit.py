@@ -17,25 +17,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from textladder.batching import Padding, TextBatches, network_scorer, predict_probabilities
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.documents import read_documents
 from textladder.errors import BundleError, ConfigError, import_extra
 from textladder.language_models import PretrainedLanguageModel, load_language_model
+from textladder.lean import ExportedNetwork
 from textladder.levels.base import FitReport, Preset, TrainingConfig
 from textladder.progress import Monitor
 from textladder.settings import setting
-from textladder.text.fastai_words import SIGNS, fastai_words, spacy_tokenizer, tokenize_words
+from textladder.text.fastai_words import SIGNS, fastai_words, spacy_rules, tokenize_words
 from textladder.text.tokenizer import TokenizedTexts
 from textladder.text.vocabulary import EncodedTexts, Vocabulary
+from textladder.text.word_rules import WordRules
 
 if TYPE_CHECKING:
-    from textladder.batching import Padding, TextBatches
+    from onnx import ModelProto
+
     from textladder.frozen import StoredBatches
     from textladder.networks.awd_lstm import AWDLSTM, AWDClassifier, AWDTop, LanguageModel
     from textladder.training import Stage
 
-MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
+MODEL_FILE, VOCABULARY_FILE, RULES_FILE = "model.safetensors", "vocabulary.json", "word_rules.json"
 FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # few rows are read more often
 POOLINGS = ("layers", "concat")
 TIME = 70  # words that the language model reads in a step; further back it remembers, but does not learn
@@ -131,6 +135,8 @@ class UlmfitLevel:
     )
     summary: ClassVar[str] = "an AWD-LSTM language model, fine-tuned, then turned into a classifier"
     config_type: ClassVar[type] = UlmfitConfig
+    network_files: ClassVar[tuple[str, ...]] = (MODEL_FILE,)
+    network_inputs: ClassVar[tuple[str, ...]] = ("ids",)
     presets: ClassVar[Mapping[str, Preset]] = {
         "default": Preset("the recipe, chosen on Amazon training rows"),
         "paper": PAPER,
@@ -146,6 +152,8 @@ class UlmfitLevel:
         self.texts_cut = 0
         self.vocabulary = Vocabulary(SIGNS, signs=SIGNS, split=fastai_words)
         self.network: AWDClassifier | None = None
+        self.exported: ExportedNetwork | None = None
+        self.rules: WordRules | None = None  # that texts are split by; None for those of the installed spaCy
         self._stored: tuple[StoredBatches, StoredBatches | None] | None = None
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
@@ -368,38 +376,52 @@ class UlmfitLevel:
 
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
         """fastai's words of each text, int64 (texts,)."""
-        spacy_tokenizer()  # here rather than in the processes that split texts
-        return np.diff(tokenize_words(texts).offsets)
+        return np.diff(tokenize_words(texts, self.rules).offsets)
 
     def tokenize(self, text: str) -> list[str]:
         """fastai's words."""
-        return fastai_words(text)
+        return fastai_words(text, self.rules)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
-        from textladder.batching import predict_probabilities
-
-        encoded = self.vocabulary.encode_tokenized(tokenize_words(texts))
+        encoded = self.vocabulary.encode_tokenized(tokenize_words(texts, self.rules))
         self.texts_cut += int((encoded.lengths > self.config.max_tokens).sum())
-        return predict_probabilities(self._ready(), encoded, self._padding(), batch_tokens=PREDICTED_TOKENS)
+        score = self.exported or network_scorer(self._ready())
+        return predict_probabilities(score, encoded, self._padding(), batch_tokens=PREDICTED_TOKENS)
+
+    def graph(self) -> "ModelProto":
+        """The network as ONNX."""
+        import_extra("onnx", "export")
+        from textladder.networks.graphs import awd_graph
+
+        return awd_graph(self._ready(), self.classes)
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors` and the words in the order of their numbers."""
+        """Write `model.safetensors`, the words in the order of their numbers, and the rules that texts are split by."""
         from safetensors.numpy import save_file
 
         weights = {name: value.detach().cpu().numpy() for name, value in self._ready().state_dict().items()}
         save_file(weights, folder / MODEL_FILE)
         (folder / VOCABULARY_FILE).write_text(json.dumps(self.vocabulary.tokens, ensure_ascii=False), encoding="utf-8")
+        rules = (self.rules or spacy_rules()).as_json()
+        (folder / RULES_FILE).write_text(json.dumps(rules, ensure_ascii=False, indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, bundle: Bundle, config: UlmfitConfig, classes: int) -> "UlmfitLevel":
+    def load(
+        cls, bundle: Bundle, config: UlmfitConfig, classes: int, exported: ExportedNetwork | None = None
+    ) -> "UlmfitLevel":
         """Read a bundle's files and hold their shapes to each other and to the labels."""
-        torch = import_extra("torch", "train")
         level = cls(config, classes)
+        level.exported = exported
+        if RULES_FILE in bundle.manifest["files"]:  # of an earlier textladder it is not
+            level.rules = WordRules.from_json(bundle.read_json(RULES_FILE))
         tokens = bundle.read_json(VOCABULARY_FILE)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of words.")
-        level.vocabulary = Vocabulary(tokens, signs=SIGNS, split=fastai_words)
+        level.vocabulary = Vocabulary(tokens, signs=SIGNS, split=level.tokenize)
+        if exported is not None:
+            return level
+        torch = import_extra("torch", "train")
         weights = bundle.read_tensors(MODEL_FILE)
         try:
             body = {name: value for name, value in weights.items() if name.startswith("encoder.")}
@@ -456,14 +478,10 @@ class UlmfitLevel:
 
         model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
 
-    def _batches(self, texts: EncodedTexts, label_ids: np.ndarray, **options: Any) -> "TextBatches":
-        from textladder.batching import TextBatches
-
+    def _batches(self, texts: EncodedTexts, label_ids: np.ndarray, **options: Any) -> TextBatches:
         batches = -(-len(texts) // self.config.batch_size)
         size = -(-len(texts) // batches)  # of equal size, so that none is too small to be normed by
         return TextBatches(texts, label_ids, self._padding(), batch_size=size, **options)
 
-    def _padding(self) -> "Padding":
-        from textladder.batching import Padding
-
+    def _padding(self) -> Padding:
         return Padding(self.config.max_tokens)

@@ -1,7 +1,8 @@
 """fastai's words: its text rules (`xxbos`, `xxmaj`, `xxrep`, ...), then spaCy's English tokenizer.
 
 First step of `ulmfit`, so that language models of fastai's can be read. The rules are written out here, and held to
-fastai's own by a test, because importing fastai takes longer than everything else that a prediction does.
+fastai's own by a test, because importing fastai takes longer than everything else that a prediction does. spaCy is
+asked for its rules alone (`word_rules.py`), which are applied without it and kept with a classifier.
 """
 
 import html
@@ -22,6 +23,7 @@ import numpy as np
 
 from textladder.errors import import_extra
 from textladder.text.tokenizer import Split, TokenizedTexts, in_batches, in_parallel, put_together
+from textladder.text.word_rules import WordRules
 
 # The first stands for words that are not known, the second fills up; `xxbos` begins a text.
 SIGNS = ("xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxrep", "xxwrep", "xxup", "xxmaj")
@@ -45,32 +47,35 @@ PROCESSES_FROM = 4  # batches; fewer are split sooner than another process has s
 MOST_KNOWN = 500_000  # chunks that are remembered
 
 
-def fastai_words(text: str) -> list[str]:
-    """The words of a text, lower-case, what that loses told by signs.
+def fastai_words(text: str, rules: WordRules | None = None) -> list[str]:
+    """The words of a text, lower-case, what that loses told by signs; by default by the installed spaCy's rules.
 
     >>> fastai_words("It's SO good!!!!")
     ['xxbos', 'xxmaj', 'it', "'s", 'xxup', 'so', 'good', 'xxrep', '4', '!']
     """
+    rules = rules or spacy_rules()
     words = ["xxbos"]
     for chunk in _chunks(text):
-        words += _words_of(chunk)
+        words += _words_of(chunk, rules)
     return words
 
 
-def tokenize_words(texts: Iterable[str]) -> TokenizedTexts:
+def tokenize_words(texts: Iterable[str], rules: WordRules | None = None) -> TokenizedTexts:
     """`fastai_words` of many texts, with the distinct words numbered as they come; in several processes if they pay."""
+    rules = rules or spacy_rules()
     batches = in_batches(texts, TEXTS_AT_ONCE)
     begun = list(islice(batches, PROCESSES_FROM))
     if len(begun) < PROCESSES_FROM or not sys.executable:
-        return put_together(map(_Splitter(), begun))
-    with _Processes(os.cpu_count() or 1) as processes:
+        return put_together(map(_Splitter(rules), begun))
+    with _Processes(os.cpu_count() or 1, rules) as processes:
         return put_together(in_parallel(processes.split, chain(begun, batches)))
 
 
 class _Splitter:
     """Splits batches of texts; a chunk that it has met is not looked at again."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: WordRules) -> None:
+        self.rules = rules
         self.known: dict[str, list[str]] = {}
 
     def __call__(self, texts: list[str]) -> Split:
@@ -93,19 +98,23 @@ class _Splitter:
         if words is None:
             if len(self.known) >= MOST_KNOWN:
                 self.known.clear()
-            words = self.known[chunk] = _words_of(chunk)
+            words = self.known[chunk] = _words_of(chunk, self.rules)
         return words
 
 
 class _Processes:
-    """Processes that split texts, each asked by one thread at a time; spaCy lets no other thread run beside it."""
+    """Processes that split texts, each asked by one thread at a time; Python lets no other thread run beside it."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, rules: WordRules) -> None:
         command = [sys.executable, "-P", "-m", __name__]  # -P: nothing from the working folder
         # in a session of their own, so that Ctrl-C reaches them through the end of their input alone
         self.all = [Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True) for _ in range(number)]  # noqa: S603
         self.idle: SimpleQueue[Popen[bytes]] = SimpleQueue()
+        content = json.dumps(rules.as_json()).encode()
         for process in self.all:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):  # whoever asks it for something hears that it has ended
+                _send(process.stdin, content)
             self.idle.put(process)
 
     def __enter__(self) -> "_Processes":
@@ -142,9 +151,9 @@ def _receive(stream: IO[bytes]) -> bytes:
 
 
 def _serve() -> None:
-    """Split what comes in until nothing does."""
-    splitter = _Splitter()
+    """Take rules, then split what comes in until nothing does."""
     with suppress(EOFError):
+        splitter = _Splitter(WordRules.from_json(json.loads(_receive(sys.stdin.buffer))))
         while True:
             words, ids, lengths = splitter(json.loads(_receive(sys.stdin.buffer)))
             for content in (json.dumps(words).encode(), ids.tobytes(), lengths.tobytes()):
@@ -164,17 +173,25 @@ def _chunks(text: str) -> list[str]:
     return CHUNK.findall(mended(text).strip())
 
 
-def _words_of(chunk: str) -> list[str]:
+def _words_of(chunk: str, rules: WordRules) -> list[str]:
+    sign = []
     if CAPITALS.fullmatch(chunk):
-        marked = f"xxup {chunk.lower()}" if len(chunk) > 1 else chunk.lower()
+        sign = ["xxup"] if len(chunk) > 1 else []
     elif CAPITAL_FIRST.fullmatch(chunk):
-        marked = f"xxmaj {chunk.lower()}"
-    else:
-        marked = chunk.lower()
-    return [token.text.replace(" ", "▁") for token in spacy_tokenizer()(marked)]
+        sign = ["xxmaj"]
+    return [*sign, *(word.replace(" ", "▁") for word in rules.split(chunk.lower()))]
 
 
 @cache
+def spacy_rules() -> WordRules:
+    """The rules of spaCy's English tokenizer.
+
+    Raises:
+        MissingExtraError: spaCy is not installed.
+    """
+    return WordRules.of_spacy(spacy_tokenizer())
+
+
 def spacy_tokenizer() -> Any:
     """spaCy's English tokenizer, which leaves the signs as they are.
 

@@ -1,0 +1,368 @@
+"""Exported forms: the same answers without torch, a gate that damage does not pass, and a bundle that stays whole."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from conftest import SENTENCES, TINY, level_of
+from textladder import TextClassifier, export_bundle
+from textladder.bundle import MANIFEST, _canonical, _own_digest, read_bundle
+from textladder.cli import main
+from textladder.errors import BundleError, ConfigError, DataError, ExportError, MissingExtraError, TextladderError
+from textladder.export import FLOAT32, INT8, Gate, quantized
+from textladder.lean import ExportedNetwork
+from textladder.networks.awd_lstm import AWDLSTM, AWDClassifier
+from textladder.networks.graphs import awd_graph, lstm_graph
+from textladder.networks.lstm import POOLINGS, LSTMClassifier
+
+Fit = Callable[[str], Any]
+TEXTS = [
+    *(text for _, text in SENTENCES),
+    "",
+    "a",
+    "The zip TORE at once!!! (really) ...",
+    "a good strong kettle, " * 40,
+    "half \ud800 pair <pad> [PAD] xxpad",
+]
+
+
+@pytest.fixture(params=list(TINY))
+def case(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def bundle(case: str, fitted: Fit, tmp_path: Path) -> Path:
+    saved: Path = fitted(case).save(tmp_path / "bundle")
+    return saved
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_float32_answers_the_same_where_there_is_no_torch(bundle: Path, case: str) -> None:
+    found = export_bundle(bundle, TEXTS)
+    assert found.form == FLOAT32
+    assert found.gate.largest_difference <= 1e-5
+    assert found.gate.labels_changed == 0
+    assert found.gate.accuracy is None
+    expected = TextClassifier.load(bundle, form="original").predict_proba(TEXTS)
+    script = (
+        "import json, sys\n"
+        "for name in ('torch', 'fastai', 'transformers', 'spacy', 'sklearn', 'onnx'): sys.modules[name] = None\n"
+        "from textladder import TextClassifier\n"
+        f"one = TextClassifier.load(sys.argv[1], form={FLOAT32!r})\n"
+        "texts = json.load(sys.stdin)\n"
+        "alone = [one.predict_proba([text])[0].tolist() for text in texts]\n"
+        "print(json.dumps([one.predict_proba(texts).tolist(), alone]))"
+    )
+    command = [sys.executable, "-c", script, str(bundle)]
+    done = subprocess.run(command, input=json.dumps(TEXTS), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for probabilities in json.loads(done.stdout):
+        assert np.abs(np.array(probabilities) - expected).max() < 1e-5
+
+
+def test_int8_is_kept_beside_float32_and_the_original(bundle: Path, case: str, fitted: Fit) -> None:
+    export_bundle(bundle, TEXTS)
+    kept = content(bundle)
+    found = export_bundle(bundle, TEXTS, quantize="int8")
+    assert found.form == INT8
+    assert found.megabytes < 1.1 * len(kept[f"exports/{FLOAT32}.onnx"]) / 1e6
+    after = content(bundle)
+    assert {name: after[name] for name in kept if name != MANIFEST} == {
+        name: kept[name] for name in kept if name != MANIFEST
+    }
+    exports = read_bundle(bundle).manifest["exports"]
+    assert set(exports) == {FLOAT32, INT8}
+    assert exports[INT8]["gate"]["rows"] == len(TEXTS)
+    for form in ("original", FLOAT32, INT8):
+        classifier = TextClassifier.load(bundle, form=form)
+        assert classifier.form == form
+        assert classifier.predict(TEXTS[:16]) == fitted(case).predict(TEXTS[:16])
+        assert classifier.tokenize("a kettle!") == fitted(case).tokenize("a kettle!")
+    again = TextClassifier.load(bundle, form="original").save(bundle.with_name("again"))
+    assert {name for name in content(again) if name.startswith("exports")} == set()
+
+
+def test_a_bundle_of_the_exported_form_alone(bundle: Path, case: str, tmp_path: Path) -> None:
+    export_bundle(bundle, TEXTS)
+    before = content(bundle)
+    found = export_bundle(bundle, TEXTS, out=tmp_path / "lean")
+    assert content(bundle) == before
+    assert found.bundle == tmp_path / "lean"
+    lean = TextClassifier.load(tmp_path / "lean")
+    assert np.abs(lean.predict_proba(TEXTS) - TextClassifier.load(bundle).predict_proba(TEXTS)).max() < 1e-5
+    if level_of(case) == "tfidf":  # has no other network than its arrays
+        return
+    assert "model.safetensors" not in content(tmp_path / "lean")
+    assert lean.form == FLOAT32
+    with pytest.raises(ConfigError, match=f"Unknown form 'original'. Available: {FLOAT32}"):
+        TextClassifier.load(tmp_path / "lean", form="original")
+    with pytest.raises(TextladderError, match="exported form"):
+        lean.save(tmp_path / "other")
+    with pytest.raises(TextladderError, match="exported form"):
+        lean.graph()
+    with pytest.raises(ConfigError, match="is the bundle itself"):
+        export_bundle(bundle, TEXTS, out=bundle / ".." / "bundle", overwrite=True)
+
+
+def test_the_fastest_form_that_can_be_run_is_taken(
+    fitted: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = fitted("lstm").save(tmp_path / "bundle")
+    export_bundle(bundle, TEXTS)
+    export_bundle(bundle, TEXTS, quantize="int8")
+    for speeds, form in (((2.0, 1.0, 3.0), INT8), ((1.0, 2.0, 3.0), FLOAT32), ((2.0, 2.0, 1.0), "original")):
+        manifest = json.loads((bundle / MANIFEST).read_text())
+        for name, milliseconds in zip((FLOAT32, INT8), speeds[:2], strict=True):
+            manifest["exports"][name] |= {"milliseconds": milliseconds, "original_milliseconds": speeds[2]}
+        forge(bundle, manifest)
+        assert TextClassifier.load(bundle).form == form
+    monkeypatch.setattr("textladder.classifier.find_spec", lambda name: None)
+    assert TextClassifier.load(bundle).form == FLOAT32  # the first of equals, where torch is not installed
+
+
+def forge(bundle: Path, manifest: dict[str, Any]) -> None:
+    manifest["sha256"] = _own_digest(manifest)
+    (bundle / MANIFEST).write_bytes(_canonical(manifest))
+
+
+MULTIPLIED = ("LSTM", "MatMul", "Gemm", "Attention")
+
+
+def scaled(graph: Any, share: float) -> Any:
+    """The graph with its largest weight matrix scaled, word vectors (which a norm may come after) left alone."""
+    looked_up = {name for node in graph.graph.node if node.op_type not in MULTIPLIED for name in node.input}
+    matrices = [one for one in graph.graph.initializer if one.name not in looked_up] or graph.graph.initializer
+    largest = max(matrices, key=lambda one: numpy_helper.to_array(one).size)
+    damaged = (numpy_helper.to_array(largest) * share).astype(np.float32)
+    largest.CopyFrom(numpy_helper.from_array(damaged, largest.name))
+    return graph
+
+
+def without_bias(graph: Any) -> Any:
+    """The graph with no number where the logits' bias was."""
+    bias = next(one for one in graph.graph.initializer if list(one.dims) == [2])
+    bias.CopyFrom(numpy_helper.from_array(np.full(2, np.nan, np.float32), bias.name))
+    return graph
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_a_damaged_export_is_refused(
+    bundle: Path, case: str, quantize: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(bundle)
+    level = type(TextClassifier.load(bundle)._fitted)
+    whole = level.graph
+    monkeypatch.setattr(level, "graph", lambda self: scaled(whole(self), 1.1))
+    with pytest.raises(ExportError, match=f"{FLOAT32} was refused: a probability differs by .* 0.0001 is the most"):
+        export_bundle(bundle, TEXTS, quantize=quantize)
+    assert content(bundle) == before
+
+
+def test_an_int8_form_that_loses_is_refused(fitted: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = fitted("lstm").save(tmp_path / "bundle")
+    before = content(bundle)
+    untrained = LSTMClassifier(*fitted("lstm")._fitted.network.embedding.weight.shape, 2)
+    monkeypatch.setattr("textladder.export.quantized", lambda graph: lstm_graph(untrained, 2).SerializeToString())
+    with pytest.raises(ExportError, match=f"{INT8} was refused: .* got another label"):
+        export_bundle(bundle, TEXTS, quantize="int8")
+    monkeypatch.setattr("textladder.export.quantized", lambda graph: without_bias(graph).SerializeToString())
+    with pytest.raises(ExportError, match="what is no number"):
+        export_bundle(bundle, TEXTS, quantize="int8")
+    assert content(bundle) == before
+
+
+@pytest.mark.parametrize(
+    ("gate", "quantized", "refused"),
+    [
+        (Gate(2000, 9e-5, 1), False, None),
+        (Gate(2000, 2e-4, 0), False, "a probability differs by 0.0002, and 0.0001 is the most"),
+        (Gate(2000, 0.3, 10), True, None),
+        (Gate(2000, 0.3, 11), True, "11 of 2,000 texts got another label, and 0.5% is the most"),
+        (Gate(2000, 0.3, 30, 0.926, 0.930, 0.2), True, None),
+        (Gate(2000, 0.3, 30, 0.940, 0.930, 0.001), True, None),
+        (Gate(2000, 0.3, 30, 0.924, 0.930, 0.2), True, "it loses 0.6 points of accuracy, and 0.5 is the most"),
+        (Gate(2000, 0.3, 8, 0.926, 0.930, 0.01), True, "it loses 0.40 points of accuracy, detectably (p = 0.010)"),
+    ],
+)
+def test_the_gates_terms(gate: Gate, quantized: bool, refused: str | None) -> None:
+    assert gate.refusal(quantized) == refused
+
+
+def test_the_gate_counts_as_evaluate_does(fitted: Fit, sentences_file: Path, tmp_path: Path) -> None:
+    from textladder.data import read_perhaps_labelled
+
+    bundle = fitted("lstm").save(tmp_path / "bundle")
+    rows = read_perhaps_labelled(sentences_file, ("bad", "good"), text=["text"], label="label", first=12)
+    assert len(rows) == 12
+    gate = export_bundle(bundle, rows).gate
+    assert gate.original_accuracy == TextClassifier.load(bundle, form="original").evaluate(rows).accuracy
+    assert gate.accuracy == TextClassifier.load(bundle, form=FLOAT32).evaluate(rows).accuracy
+    assert gate.p_value == 1
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text,other\nfine,1\n,2\nbad,3\n")
+    assert read_perhaps_labelled(texts, ("bad", "good"), text=["text"], label="label") == ["fine", "", "bad"]
+
+
+def test_nothing_to_compare_on(fitted: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = fitted("lstm").save(tmp_path / "bundle")
+    with pytest.raises(DataError, match="no texts"):
+        export_bundle(bundle, [])
+    with pytest.raises(ConfigError, match="Unknown quantization 'int4'. Available: int8"):
+        export_bundle(bundle, TEXTS, quantize="int4")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'textladder\[export\]'"):
+        export_bundle(bundle, TEXTS)
+
+
+@pytest.mark.parametrize("broken", [b"", b"no graph", "other inputs", "other classes"])
+def test_a_network_that_does_not_fit_is_refused(broken: bytes | str, fitted: Fit, tmp_path: Path) -> None:
+    bundle = fitted("lstm").save(tmp_path / "bundle")
+    export_bundle(bundle, TEXTS)
+    file = bundle / "exports" / f"{FLOAT32}.onnx"
+    graph = onnx.load(file)
+    if broken == "other inputs":
+        graph.graph.input[0].name = "words"
+        for node in graph.graph.node:
+            node.input[:] = ["words" if name == "ids" else name for name in node.input]
+    if broken == "other classes":
+        graph = lstm_graph(LSTMClassifier(9, 4, 3), 3)
+    file.write_bytes(broken if isinstance(broken, bytes) else graph.SerializeToString())
+    with pytest.raises(BundleError, match="altered, damaged or cut short"):
+        TextClassifier.load(bundle, form=FLOAT32)
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    import hashlib
+
+    manifest["files"][f"exports/{FLOAT32}.onnx"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    forge(bundle, manifest)
+    with pytest.raises(BundleError, match="exported network"):
+        TextClassifier.load(bundle, form=FLOAT32)
+
+
+@pytest.mark.parametrize("exports", [[], {"x": 1}, {"x": {"file": 3}}, {"x": {"file": "../../x", "milliseconds": "a"}}])
+def test_forged_exports(exports: Any, fitted: Fit, tmp_path: Path) -> None:
+    bundle = fitted("tfidf").save(tmp_path / "bundle")
+    forge(bundle, json.loads((bundle / MANIFEST).read_text()) | {"exports": exports})
+    with pytest.raises(BundleError):
+        TextClassifier.load(bundle)
+
+
+def test_a_word_that_the_network_does_not_know_is_an_error() -> None:
+    network = ExportedNetwork(lstm_graph(LSTMClassifier(9, 4, 2), 2).SerializeToString(), ("ids",), 2)
+    with pytest.raises(BundleError, match="failed on a batch"):
+        network(np.array([[3, 9]]))
+
+
+POOLED = [*((name,) for name in POOLINGS), POOLINGS, ("attention", "mean")]
+
+
+@pytest.mark.parametrize("pooling", POOLED, ids="-".join)
+@pytest.mark.parametrize(("layers", "bidirectional", "more"), [(1, True, False), (2, True, True), (2, False, False)])
+def test_every_form_of_the_lstm(pooling: tuple[str, ...], layers: int, bidirectional: bool, more: bool) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 5, "layers": layers, "bidirectional": bidirectional, "head_size": 6 * more}
+    network = LSTMClassifier(30, 7, 3, pooling=pooling, pool_words=more, **sizes).eval()
+    check(network, lstm_graph(network, 3), pad_id=network.pad_id)
+
+
+@pytest.mark.parametrize("pooling", ["layers", "concat"])
+@pytest.mark.parametrize("backward", [0, 6])
+def test_every_form_of_the_awd_lstm(pooling: str, backward: int) -> None:
+    torch.manual_seed(0)
+    encoder = AWDLSTM(30, dimension=7, hidden_size=9, layers=3, backward_size=backward)
+    network = AWDClassifier(encoder, 3, pooling=pooling)
+    if pooling == "concat":  # norms that have seen something
+        network(torch.randint(2, 30, (16, 6)))
+    check(network.eval(), awd_graph(network, 3), pad_id=encoder.pad_id)
+
+
+def check(network: torch.nn.Module, graph: Any, pad_id: int) -> None:
+    """A graph gives what the network gives, for any length, however far texts are padded."""
+    onnx.checker.check_model(graph, full_check=True)
+    exported = ExportedNetwork(graph.SerializeToString(), ("ids",), 3)
+    for longest in (1, 2, 9):
+        ids = torch.randint(2, 30, (4, longest + 2))
+        for row, length in enumerate((longest, 1, longest + 2, max(1, longest - 1))):
+            ids[row, length:] = pad_id
+        with torch.inference_mode():
+            assert np.abs(exported(ids.numpy()) - network(ids).numpy()).max() < 1e-5
+
+
+def test_int8_is_smaller_and_near() -> None:
+    torch.manual_seed(0)
+    network = LSTMClassifier(2000, 50, 2, pooling=("mean", "max")).eval()
+    graph = lstm_graph(network, 2)
+    whole, small = graph.SerializeToString(), quantized(graph)
+    assert len(small) < 0.35 * len(whole)
+    ids = np.random.default_rng(0).integers(2, 2000, (8, 40))
+    one, other = (ExportedNetwork(content, ("ids",), 2)(ids) for content in (whole, small))
+    assert 0 < np.abs(one - other).max() < 0.1
+
+
+def test_the_command(fitted: Fit, sentences_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = fitted("lstm").save(tmp_path / "bundle")
+    words = ["export", str(bundle), "--data", str(sentences_file)]
+    assert main([*words, "--quantize", "int8", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["form"], said["bundle"], said["gate"]["rows"]) == (INT8, str(bundle), 16)
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "onnx-float32 passed: on 16 texts" in said
+    assert max(map(len, said.splitlines()[:-1])) <= 80
+    assert main(["predict", str(bundle), "a good kettle", "--form", INT8]) == 0
+    assert main(["evaluate", str(bundle), str(sentences_file), "--form", FLOAT32]) == 0
+    assert "lstm (onnx-float32) on 16 rows" in capsys.readouterr().out
+    for wrong, message in (
+        (["predict", str(bundle), "a", "--form", "int9"], "Unknown form 'int9'. Available: original, onnx-"),
+        ([*words, "--first", "0"], "--first must be 1 or more"),
+        ([*words, "--text", "nothing"], "nothing"),
+        ([*words, "--out", str(bundle), "--overwrite"], "is the bundle itself"),
+        (["export", str(tmp_path / "none"), "--data", "sample"], "no such bundle"),
+    ):
+        assert main(wrong) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_nothing_is_half_written(fitted: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = fitted("lstm").save(tmp_path / "bundle")
+    before = content(bundle)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("textladder.bundle._put_in_place", full)
+    with pytest.raises(BundleError, match="nothing was kept"):
+        export_bundle(bundle, TEXTS)
+    assert content(bundle) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_real_rows(shared: Path, fitted: Fit, tmp_path: Path) -> None:
+    from textladder.data import read_labelled, read_texts
+
+    data = read_texts(shared / "amazon_polarity" / "train.csv", first=600)
+    bundle = TextClassifier("lstm", epochs=1).fit(data).save(tmp_path / "bundle")
+    rows = read_labelled(shared / "amazon_polarity" / "test.csv", data.labels, text=["title", "text"], label="label")
+    rows = replace(rows, rows=rows.rows[:500])
+    assert export_bundle(bundle, rows).gate.largest_difference < 1e-5
+    lean = shutil.copytree(bundle, tmp_path / "copy")
+    assert np.array_equal(
+        TextClassifier.load(lean, form=FLOAT32).predict_proba(rows),
+        TextClassifier.load(bundle, form=FLOAT32).predict_proba(rows),
+    )
