@@ -61,6 +61,7 @@ class TextClassifier:
         history: the looks at the validation rows (`train --json` calls them epochs).
         record: what `fit` found: rows, seconds, parameters, validation metrics.
         form: which form of the network predicts: `original`, or an exported one.
+        digest: of the bundle that it was read from; None where it was fitted in this process.
     """
 
     def __init__(self, level: str = "lstm", *, preset: str = "default", seed: int = 0, **settings: Any) -> None:
@@ -83,6 +84,7 @@ class TextClassifier:
         self._data_record: dict[str, Any] = {}
         self._fitted: Any = None
         self.form = ORIGINAL
+        self.digest: str | None = None
 
     @property
     def learner(self) -> Any:
@@ -269,7 +271,7 @@ class TextClassifier:
         classifier._data_record = dict(manifest["data"])
         level, classes = classifier._level_type, len(classifier.labels)
         exported = None if network is None else ExportedNetwork(network, level.network_inputs, classes)
-        classifier.form = form
+        classifier.form, classifier.digest = form, manifest["sha256"]
         classifier._fitted = level.load(bundle, classifier.config, classes, exported)
         return classifier
 

@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command == "compare":
             anew = " without --overwrite" if options.overwrite else ""
             kept = f"every training that was finished is kept in {out}; the same command{anew} goes on from there"
+        if command == "predict" and Path(f"{out}.partial").exists():
+            kept = f"what was predicted is kept in {out}.partial; the same command goes on from there"
         if command == "pretrain" and Path(f"{out}.partial").exists():
             kept = f"what was learnt is kept in {out}.partial; the same command goes on from there"
         print(f"\ntextladder: interrupted; {kept}.", file=sys.stderr)

@@ -1,20 +1,29 @@
 """A file of texts in, the same file with predictions out: streamed, in order, whole or not at all.
 
-What `predict --input --output` does. Memory holds one batch of rows, however long the file is.
+    rows -> predictions, kept beside the output as they come -> the rows once more, with their predictions
+
+What `predict --input --output` does. Memory holds one batch of rows, however long the file is. A run that was killed
+goes on where it was, and its output is the same to the byte, in every form of file.
 """
 
+import errno
+import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from textladder.classifier import TextClassifier
 from textladder.columns import check_texts
 from textladder.data import joined_texts, sample_columns
-from textladder.errors import DataError
+from textladder.errors import ConfigError, DataError, TextladderError
 from textladder.progress import Monitor
-from textladder.rewriting import rewritten
+from textladder.rewriting import check_target, rewritten
 from textladder.rows import open_rows
 
 ADDED = ("predicted_label", "predicted_probability")
+RECORD = np.dtype([("label", "<i4"), ("probability", "<f8")])
 
 
 def predict_file(
@@ -30,6 +39,9 @@ def predict_file(
 ) -> int:
     """Predict every row of a file.
 
+    What is predicted is kept in `TARGET.partial` until the output is there; the same call with a classifier from the
+    same bundle goes on from there.
+
     Args:
         classifier: a fitted one.
         source: the file to read.
@@ -38,7 +50,7 @@ def predict_file(
         text: the text columns; by default the ones that were learnt from.
         columns: names for the columns of a file without a header.
         file_encoding: how both files are encoded.
-        overwrite: replace a file that is there.
+        overwrite: replace a file that is there, and begin anew whatever was cut off.
         monitor: is told of the rows done.
 
     Returns:
@@ -46,7 +58,7 @@ def predict_file(
 
     Raises:
         DataError: the file cannot be read, lacks a text column, or the output cannot be written.
-        ConfigError: the output's form is not the input's.
+        ConfigError: the output's form is not the input's, or `TARGET.partial` is of something else.
     """
     source, target, monitor = Path(source), Path(target), monitor or Monitor()
     rows = open_rows(source, columns=columns, encoding=file_encoding)
@@ -56,16 +68,94 @@ def predict_file(
     taken = [name for name in ADDED if name in rows.names]
     if taken:
         raise DataError(f"{source}: there is a column {taken[0]!r} already; rename it first.")
-    done = 0
+    check_target(source, target, overwrite)
+    size, changed = source.stat().st_size, source.stat().st_mtime_ns
+    about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, columns, file_encoding]
+    kept = _Kept(target.with_name(f"{target.name}.partial"), json.dumps(about), overwrite or classifier.digest is None)
     try:
-        with rewritten(rows, source, target, ADDED, overwrite) as writer:
-            monitor.start("predicting", None)
+        monitor.start("predicting", None)
+        done = 0
+        try:
             for batch in rows.batches():
-                predictions = classifier.predictions(joined_texts(rows, batch, names))
-                labels = [prediction.label for prediction in predictions]
-                writer.add(batch, [labels, [round(prediction.probability, 6) for prediction in predictions]])
-                done += len(labels)
+                if not kept.has(done + len(batch)):
+                    kept.put(done, classifier.predict_proba(joined_texts(rows, batch, names)))
+                done += len(batch)
                 monitor.advance(done, f"{done:,} rows")
+        except DataError:  # a row that cannot be read: the file will have to change, and this is no part of it then
+            kept.path.unlink()
+            raise
+        monitor.start("writing", None)
+        with rewritten(rows, source, target, ADDED, overwrite) as writer:
+            place = 0
+            for batch in rows.batches():
+                labels, probabilities = kept.get(place, len(batch))
+                writer.add(batch, [[classifier.labels[label] for label in labels], probabilities])
+                place += len(batch)
+        kept.path.unlink()
     finally:
         monitor.stop()
+        kept.file.close()
     return done
+
+
+class _Kept:
+    """Predictions in a file of their own: a line that says what they are of, and a record for each row.
+
+    Args:
+        path: the file.
+        about: what they are of.
+        anew: leave what an earlier run kept.
+    """
+
+    def __init__(self, path: Path, about: str, anew: bool) -> None:
+        first = f"{about}\n".encode()
+        self.path, self.begin = path, len(first)
+        there = path.exists() and not anew
+        try:
+            self.file = path.open("r+b" if there else "w+b", buffering=0)
+            if not there:
+                self.file.write(first)
+        except OSError as error:
+            raise DataError(f"{path}: predictions could not be written ({error.strerror or error}).") from None
+        if there and self.file.read(self.begin) != first:
+            self.file.close()
+            raise ConfigError(
+                f"{path} is of another input, bundle or setting, or the input has changed since; say --overwrite to "
+                "begin anew, or take it away."
+            )
+        self.rows = (path.stat().st_size - self.begin) // RECORD.itemsize
+
+    def has(self, rows: int) -> bool:
+        """Whether so many rows are there, from the first on."""
+        return rows <= self.rows
+
+    def put(self, place: int, probabilities: np.ndarray) -> None:
+        """The predictions of the rows from a place on, float32 (rows, classes); what was behind it is gone.
+
+        Raises:
+            TextladderError: they cannot be written; those before are kept.
+        """
+        found = np.empty(len(probabilities), RECORD)
+        found["label"], found["probability"] = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        try:
+            self.file.truncate(self._offset(place))
+            self.file.seek(self._offset(place))
+            if (
+                self.file.write(found.tobytes()) < found.nbytes
+            ):  # the disk is full, which the next write would have said
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise TextladderError(
+                f"{self.path}: predictions could not be written ({error.strerror or error}); those of the first "
+                f"{place:,} rows are kept, and the same command goes on from there."
+            ) from None
+        self.rows = place + len(found)
+
+    def get(self, place: int, rows: int) -> tuple[list[int], list[float]]:
+        """The labels' places and the probabilities of some rows from a place on."""
+        self.file.seek(self._offset(place))
+        found = np.frombuffer(self.file.read(rows * RECORD.itemsize), RECORD)
+        return found["label"].tolist(), [round(probability, 6) for probability in found["probability"].tolist()]
+
+    def _offset(self, place: int) -> int:
+        return self.begin + place * RECORD.itemsize

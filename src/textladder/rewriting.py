@@ -17,6 +17,21 @@ from textladder.errors import ConfigError, DataError
 from textladder.rows import RowFile, RowWriter, file_format, open_rows
 
 
+def check_target(source: Path, target: Path, overwrite: bool) -> bool:
+    """Refuse a place that a file cannot be written anew to, before any work is done; says whether it is gzipped.
+
+    Raises:
+        ConfigError: the output's form is not the input's.
+        DataError: the output is there.
+    """
+    (form, _), (target_form, gzipped) = file_format(source), file_format(target)
+    if form != target_form:
+        raise ConfigError(f"{target}: the output has the input's form, so its name must end like {source.name}.")
+    if target.exists() and not overwrite:
+        raise DataError(f"{target} exists; say --overwrite to replace it, or give another place.")
+    return gzipped
+
+
 @contextmanager
 def rewritten(rows: RowFile, source: Path, target: Path, added: Sequence[str], overwrite: bool) -> Iterator[RowWriter]:
     """A writer of the form of `rows`; what it was given is in place once the block has ended without an error.
@@ -32,11 +47,7 @@ def rewritten(rows: RowFile, source: Path, target: Path, added: Sequence[str], o
         ConfigError: the output's form is not the input's.
         DataError: the output is there, or cannot be written.
     """
-    (form, _), (target_form, gzipped) = file_format(source), file_format(target)
-    if form != target_form:
-        raise ConfigError(f"{target}: the output has the input's form, so its name must end like {source.name}.")
-    if target.exists() and not overwrite:
-        raise DataError(f"{target} exists; say --overwrite to replace it, or give another place.")
+    gzipped = check_target(source, target, overwrite)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as plain:

@@ -1,0 +1,208 @@
+"""Files predicted row by row: cut off anywhere and gone on with, the output is the same to the byte."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from textladder import TextClassifier
+from textladder.cli import main
+from textladder.errors import ConfigError, DataError
+from textladder.predicting import predict_file
+
+FORMS = ("csv", "csv.gz", "tsv", "jsonl", "jsonl.gz", "parquet")
+ROWS = 20_000  # five batches
+
+
+@pytest.fixture
+def classifier(fitted: Callable[[str], Any], tmp_path: Path) -> TextClassifier:
+    return TextClassifier.load(fitted("tfidf").save(tmp_path / "bundle"))
+
+
+def write(path: Path, rows: int = ROWS) -> Path:
+    frame = pd.DataFrame(
+        {"id": range(rows), "text": [f"a {'strong' if n % 3 else 'broke'} kettle {n}" for n in range(rows)]}
+    )
+    form = path.name.split(".")[1]
+    if form == "parquet":
+        frame.to_parquet(path)
+    elif form == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if form == "tsv" else ",")
+    return path
+
+
+class Cut(KeyboardInterrupt):
+    pass
+
+
+def cut_after(classifier: TextClassifier, batches: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From here on the classifier is interrupted at a batch; the sizes of the batches that it was asked for."""
+    asked: list[int] = []
+    whole = classifier.predict_proba
+
+    def predict_proba(texts: Any) -> np.ndarray:
+        if len(asked) == batches:
+            raise Cut
+        asked.append(len(texts))
+        return whole(texts)
+
+    monkeypatch.setattr(classifier, "predict_proba", predict_proba)
+    return asked
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_was_cut_off_goes_on(
+    form: str, classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / f"in.{form}")
+    whole, target = tmp_path / f"whole.{form}", tmp_path / f"out.{form}"
+    assert predict_file(classifier, source, whole) == ROWS
+    partial = tmp_path / f"out.{form}.partial"
+    for batches in (2, 1):
+        cut_after(classifier, batches, monkeypatch)
+        with pytest.raises(Cut):
+            predict_file(classifier, source, target)
+        monkeypatch.undo()
+        assert not target.exists()
+        with partial.open("ab") as stream:  # a record that was cut off by a kill
+            stream.write(b"half")
+    asked = cut_after(classifier, 99, monkeypatch)
+    assert predict_file(classifier, source, target) == ROWS
+    assert sum(asked) < ROWS / 2  # three batches of five were there
+    assert target.read_bytes() == whole.read_bytes()
+    assert not partial.exists()
+
+
+def test_cut_off_while_writing(classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    (tmp_path / "out.csv.partial").write_bytes(b"")
+    with pytest.raises(ConfigError, match="out.csv.partial is of another input"):
+        predict_file(classifier, source, target)
+    (tmp_path / "out.csv.partial").unlink()
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("textladder.rows._DelimitedWriter.add", full)
+    with pytest.raises(DataError, match="could not be written"):
+        predict_file(classifier, source, target)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "in.csv", "out.csv.partial"]
+    asked = cut_after(classifier, 0, monkeypatch)
+    assert predict_file(classifier, source, target) == ROWS
+    assert asked == []
+
+
+def test_a_full_disk_keeps_what_is_there(classifier: TextClassifier, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    script = (
+        "import resource, signal, sys\n"
+        "from textladder import TextClassifier\n"
+        "from textladder.predicting import predict_file\n"
+        "classifier = TextClassifier.load(sys.argv[1])\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))\n"
+        "predict_file(classifier, *sys.argv[2:])\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "bundle"), str(source), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "those of the first 8,192 rows are kept, and the same command goes on from there" in done.stderr
+    assert predict_file(classifier, source, target) == ROWS
+    assert predict_file(classifier, source, tmp_path / "whole.csv") == ROWS
+    assert target.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("change", ["input", "bundle", "settings"])
+def test_another_input_or_bundle_is_refused(
+    change: str,
+    classifier: TextClassifier,
+    fitted: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    cut_after(classifier, 2, monkeypatch)
+    with pytest.raises(Cut):
+        predict_file(classifier, source, target)
+    monkeypatch.undo()
+    options: dict[str, Any] = {}
+    if change == "input":
+        write(source, ROWS + 1)
+    elif change == "bundle":
+        classifier = TextClassifier.load(fitted("lstm").save(tmp_path / "other"))
+    else:
+        options["file_encoding"] = "latin-1"
+    kept = (tmp_path / "out.csv.partial").read_bytes()
+    with pytest.raises(ConfigError, match="say --overwrite to begin anew"):
+        predict_file(classifier, source, target, **options)
+    assert (tmp_path / "out.csv.partial").read_bytes() == kept
+    assert predict_file(classifier, source, target, overwrite=True, **options) == ROWS + (change == "input")
+    assert not (tmp_path / "out.csv.partial").exists()
+
+
+def test_a_classifier_that_was_fitted_here_begins_anew(
+    fitted: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier, source = fitted("tfidf"), write(tmp_path / "in.csv")
+    cut_after(classifier, 2, monkeypatch)
+    with pytest.raises(Cut):
+        predict_file(classifier, source, tmp_path / "out.csv")
+    monkeypatch.undo()
+    asked = cut_after(classifier, 99, monkeypatch)
+    predict_file(classifier, source, tmp_path / "out.csv")
+    assert sum(asked) == ROWS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_command_goes_on(classifier: TextClassifier, tmp_path: Path, number: signal.Signals) -> None:
+    source = write(tmp_path / "in.csv", 300_000)
+    words = ["predict", str(tmp_path / "bundle"), "--input", str(source), "--output"]
+    target, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial"
+    worker = subprocess.Popen([sys.executable, "-m", "textladder", *words, str(target)], stderr=subprocess.PIPE)
+    while not partial.exists() or partial.stat().st_size < 500_000:
+        assert worker.poll() is None
+        time.sleep(0.005)
+    os.kill(worker.pid, number)
+    _, said = worker.communicate()
+    assert worker.returncode == (130 if number == signal.SIGTERM else -number)
+    if number == signal.SIGTERM:
+        assert f"what was predicted is kept in {partial}; the same command goes on from there" in said.decode()
+    assert partial.stat().st_size > 400_000
+    assert not target.exists()
+    assert main([*words, str(target)]) == 0
+    assert main([*words, str(tmp_path / "whole.csv")]) == 0
+    assert target.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    with target.open() as stream:
+        assert sum(1 for _ in csv.reader(stream)) == 300_001
+
+
+def test_memory_does_not_grow_with_the_rows(classifier: TextClassifier, tmp_path: Path) -> None:
+    script = (
+        "import json, sys\n"
+        "from textladder import TextClassifier\n"
+        "from textladder.comparison.worker import peak_memory_mb\n"
+        "from textladder.predicting import predict_file\n"
+        "classifier = TextClassifier.load(sys.argv[1])\n"
+        "found = []\n"
+        "for source in sys.argv[2:]:\n"
+        "    predict_file(classifier, source, source + '.out.csv')\n"
+        "    found.append(peak_memory_mb())\n"
+        "print(json.dumps(found))\n"
+    )
+    few, many = write(tmp_path / "few.csv", 20_000), write(tmp_path / "many.csv", 200_000)
+    command = [sys.executable, "-c", script, str(tmp_path / "bundle"), str(few), str(many)]
+    before, after = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert after < 1.1 * before
