@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from textladder import frozen
-from textladder.batching import Padding, TextBatches, network_scorer, predict_probabilities
+from textladder.batching import NetworkScorer, Padding, TextBatches, predict_probabilities
 from textladder.frozen import StoredBatches
 from textladder.networks.encoder import EncoderClassifier, EncoderHead, mean_by_owner
 from textladder.networks.quick import QuickDropout, keep_mask, quick_dropout, training_attention
@@ -173,7 +173,7 @@ def test_batches_of_windows_and_their_predictions(network: EncoderClassifier) ->
         assert owners.tolist() == [place for place in range(len(targets)) for _ in range(3)]
         seen += targets.tolist()
     assert sorted(seen) == sorted(labels.tolist())
-    together = predict_probabilities(network_scorer(network), texts, Padding(12), firsts=firsts, batch_tokens=50)
+    together = predict_probabilities(NetworkScorer(network), texts, Padding(12), firsts=firsts, batch_tokens=50)
     for place in range(10):
         tokens = torch.stack([torch.from_numpy(texts[n].astype(np.int64)) for n in range(3 * place, 3 * place + 3)])
         with torch.inference_mode():

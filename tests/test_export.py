@@ -20,8 +20,8 @@ from textladder import TextClassifier, export_bundle
 from textladder.bundle import MANIFEST, _canonical, _own_digest, read_bundle
 from textladder.cli import main
 from textladder.errors import BundleError, ConfigError, DataError, ExportError, MissingExtraError, TextladderError
-from textladder.export import FLOAT32, INT8, Gate, quantized
-from textladder.lean import ExportedNetwork
+from textladder.export import Gate, quantized
+from textladder.lean import FLOAT32, INT8, ExportedNetwork
 from textladder.networks.awd_lstm import AWDLSTM, AWDClassifier
 from textladder.networks.graphs import awd_graph, lstm_graph
 from textladder.networks.lstm import POOLINGS, LSTMClassifier
@@ -91,6 +91,8 @@ def test_int8_is_kept_beside_float32_and_the_original(bundle: Path, case: str, f
     for form in ("original", FLOAT32, INT8):
         classifier = TextClassifier.load(bundle, form=form)
         assert classifier.form == form
+        alone = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
+        assert np.abs(classifier.predict_proba(TEXTS) - alone).max() < 1e-5
         assert classifier.predict(TEXTS[:16]) == fitted(case).predict(TEXTS[:16])
         assert classifier.tokenize("a kettle!") == fitted(case).tokenize("a kettle!")
     again = TextClassifier.load(bundle, form="original").save(bundle.with_name("again"))
@@ -264,7 +266,7 @@ def test_forged_exports(exports: Any, fitted: Fit, tmp_path: Path) -> None:
 def test_a_word_that_the_network_does_not_know_is_an_error() -> None:
     network = ExportedNetwork(lstm_graph(LSTMClassifier(9, 4, 2), 2).SerializeToString(), ("ids",), 2)
     with pytest.raises(BundleError, match="failed on a batch"):
-        network(np.array([[3, 9]]))
+        network.run(np.array([[3, 9]]))
 
 
 POOLED = [*((name,) for name in POOLINGS), POOLINGS, ("attention", "mean")]
@@ -299,7 +301,7 @@ def check(network: torch.nn.Module, graph: Any, pad_id: int) -> None:
         for row, length in enumerate((longest, 1, longest + 2, max(1, longest - 1))):
             ids[row, length:] = pad_id
         with torch.inference_mode():
-            assert np.abs(exported(ids.numpy()) - network(ids).numpy()).max() < 1e-5
+            assert np.abs(exported.run(ids.numpy()) - network(ids).numpy()).max() < 1e-5
 
 
 def test_int8_is_smaller_and_near() -> None:
@@ -309,7 +311,7 @@ def test_int8_is_smaller_and_near() -> None:
     whole, small = graph.SerializeToString(), quantized(graph)
     assert len(small) < 0.35 * len(whole)
     ids = np.random.default_rng(0).integers(2, 2000, (8, 40))
-    one, other = (ExportedNetwork(content, ("ids",), 2)(ids) for content in (whole, small))
+    one, other = (ExportedNetwork(content, ("ids",), 2).run(ids) for content in (whole, small))
     assert 0 < np.abs(one - other).max() < 0.1
 
 

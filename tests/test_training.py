@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from textladder.batching import Padding, TextBatches, network_scorer, pad_batch, predict_probabilities
+from textladder.batching import NetworkScorer, Padding, TextBatches, pad_batch, predict_probabilities
 from textladder.errors import ConfigError
 from textladder.precision import trains_in_bfloat16
 from textladder.progress import Monitor
@@ -104,7 +104,7 @@ def test_predictions_come_in_order() -> None:
     encoded, _ = texts()
     with seeded(0):
         network = Bag()
-    together = predict_probabilities(network_scorer(network), encoded, Padding(20), batch_tokens=64)
+    together = predict_probabilities(NetworkScorer(network), encoded, Padding(20), batch_tokens=64)
     padded = [torch.from_numpy(pad_batch(encoded, np.array([n]), Padding(20))) for n in range(200)]
     alone = [network(ids).softmax(1)[0].detach().numpy() for ids in padded]
     assert np.abs(together - np.stack(alone)).max() < 1e-6

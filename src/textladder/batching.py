@@ -5,7 +5,7 @@ here, and nothing here knows of fastai: `TextBatches` is any iterable of batches
 network is whatever gives logits for token numbers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,8 +17,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 LENGTH_NOISE = 8  # tokens by which lengths are blurred, so that a text does not always meet the same others
-# token numbers, int64 (sequences, time), to logits, float32 (sequences, classes)
-Scorer = Callable[[np.ndarray], np.ndarray]
+
+
+class Scorer(Protocol):
+    """What predicts.
+
+    Attributes:
+        alone: sequences are to come one by one, because the others of a batch would have a part in the answer.
+    """
+
+    alone: bool
+
+    def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Logits, float32 (sequences, classes), of each batch of token numbers, int64 (sequences, time)."""
 
 
 class Batches(Protocol):
@@ -177,27 +188,30 @@ def pad_batch(texts: EncodedTexts, places: np.ndarray, padding: Padding) -> np.n
     return ids
 
 
-def network_scorer(network: "nn.Module") -> Scorer:
+class NetworkScorer:
     """A torch network as it predicts: without dropout, in float32, whatever it was trained in."""
-    import torch
 
-    device = next(network.parameters()).device
+    alone = False
 
-    def score(ids: np.ndarray) -> np.ndarray:
-        was_training = network.training
+    def __init__(self, network: "nn.Module") -> None:
+        self.network = network
+
+    def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """The logits of batch after batch."""
+        import torch
+
+        network = self.network
+        device, was_training = next(network.parameters()).device, network.training
         network.eval()
         try:
             with torch.inference_mode():
-                logits: np.ndarray = network(torch.from_numpy(ids).to(device)).float().cpu().numpy()
+                return [network(torch.from_numpy(ids).to(device)).float().cpu().numpy() for ids in batches]
         finally:
             network.train(was_training)
-        return logits
-
-    return score
 
 
 def predict_probabilities(
-    score: Scorer,
+    scorer: Scorer,
     texts: EncodedTexts,
     padding: Padding,
     *,
@@ -209,8 +223,10 @@ def predict_probabilities(
     Texts of like length go together, as many as make `batch_tokens` numbers. The logits of a text that is several
     sequences (`firsts`, as in `TextBatches`) are their mean.
     """
-    order = TextBatches(texts, np.zeros(len(texts), np.int64), padding, batch_tokens=batch_tokens).next_pass()
-    parts = np.concatenate([score(pad_batch(texts, places, padding)) for places in order])
+    size = 1 if scorer.alone else None
+    batches = TextBatches(texts, np.zeros(len(texts), np.int64), padding, batch_size=size, batch_tokens=batch_tokens)
+    order = batches.next_pass()
+    parts = np.concatenate(scorer.score(pad_batch(texts, places, padding) for places in order))
     logits = np.empty_like(parts)
     logits[np.concatenate(order)] = parts
     if firsts is not None:

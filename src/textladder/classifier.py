@@ -18,7 +18,7 @@ from textladder import metrics
 from textladder.bundle import Bundle, read_bundle, write_bundle
 from textladder.data import LabelledTexts, TextData
 from textladder.errors import BundleError, ConfigError, DataError, TextladderError, import_extra, unknown_name
-from textladder.lean import ExportedNetwork
+from textladder.lean import INT8, ExportedNetwork
 from textladder.levels import find_level
 from textladder.levels.base import FitReport, make_config
 from textladder.metrics import Evaluation
@@ -270,7 +270,9 @@ class TextClassifier:
         )
         classifier._data_record = dict(manifest["data"])
         level, classes = classifier._level_type, len(classifier.labels)
-        exported = None if network is None else ExportedNetwork(network, level.network_inputs, classes)
+        exported = (
+            None if network is None else ExportedNetwork(network, level.network_inputs, classes, alone=form == INT8)
+        )
         classifier.form, classifier.digest = form, manifest["sha256"]
         classifier._fitted = level.load(bundle, classifier.config, classes, exported)
         return classifier

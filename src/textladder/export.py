@@ -22,13 +22,13 @@ from textladder.classifier import TextClassifier
 from textladder.comparison.significance import mcnemar
 from textladder.data import LabelledTexts
 from textladder.errors import ConfigError, DataError, ExportError, import_extra, unknown_name
+from textladder.lean import FLOAT32, INT8
 from textladder.levels import find_level
 from textladder.progress import Monitor
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-FLOAT32, INT8 = "onnx-float32", "onnx-int8"
 QUANTIZATIONS = ("int8",)
 MOST_DIFFERENCE = 1e-4  # of a probability, in float32
 MOST_LOSS = 0.005  # of accuracy, in int8; without labels, of texts whose label changed

@@ -4,10 +4,16 @@ Stands beside `batching`: to the rest it is a scorer like another, arrays in and
 """
 
 import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from textladder.errors import BundleError
+
+FLOAT32, INT8 = "onnx-float32", "onnx-int8"  # the exported forms
 
 
 class ExportedNetwork:
@@ -17,38 +23,61 @@ class ExportedNetwork:
         content: the ONNX file.
         inputs: the names of the arrays that it takes, in their order.
         classes: how many classes there must be.
+        alone: as of `batching.Scorer`. What is made int8 as it comes has one scale for all that comes together, so that
+            a text's answer would depend on its batch.
 
     Raises:
         BundleError: it is no network, or one of other inputs or classes.
     """
 
-    def __init__(self, content: bytes, inputs: tuple[str, ...], classes: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads()
-        options.log_severity_level = 3  # errors; what it warns of, nobody here can mend
-        self.inputs = inputs
-        try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the library's errors have no common base
-            raise BundleError(f"The exported network cannot be read ({_first_line(error)}).") from None
+    def __init__(self, content: bytes, inputs: tuple[str, ...], classes: int, *, alone: bool = False) -> None:
+        self.inputs, self.alone, self._content = inputs, alone, content
+        self._session = _session(content, threads())
         taken = tuple(one.name for one in self._session.get_inputs())
         shapes = {one.name: one.shape for one in self._session.get_outputs()}
         if set(taken) != set(inputs) or len(shapes.get("logits", [])) != 2 or shapes["logits"][1] != classes:
             raise BundleError(f"The exported network takes {taken} and gives {shapes}, which does not fit.")
 
-    def __call__(self, *arrays: np.ndarray) -> np.ndarray:
-        """The logits.
+    def run(self, *arrays: np.ndarray) -> np.ndarray:
+        """The logits of one batch.
 
         Raises:
             BundleError: it does not take them, so it is not this text side's.
         """
+        return self._run(self._session, arrays)
+
+    def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """The logits of batch after batch; of lone sequences several side by side, each on a core."""
+        if not self.alone:
+            return [self.run(ids) for ids in batches]
+        several = list(batches)
+        if len(several) == 1 or threads() == 1:
+            return [self.run(ids) for ids in several]
+        with ThreadPoolExecutor(threads()) as pool:
+            return list(pool.map(lambda ids: self._run(self._on_one_core, (ids,)), several))
+
+    @cached_property
+    def _on_one_core(self) -> Any:
+        return _session(self._content, 1)
+
+    def _run(self, session: Any, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
         try:
-            logits: np.ndarray = self._session.run(["logits"], dict(zip(self.inputs, arrays, strict=True)))[0]
+            logits: np.ndarray = session.run(["logits"], dict(zip(self.inputs, arrays, strict=True)))[0]
         except Exception as error:  # the library's errors have no common base
             raise BundleError(f"The exported network failed on a batch ({_first_line(error)}).") from None
         return logits
+
+
+def _session(content: bytes, cores: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores
+    options.log_severity_level = 3  # errors; what it warns of, nobody here can mend
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library's errors have no common base
+        raise BundleError(f"The exported network cannot be read ({_first_line(error)}).") from None
 
 
 def threads() -> int:

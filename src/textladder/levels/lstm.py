@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from textladder.batching import Padding, TextBatches, network_scorer, predict_probabilities
+from textladder.batching import NetworkScorer, Padding, TextBatches, predict_probabilities
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.errors import BundleError, import_extra
@@ -228,7 +228,7 @@ class LSTMLevel:
         """Class probabilities, float32 (texts, classes)."""
         encoded = self.vocabulary.encode_texts(texts)
         self.texts_cut += int((encoded.lengths > self.config.max_tokens).sum())
-        return predict_probabilities(self.exported or network_scorer(self._ready()), encoded, self._padding())
+        return predict_probabilities(self.exported or NetworkScorer(self._ready()), encoded, self._padding())
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""

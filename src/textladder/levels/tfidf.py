@@ -121,7 +121,7 @@ class TfidfLevel:
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
         if self.exported is not None:
-            return softmax(self.exported(*self._features(texts)))
+            return softmax(self.exported.run(*self._features(texts)))
         scores = np.stack([self._score(text) for text in texts])
         if scores.shape[1] == 1:  # scikit-learn keeps one column of weights for two classes
             scores = np.concatenate([np.zeros_like(scores), scores], axis=1)

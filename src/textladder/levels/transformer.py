@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from tokenizers import Tokenizer
 
-from textladder.batching import Padding, TextBatches, network_scorer, predict_probabilities
+from textladder.batching import NetworkScorer, Padding, TextBatches, predict_probabilities
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.errors import BundleError, ConfigError, import_extra
@@ -269,7 +269,7 @@ class TransformerLevel:
         fitted = self._fit_texts(texts)
         self.texts_cut += fitted.cut
         return predict_probabilities(
-            self.exported or network_scorer(self._ready().network),
+            self.exported or NetworkScorer(self._ready().network),
             fitted.sequences,
             self._padding(),
             firsts=fitted.firsts,

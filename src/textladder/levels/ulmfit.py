@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from textladder.batching import Padding, TextBatches, network_scorer, predict_probabilities
+from textladder.batching import NetworkScorer, Padding, TextBatches, predict_probabilities
 from textladder.bundle import Bundle
 from textladder.data import LabelledTexts
 from textladder.documents import read_documents
@@ -386,8 +386,8 @@ class UlmfitLevel:
         """Class probabilities, float32 (texts, classes)."""
         encoded = self.vocabulary.encode_tokenized(tokenize_words(texts, self.rules))
         self.texts_cut += int((encoded.lengths > self.config.max_tokens).sum())
-        score = self.exported or network_scorer(self._ready())
-        return predict_probabilities(score, encoded, self._padding(), batch_tokens=PREDICTED_TOKENS)
+        scorer = self.exported or NetworkScorer(self._ready())
+        return predict_probabilities(scorer, encoded, self._padding(), batch_tokens=PREDICTED_TOKENS)
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""
