@@ -115,7 +115,7 @@ def stock_pipeline(bundle: Path, max_tokens: int) -> Any:
 
 def fastai_learner(classifier: TextClassifier, texts: list[str]) -> Any:
     """A Learner of fastai's on the classifier's own network, with fastai's own way from a text to numbers."""
-    from fastai.basics import CrossEntropyLossFlat, Learner
+    from fastai.basics import CrossEntropyLossFlat, Learner, ProgressCallback
     from fastai.text.all import TextDataLoaders
 
     level: Any = classifier._fitted
@@ -124,7 +124,7 @@ def fastai_learner(classifier: TextClassifier, texts: list[str]) -> Any:
         frame, text_col="text", label_col="label", text_vocab=level.vocabulary.tokens, valid_pct=0.5, seed=0
     )
     learner = Learner(loaders, level.network, loss_func=CrossEntropyLossFlat())
-    learner.no_bar().__enter__()
+    learner.remove_cb(ProgressCallback)
     return learner
 
 

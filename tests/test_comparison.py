@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from textladder import Comparison, Terms, TextClassifier, compare, read_texts
 from textladder.cli import main
 from textladder.comparison.doubts import doubtful_labels
 from textladder.comparison.spool import fewer_rows, read_spool, write_spool
-from textladder.comparison.trainings import WorkerError, Workshop
+from textladder.comparison.trainings import Ahead, WorkerError, Workshop
 from textladder.comparison.worker import Job
 from textladder.data import TextData
 from textladder.errors import ConfigError, TextladderError
@@ -379,6 +380,26 @@ def test_a_killed_worker_and_a_bug(data: TextData, tmp_path: Path) -> None:
     shop = Workshop(tmp_path, {}, Killing())
     with pytest.raises(TextladderError, match="ended by SIGKILL"):
         shop.work(Job("fit", str(rows), str(tmp_path), "tfidf", "default", {}, 0))
+
+
+def test_a_process_that_begins_ahead(data: TextData, settings: dict[str, Any], tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    write_spool(data, rows)
+    job = Job("fit", str(rows), str(tmp_path / "lstm"), "lstm", "default", settings["lstm"], 0)
+    (tmp_path / "lstm").mkdir()
+    with Ahead("lstm") as ahead:
+        while not (begun := _workers(os.getpid())):  # its command line takes a moment to be seen
+            time.sleep(0.01)
+        shop = Workshop(tmp_path, {}, Monitor(), ahead)
+        with pytest.raises(RuntimeError, match="of tfidf failed"):  # by another process, as it is for another level
+            shop.work(replace(job, kind="nothing", level="tfidf"))
+        assert _workers(os.getpid()) == begun
+        assert shop.work(job)["train_rows"] == len(data.train)
+        assert _workers(os.getpid()) == []
+    with Ahead("lstm"), Ahead(None):  # that nobody wanted
+        while not _workers(os.getpid()):
+            time.sleep(0.01)
+    assert _workers(os.getpid()) == []
 
 
 def test_terms_and_wrong_calls(found: Comparison, data: TextData, tmp_path: Path) -> None:

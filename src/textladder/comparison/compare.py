@@ -26,7 +26,7 @@ from textladder.comparison.hardware import hardware
 from textladder.comparison.report import write_report
 from textladder.comparison.results import Comparison, LevelResult
 from textladder.comparison.spool import write_spool
-from textladder.comparison.trainings import MEASURED, SPOOL, Training, WorkerError, Workshop
+from textladder.comparison.trainings import MEASURED, SPOOL, Ahead, Training, WorkerError, Workshop
 from textladder.comparison.verdict import Terms, seconds_words
 from textladder.comparison.worker import Job
 from textladder.data import TextData
@@ -117,32 +117,33 @@ def _compared(
     monitor: Monitor,
 ) -> Comparison:
     """Audit, train, and look for wrong labels, in a folder that may hold what an earlier run has done."""
-    audit = audit_texts(plan.data, levels=plan.levels, settings=plan.settings, seed=plan.seed, monitor=monitor)
-    for finding in audit.findings():
-        monitor.say(finding)
-    done_to_rows: list[str] = []
-    if fix == "drop-leaks" and audit.leaks:
-        plan.data, count = drop_leaks(plan.data, audit), len(audit.leaks)
-        audit = replace(audit, leaks=[], leaking_test_rows=0)
-        done_to_rows.append(f"{count:,} training rows that leak into the test rows were left out.")
-        monitor.say(done_to_rows[0])
-    data = plan.data
-    parts = {name: part for name in ("train", "valid", "test") if (part := getattr(data, name)) is not None}
-    digests = {name: part.fingerprint() for name, part in parts.items()}
-    machine = hardware()
-    same = {"rows": digests, "versions": versions(), "processor": machine["processor"]}
-    try:
-        with _claimed(folder, digests, overwrite) as spool:
-            write_spool(data, spool)
-            run = _Run(plan, Workshop(folder, same, monitor), str(spool), monitor)
-            run.check_named(anew=overwrite)
-            if overwrite:  # now that something can come in its place
-                _clear(folder)
-            run.go()
-    except OSError as error:
-        raise TextladderError(
-            f"{folder}: the comparison cannot go on ({error.strerror or error}); what was finished is kept."
-        ) from None
+    with Ahead(plan.first_to_train(folder, anew=overwrite)) as ahead:
+        audit = audit_texts(plan.data, levels=plan.levels, settings=plan.settings, seed=plan.seed, monitor=monitor)
+        for finding in audit.findings():
+            monitor.say(finding)
+        done_to_rows: list[str] = []
+        if fix == "drop-leaks" and audit.leaks:
+            plan.data, count = drop_leaks(plan.data, audit), len(audit.leaks)
+            audit = replace(audit, leaks=[], leaking_test_rows=0)
+            done_to_rows.append(f"{count:,} training rows that leak into the test rows were left out.")
+            monitor.say(done_to_rows[0])
+        data = plan.data
+        parts = {name: part for name in ("train", "valid", "test") if (part := getattr(data, name)) is not None}
+        digests = {name: part.fingerprint() for name, part in parts.items()}
+        machine = hardware()
+        same = {"rows": digests, "versions": versions(), "processor": machine["processor"]}
+        try:
+            with _claimed(folder, digests, overwrite) as spool:
+                write_spool(data, spool)
+                run = _Run(plan, Workshop(folder, same, monitor, ahead), str(spool), monitor)
+                run.check_named(anew=overwrite)
+                if overwrite:  # now that something can come in its place
+                    _clear(folder)
+                run.go()
+        except OSError as error:
+            raise TextladderError(
+                f"{folder}: the comparison cannot go on ({error.strerror or error}); what was finished is kept."
+            ) from None
     about = {
         **about,
         "data": data.description,
@@ -193,6 +194,12 @@ class _Plan:
             self.settings[name] = settings
             level = find_level(name)
             level(make_config(level, self.presets[name], settings), len(self.data.labels))  # both refuse what cannot be
+
+    def first_to_train(self, folder: Path, anew: bool) -> str | None:
+        """The first level that fastai's Learner trains, unless there is something of it already."""
+        neural = [name for name in self.levels if hasattr(find_level(name), "prepare")]
+        there = not anew and any(next(folder.glob(f"{name}-*"), None) for name in neural[:1])
+        return neural[0] if neural and not there else None
 
     def job(self, kind: str, level: str, spool: str, *, seed: int | None = None, rows: int = 0) -> Job:
         """A job on a level."""

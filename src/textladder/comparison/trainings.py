@@ -13,15 +13,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from subprocess import PIPE
 from typing import IO, Any
 
 import numpy as np
 
 from textladder.comparison.worker import PREDICTIONS, Job
 from textladder.errors import ConfigError, TextladderError
+from textladder.levels import find_level
 from textladder.progress import Monitor
 
 MEASURED = "measured.json"
@@ -80,6 +83,73 @@ class Training:
         return labels, probabilities, np.array(table["part"].to_pylist())
 
 
+class Ahead:
+    """A process that imports a level's libraries while something else is done, for the first job on that level.
+
+    Args:
+        level: the level's name; None for no process.
+    """
+
+    def __init__(self, level: str | None) -> None:
+        self.level = level
+        self._worker = None if level is None else _Worker(find_level(level).libraries)
+
+    def take(self, job: Job) -> "_Worker | None":
+        """The process, if it is for this job and was not taken; else wait until it is quiet."""
+        if self._worker is None:
+            return None
+        if job.level != self.level or job.kind == "measure":
+            self._worker.wait()
+            return None
+        worker, self._worker = self._worker, None
+        return worker
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._worker is not None:
+            self._worker.end()
+
+
+class _Worker:
+    """A process that waits for a job; what it complains of goes to a file."""
+
+    def __init__(self, libraries: Sequence[str] = ()) -> None:
+        # -P: nothing from the working folder
+        command = [sys.executable, "-P", "-m", "textladder.comparison.worker", *libraries]
+        self.complaints = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=self.complaints)  # noqa: S603
+        self._imports = bool(libraries)
+
+    def wait(self) -> None:
+        """Until it has imported its libraries."""
+        if self._imports:
+            assert self.process.stdout is not None
+            self.process.stdout.readline()
+            self._imports = False
+
+    def do(self, job: Job) -> Iterator[dict[str, Any]]:
+        """Give it the job; what it says until it ends."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+            self.process.stdin.flush()
+        yield from map(json.loads, self.process.stdout)
+        self.process.wait()
+
+    def end(self) -> None:
+        """Whatever it is at."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()  # type: ignore[union-attr]
+        self.complaints.close()
+
+
 class Workshop:
     """The folder of a comparison, and who works in it.
 
@@ -87,10 +157,11 @@ class Workshop:
         folder: where trainings are kept.
         about: what must be the same for a kept training to count, besides the job: rows, versions, machine.
         monitor: is told how far each job is.
+        ahead: a process that has begun already.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any], monitor: Monitor) -> None:
-        self.folder, self.about, self.monitor = folder, about, monitor
+    def __init__(self, folder: Path, about: dict[str, Any], monitor: Monitor, ahead: Ahead | None = None) -> None:
+        self.folder, self.about, self.monitor, self.ahead = folder, about, monitor, ahead or Ahead(None)
         for left in folder.glob(".part-*"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -167,35 +238,22 @@ class Workshop:
             TextladderError: what the process says is wrong, or that it was killed.
             WorkerError: a bug.
         """
-        command = [sys.executable, "-P", "-m", "textladder.comparison.worker"]  # -P: nothing from the working folder
         self.monitor.start("starting a process", None)
-        with tempfile.TemporaryFile() as complaints:
-            worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints)  # noqa: S603
-            assert worker.stdin is not None
-            assert worker.stdout is not None
-            answer: dict[str, Any] = {}
-            try:
-                with contextlib.suppress(BrokenPipeError):
-                    worker.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
-                    worker.stdin.flush()
-                for line in worker.stdout:
-                    answer = json.loads(line)
-                    for call in (self._calls if say else self._calls - {"say"}).intersection(answer):
-                        getattr(self.monitor, call)(*answer[call])
-                status = worker.wait()
-            finally:
-                self.monitor.stop()
-                worker.kill()
-                worker.wait()
-                with contextlib.suppress(BrokenPipeError):
-                    worker.stdin.close()
-                worker.stdout.close()
+        worker = self.ahead.take(job) or _Worker()
+        answer: dict[str, Any] = {}
+        try:
+            for answer in worker.do(job):
+                for call in (self._calls if say else self._calls - {"say"}).intersection(answer):
+                    getattr(self.monitor, call)(*answer[call])
             if "mistake" in answer:
                 raise TextladderError(answer["mistake"])
             if "result" not in answer:
-                raise _failure(job, status, complaints)
+                raise _failure(job, worker.process.returncode, worker.complaints)
             result: dict[str, Any] = answer["result"]
             return result
+        finally:
+            self.monitor.stop()
+            worker.end()
 
     _calls = frozenset({"say", "start", "advance", "look", "stop"})
 

@@ -1,9 +1,10 @@
 """One training or one measurement in a process of its own, so that its time and its memory are its own.
 
-    python -m textladder.comparison.worker     (started by trainings.py; a job as one line of JSON on standard input)
+    python -m textladder.comparison.worker [LIBRARY...]     (started by trainings.py)
 
-Answers in lines of JSON on standard output: what a `Monitor` is told, and last the result or the user's mistake. When
-standard input ends, the starter is gone, and so is this process. Nothing else is imported before the job is known.
+Takes a job as one line of JSON on standard input, and answers in lines of JSON on standard output: what a `Monitor` is
+told, and last the result or the user's mistake. When standard input ends, the starter is gone, and so is this process.
+Nothing is imported before the job is known but the libraries that are named.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textladder.errors import TextladderError
+from textladder.errors import TextladderError, import_extra
 from textladder.progress import Monitor
 
 if TYPE_CHECKING:
@@ -95,7 +96,15 @@ def main() -> None:
             lines.write(json.dumps(message) + "\n")
             lines.flush()
 
-    job = Job(**json.loads(sys.stdin.readline()))
+    for library in sys.argv[1:]:
+        with contextlib.suppress(TextladderError):  # what is missing, the job will say
+            import_extra(library, "train")
+    if sys.argv[1:]:
+        send({"imported": sys.argv[1:]})
+    line = sys.stdin.readline()
+    if not line:
+        return
+    job = Job(**json.loads(line))
     threading.Thread(target=_leave_with_the_starter, daemon=True).start()
     try:
         work = {"check": _check, "fit": _fit, "measure": _measure, "probe": _probe}[job.kind]
