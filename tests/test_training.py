@@ -1,6 +1,8 @@
 """Batches, the Learner around them, stages, the finder."""
 
 import math
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -312,3 +314,26 @@ def test_weights_of_classes_do_not_depend_on_the_batches() -> None:
         run_stages(learner, [Stage("s", 1, 1e-9)])
     assert len(gradients) == 2
     assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_the_optimizer_is_torchs_without_its_compiler() -> None:
+    from textladder.training import _AdamW
+
+    found = []
+    for kind in (_AdamW, torch.optim.AdamW):
+        weight = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))
+        optimizer = kind([weight], lr=0.1, weight_decay=0.1, fused=True)
+        for step in range(5):
+            ((weight - step) ** 3).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        found.append((weight.detach(), optimizer.state_dict()["state"][0]["exp_avg"]))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    script = (
+        "import sys, torch; from textladder.training import _AdamW\n"
+        "weight = torch.nn.Parameter(torch.ones(2)); one = _AdamW([weight], lr=0.1, fused=True)\n"
+        "weight.sum().backward(); one.step(); one.zero_grad(); one.load_state_dict(one.state_dict())\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

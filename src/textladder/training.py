@@ -7,7 +7,7 @@ texts. What a level does differently is data: its list of `Stage`s.
 import os
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -171,6 +171,21 @@ def make_language_learner(
     )
 
 
+def _plain(method: Callable[..., Any]) -> Any:
+    """A method of torch's optimizers without its wrapper."""
+    return getattr(method, "__wrapped__", method)
+
+
+class _AdamW(torch.optim.AdamW):
+    """torch's, whose wrappers import torch's compiler to tell it to stay away: a thousand modules, for nothing."""
+
+    add_param_group = _plain(torch.optim.Optimizer.add_param_group)
+    zero_grad = _plain(torch.optim.Optimizer.zero_grad)
+    state_dict = _plain(torch.optim.Optimizer.state_dict)
+    load_state_dict = _plain(torch.optim.Optimizer.load_state_dict)
+    step = torch.no_grad()(_plain(torch.optim.AdamW.step))
+
+
 def _learner(
     network: nn.Module,
     train: Batches,
@@ -185,7 +200,7 @@ def _learner(
         DataLoaders(train, valid if valid is not None else []),
         network,
         loss_func=loss.to(training_device()),
-        opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
+        opt_func=partial(OptimWrapper, opt=partial(_AdamW, fused=True)),
         splitter=_halves,
         metrics=metrics,
         cbs=callbacks,

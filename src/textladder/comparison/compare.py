@@ -128,6 +128,7 @@ def _compared(
             done_to_rows.append(f"{count:,} training rows that leak into the test rows were left out.")
             monitor.say(done_to_rows[0])
         data = plan.data
+        doubts = _doubts(data, plan.seed, monitor)
         parts = {name: part for name in ("train", "valid", "test") if (part := getattr(data, name)) is not None}
         digests = {name: part.fingerprint() for name, part in parts.items()}
         machine = hardware()
@@ -155,7 +156,7 @@ def _compared(
         "time_budget_seconds": plan.time_budget,
         "hardware": machine,
         "versions": versions(),
-        **_doubts(data, plan.seed, monitor),
+        **doubts,
     }
     return Comparison(run.results, data, terms, run.failed | run.left_out, audit, about, folder)
 
