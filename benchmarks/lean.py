@@ -26,7 +26,7 @@ import pandas as pd  # noqa: E402
 from textladder import TextClassifier, export_bundle  # noqa: E402
 from textladder.bundle import read_bundle  # noqa: E402
 from textladder.data import read_labelled  # noqa: E402
-from textladder.lean import INT8  # noqa: E402
+from textladder.lean import FLOAT32, INT8  # noqa: E402
 
 TEST = Path(__file__).parents[2] / "shared" / "data" / "amazon_polarity" / "test.csv"
 ROWS, ROUNDS, FASTAI_TEXTS, WARM_UP = 256, 3, 40, 8
@@ -48,9 +48,10 @@ def main() -> None:
             about = read_bundle(bundle).manifest
             rows = read_labelled(data, about["labels"], text=about["text_columns"], label=about["label_column"])
             texts = next(rows.batches(ROWS))
-            for quantize in (None, "int8"):
-                print(f"{level}: {export_bundle(bundle, texts, quantize=quantize).gate.sentence()}", flush=True)
-            forms = {form: TextClassifier.load(bundle, form=form) for form in ("original", "onnx-float32", INT8)}
+            for form, quantize in ((FLOAT32, None), (INT8, "int8")):
+                if form not in about.get("exports", {}):
+                    print(f"{level}: {export_bundle(bundle, rows, quantize=quantize).gate.sentence()}", flush=True)
+            forms = {form: TextClassifier.load(bundle, form=form) for form in ("original", FLOAT32, INT8)}
             report(level, bundle, forms, texts, list(rows))
 
 
