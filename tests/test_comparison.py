@@ -402,6 +402,27 @@ def test_a_process_that_begins_ahead(data: TextData, settings: dict[str, Any], t
     assert _workers(os.getpid()) == []
 
 
+def test_a_process_begins_ahead_for_what_is_not_there(
+    found: Comparison, data: TextData, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str | None] = []
+
+    class Noted(Ahead):
+        def __init__(self, level: str | None) -> None:
+            begun.append(level)
+            super().__init__(None)
+
+    monkeypatch.setattr("textladder.comparison.compare.Ahead", Noted)
+    shutil.copytree(found.folder, tmp_path / "run")
+    compare(data, ["tfidf", "lstm"], settings=settings, seeds=2, out=tmp_path / "run")
+    compare(data, ["tfidf"], seeds=1, out=tmp_path / "other")
+    with pytest.raises(TextladderError, match="cannot be trained here"):
+        compare(data, ["lstm", "tfidf"], settings={"lstm": {"vectors": "nowhere.txt"}}, out=tmp_path / "other")
+    with pytest.raises(TextladderError, match="cannot be trained here"):
+        compare(data, ["lstm"], settings={"lstm": {"vectors": "no.txt"}}, out=tmp_path / "run", overwrite=True)
+    assert begun == [None, None, "lstm", "lstm"]
+
+
 def test_terms_and_wrong_calls(found: Comparison, data: TextData, tmp_path: Path) -> None:
     nothing = Comparison(found.levels, data, Terms(max_latency_ms=1e-6), {}, found.audit, found.about, found.folder)
     assert nothing.recommended is None

@@ -121,6 +121,14 @@ def test_a_bundle_of_the_exported_form_alone(bundle: Path, case: str, tmp_path: 
         export_bundle(bundle, TEXTS, out=bundle / ".." / "bundle", overwrite=True)
 
 
+def test_a_link_to_a_bundle_stays_one(fitted: Fit, tmp_path: Path) -> None:
+    bundle = fitted("lstm").save(tmp_path / "bundle")
+    (tmp_path / "link").symlink_to(bundle)
+    assert export_bundle(tmp_path / "link", TEXTS).bundle == tmp_path / "link"
+    assert (tmp_path / "link").is_symlink()
+    assert FLOAT32 in read_bundle(bundle).manifest["exports"]
+
+
 def test_the_fastest_form_that_can_be_run_is_taken(
     fitted: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

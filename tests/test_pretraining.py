@@ -53,6 +53,16 @@ def test_it_learns(corpus_file: Path, tmp_path: Path) -> None:
     assert metrics["perplexity"] == pytest.approx(np.exp(min(looks)))
 
 
+def test_looks_are_counted_in_words(corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (4, 8):
+        metrics = pretrain([corpus_file], tmp_path / f"whole-{size}", **{**TINY, "batch_size": size}, passes=1)
+        assert len(metrics["epochs"]) == 1
+    monkeypatch.setattr("textladder.pretraining.PART_WORDS", metrics["words_per_pass"] // 3)
+    for size in (4, 8):
+        metrics = pretrain([corpus_file], tmp_path / f"parts-{size}", **{**TINY, "batch_size": size}, passes=1)
+        assert len(metrics["epochs"]) == 3
+
+
 def test_a_second_network_reads_from_right_to_left(corpus_file: Path, tmp_path: Path) -> None:
     settings = TINY | {"passes": 12, "learning_rate": 0.02, "dropout": 0.0}
     pretrain([corpus_file], tmp_path / "forward", **settings)

@@ -27,10 +27,16 @@ from textladder.bundle import Bundle
 from textladder.errors import BundleError, ConfigError, PretrainedError
 from textladder.networks.encoder import EncoderClassifier
 from textladder.networks.quick import quick_dropout, training_attention
-from textladder.pretrained import check_reachable, encoder_not_loaded, find_encoder
+from textladder.pretrained import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    check_reachable,
+    encoder_not_loaded,
+    find_encoder,
+)
 from textladder.text.wordpieces import WordPieces
 
-TOKENIZER_FILE, WEIGHTS_FILE, CONFIG_FILE = "tokenizer.json", "model.safetensors", "config.json"
 QUICK_TOKENS = 1024  # above, tables of (time, time) would take more memory than they save time
 
 

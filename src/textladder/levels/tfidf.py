@@ -121,7 +121,7 @@ class TfidfLevel:
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
         if self.exported is not None:
-            return softmax(self.exported.run(*self._features(texts)))
+            return softmax(np.concatenate([self.exported.run(*self._features(text)) for text in texts]))
         scores = np.stack([self._score(text) for text in texts])
         if scores.shape[1] == 1:  # scikit-learn keeps one column of weights for two classes
             scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
@@ -138,14 +138,12 @@ class TfidfLevel:
             bias = np.concatenate([np.zeros_like(bias), bias])
         return linear_graph(weights, bias, self.classes)
 
-    def _features(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Which terms occur, int64 (texts, most), and how much each counts, float32 (texts, most); filled up with 0."""
-        found = [self._values(self.tokenize(text)) for text in texts]
-        most = max(1, *(len(numbers) for numbers, _ in found))
-        terms, values = np.zeros((len(texts), most), np.int64), np.zeros((len(texts), most), np.float32)
-        for row, (numbers, counts) in enumerate(found):
-            terms[row, : len(numbers)], values[row, : len(numbers)] = numbers, counts
-        return terms, values
+    def _features(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Which terms occur, int64 (1, terms), and how much each counts, float32 (1, terms); one term at least."""
+        numbers, values = self._values(self.tokenize(text))
+        if not len(numbers):
+            numbers, values = np.zeros(1, np.int64), np.zeros(1, np.float32)
+        return numbers[None], values[None]
 
     def contributions(self, text: str, label: int) -> list[tuple[int, int, float]]:
         """What each word adds to the score of a label over the mean of the others, with its place in the text.

@@ -21,7 +21,7 @@ from textladder.data import LabelledTexts
 from textladder.errors import BundleError, ConfigError, import_extra
 from textladder.lean import ExportedNetwork
 from textladder.levels.base import FitReport, Preset, TrainingConfig
-from textladder.pretrained import find_encoder
+from textladder.pretrained import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, find_encoder
 from textladder.progress import Monitor
 from textladder.settings import setting
 from textladder.text.wordpieces import FittedTexts, WordPieces
@@ -36,7 +36,6 @@ EPOCHS = 3
 LEAST_TOKENS = 512  # of a batch, however few the rows are
 LENGTH_MULTIPLE = 8  # so that the processor's library meets fewer shapes to prepare for
 PREDICTED_TOKENS = 4096  # of a batch
-CONFIG_FILE, TOKENIZER_FILE, MODEL_FILE = "config.json", "tokenizer.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class TransformerLevel:
     )
     summary: ClassVar[str] = "a Hugging Face encoder, fine-tuned"
     config_type: ClassVar[type] = TransformerConfig
-    network_files: ClassVar[tuple[str, ...]] = (MODEL_FILE,)
+    network_files: ClassVar[tuple[str, ...]] = (WEIGHTS_FILE,)
     network_inputs: ClassVar[tuple[str, ...]] = ("ids",)
     presets: ClassVar[Mapping[str, Preset]] = {
         "default": Preset("the recipe chosen on Amazon validation rows"),
@@ -245,7 +244,7 @@ class TransformerLevel:
 
     def _find_pieces(self) -> WordPieces:
         """The tokenizer by itself; of a folder without the libraries that take seconds to import."""
-        file = Path(find_encoder(self.config.encoder), "tokenizer.json")
+        file = Path(find_encoder(self.config.encoder), TOKENIZER_FILE)
         if file.is_file():
             return WordPieces.from_file(file)
         for library in ("torch", "transformers"):

@@ -280,13 +280,13 @@ def encoder_graph(network: "EncoderClassifier") -> ModelProto:
 def linear_graph(weights: np.ndarray, bias: np.ndarray, classes: int) -> ModelProto:
     """The graph of the level `tfidf`: the weights, (terms, classes), of what occurs, times how much it counts.
 
-    It takes `terms`, int64 (texts, most), and `values`, float32 (texts, most), which are 0 where a text has fewer.
+    It takes `terms`, int64 (texts, terms), and `values`, float32 (texts, terms).
     """
     graph = _Graph()
-    rows = graph.add("Gather", graph.constant(weights), "terms")  # (texts, most, classes)
-    values = graph.add("Unsqueeze", "values", graph.constant([1]))  # (texts, 1, most)
+    rows = graph.add("Gather", graph.constant(weights), "terms")  # (texts, terms, classes)
+    values = graph.add("Unsqueeze", "values", graph.constant([1]))  # (texts, 1, terms)
     scores = graph.add("Squeeze", graph.add("MatMul", values, rows), graph.constant([1]))
-    shape = ("texts", "most")
+    shape = ("texts", "terms")
     inputs = [("terms", TensorProto.INT64, shape), ("values", TensorProto.FLOAT, shape)]
     return graph.model(inputs, graph.add("Add", scores, graph.constant(bias)), classes)
 

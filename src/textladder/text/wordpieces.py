@@ -1,8 +1,8 @@
 """Word pieces: a Hugging Face encoder's own tokenizer for many texts at once, and long texts made to fit.
 
 First step of `transformer`. Texts become bare numbers once; what an encoder can read at a time is then cut out of
-them with array arithmetic. Where an encoder's tokenizer comes from is `encoders.py`'s to know;
-a tokenizer by itself can be read from its file.
+them with array arithmetic. Where an encoder's tokenizer comes from is `encoders.py`'s to know; by itself it can be read
+from its file.
 """
 
 from collections.abc import Iterable, Iterator
