@@ -130,7 +130,7 @@ class _Kept:
         return rows <= self.rows
 
     def put(self, place: int, probabilities: np.ndarray) -> None:
-        """The predictions of the rows from a place on, float32 (rows, classes); what was behind it is gone.
+        """The predictions of a batch of rows from a place on, float32 (rows, classes), over what a kill left of them.
 
         Raises:
             TextladderError: they cannot be written; those before are kept.
@@ -138,11 +138,9 @@ class _Kept:
         found = np.empty(len(probabilities), RECORD)
         found["label"], found["probability"] = probabilities.argmax(axis=1), probabilities.max(axis=1)
         try:
-            self.file.truncate(self._offset(place))
             self.file.seek(self._offset(place))
-            if (
-                self.file.write(found.tobytes()) < found.nbytes
-            ):  # the disk is full, which the next write would have said
+            # a disk that fills up takes a part, and says so only at the next write
+            if self.file.write(found.tobytes()) < found.nbytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise TextladderError(
