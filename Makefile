@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "textladder needs Python 3.11 to 3.13; python3 is " + sys.version.split()[0])'
 	@test -x $(PYTHON) || python3 -m venv $(VENV)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	@$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --constraint constraints.txt --editable '.[train,export,offline,dev]'
+	@$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --constraint constraints.txt --editable '.[train,export,serve,offline,dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)

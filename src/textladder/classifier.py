@@ -152,12 +152,13 @@ class TextClassifier:
 
     def predictions(self, texts: Iterable[str]) -> list[Prediction]:
         """Label and probabilities of each text."""
-        found = []
-        for row in self.predict_proba(texts):
-            place = int(row.argmax())
-            numbers = dict(zip(self.labels, map(float, row), strict=True))
-            found.append(Prediction(self.labels[place], self.label_names[place], float(row[place]), numbers))
-        return found
+        return [self.prediction(row) for row in self.predict_proba(texts)]
+
+    def prediction(self, probabilities: np.ndarray) -> Prediction:
+        """What a row of `predict_proba` says."""
+        place = int(probabilities.argmax())
+        numbers = dict(zip(self.labels, map(float, probabilities), strict=True))
+        return Prediction(self.labels[place], self.label_names[place], float(probabilities[place]), numbers)
 
     def evaluate(self, rows: LabelledTexts) -> Evaluation:
         """Compare predictions with the labels of some rows.
@@ -179,6 +180,11 @@ class TextClassifier:
         pieces: list[str] = self._ready().tokenize(text)
         return pieces
 
+    @property
+    def linear(self) -> bool:
+        """Whether the level is linear in its words, so that `contributions` tells what each adds."""
+        return hasattr(self._ready(), "contributions")
+
     def contributions(self, text: str, label: int) -> list[tuple[int, int, float]] | None:
         """What each word adds to the score of a label, where the level is linear; None where it is not.
 
@@ -186,8 +192,7 @@ class TextClassifier:
             text: the text.
             label: the label's place in `labels`.
         """
-        level = self._ready()
-        return level.contributions(text, label) if hasattr(level, "contributions") else None
+        return self._ready().contributions(text, label) if self.linear else None
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a bundle, whole or not at all.

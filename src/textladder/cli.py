@@ -404,6 +404,48 @@ def _export(options: argparse.Namespace) -> None:
     print(f'Saved in {found.bundle} ({found.megabytes:.1f} MB). Try: textladder predict {found.bundle} "a text"')
 
 
+def _serve(options: argparse.Namespace) -> None:
+    from textladder.errors import import_extra
+
+    for library in ("fastapi", "fastapi_swagger", "prometheus_client", "uvicorn"):
+        import_extra(library, "serve")
+    from textladder.serving.guard import Limits
+    from textladder.serving.server import serve
+
+    def ready(address: str, classifiers: dict[str, "TextClassifier"]) -> None:
+        models = {name: {"level": one.level, "form": one.form} for name, one in classifiers.items()}
+        if options.json:
+            _print_json({"address": address, "models": models})
+        else:
+            named = ", ".join(f"{name} ({one.form})" for name, one in classifiers.items())
+            print(textwrap.fill(f"Serving {named} at {address}, with a page there and /docs. Ctrl-C stops.", 80))
+        sys.stdout.flush()
+
+    serve(
+        options.bundles,
+        host=options.host,
+        port=options.port,
+        form=options.form,
+        limits=Limits(options.max_body, options.max_texts, options.max_characters, options.max_queue),
+        token=_token(options.token_file),
+        monitor=_monitor(),
+        ready=ready,
+    )
+
+
+def _token(file: str | None) -> str | None:
+    """The first line of a file that only its owner needs to read."""
+    if file is None:
+        return None
+    try:
+        token = (Path(file).read_text(encoding="utf-8").splitlines() or [""])[0].strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: the token cannot be read ({error}).") from None
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(f"{file}: the first line must be a token of printable ASCII characters without blanks.")
+    return token
+
+
 def _lr_find(options: argparse.Namespace) -> None:
     from textladder.levels import find_level
 
@@ -509,6 +551,7 @@ COMMANDS = {
     "predict": _predict,
     "explain": _explain,
     "export": _export,
+    "serve": _serve,
     "audit": _audit,
     "lr-find": _lr_find,
     "pretrain": _pretrain,

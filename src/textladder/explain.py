@@ -8,6 +8,7 @@ representation erasure", section 3). A level that can tell it exactly, because i
 
 import html
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from textladder.writing import write_whole
 # Words, and marks that carry feeling; where words are not set apart by blanks, each character is one.
 UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:['’-][^\W{UNSPACED}]+)*|[^\w\s.,;:'\"“”’()\[\]-]+")
-TEXTS_AT_ONCE = 256
+TEXTS_AT_ONCE = 32  # as many as one pass takes well; a service lets others in between
 LEAST_PROBABILITY = 1e-7
 BLUE, ORANGE = "37,99,168", "224,122,31"
 PAGE = """<!doctype html>
@@ -117,6 +118,34 @@ class Explanation:
         return write_whole(path, page)
 
 
+class Occlusion:
+    """A text without each of its words: what is to be predicted, and what comes of it.
+
+    Args:
+        text: the text.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text.encode("utf-8", "replace").decode()  # as it is predicted
+        self.spans = [found.span() for found in WORD.finditer(self.text)]
+
+    def parts(self) -> Iterator[list[str]]:
+        """The text without its first word, without its second, and so on, `TEXTS_AT_ONCE` at a time."""
+        for begin in range(0, len(self.spans), TEXTS_AT_ONCE):
+            yield [without(self.text, [span]) for span in self.spans[begin : begin + TEXTS_AT_ONCE]]
+
+    def explanation(self, prediction: Prediction, probabilities: list[float]) -> Explanation:
+        """What the words are worth.
+
+        Args:
+            prediction: of the whole text.
+            probabilities: of the predicted label, without each of the words.
+        """
+        whole, *others = _log_odds(np.array([prediction.probability, *probabilities])).tolist()
+        words = [Word(*span, whole - other) for span, other in zip(self.spans, others, strict=True)]
+        return Explanation(self.text, prediction, words, False)
+
+
 def explain_text(classifier: TextClassifier, text: str, *, monitor: Monitor | None = None) -> Explanation:
     """Predict a text and say which of its words carried the prediction.
 
@@ -130,23 +159,25 @@ def explain_text(classifier: TextClassifier, text: str, *, monitor: Monitor | No
     """
     monitor = monitor or Monitor()
     (prediction,) = classifier.predictions([text])
-    text = text.encode("utf-8", "replace").decode()  # as it was predicted
-    label = classifier.labels.index(prediction.label)
-    if (exact := classifier.contributions(text, label)) is not None:
-        return Explanation(text, prediction, [Word(*one) for one in exact], True)
-    spans = [found.span() for found in WORD.finditer(text)]
-    odds = []
-    monitor.start("leaving out words", len(spans))
+    if (found := exact_explanation(classifier, text, prediction)) is not None:
+        return found
+    occlusion, label = Occlusion(text), classifier.labels.index(prediction.label)
+    probabilities: list[float] = []
+    monitor.start("leaving out words", len(occlusion.spans))
     try:
-        for begin in range(0, len(spans), TEXTS_AT_ONCE):
-            some = [without(text, [span]) for span in spans[begin : begin + TEXTS_AT_ONCE]]
-            odds += _log_odds(classifier.predict_proba(some)[:, label]).tolist()
-            monitor.advance(len(odds))
+        for part in occlusion.parts():
+            probabilities += classifier.predict_proba(part)[:, label].tolist()
+            monitor.advance(len(probabilities))
     finally:
         monitor.stop()
-    whole = float(_log_odds(np.array([prediction.probability]))[0])
-    words = [Word(*span, whole - without_it) for span, without_it in zip(spans, odds, strict=True)]
-    return Explanation(text, prediction, words, False)
+    return occlusion.explanation(prediction, probabilities)
+
+
+def exact_explanation(classifier: TextClassifier, text: str, prediction: Prediction) -> Explanation | None:
+    """The words' own coefficients, where the level is linear; None where it is not."""
+    text = text.encode("utf-8", "replace").decode()
+    words = classifier.contributions(text, classifier.labels.index(prediction.label))
+    return None if words is None else Explanation(text, prediction, [Word(*one) for one in words], True)
 
 
 def without(text: str, spans: list[tuple[int, int]]) -> str:

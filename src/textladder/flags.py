@@ -145,6 +145,27 @@ def _export(parser: _Parser, words: Sequence[str]) -> None:
     _add_column_flags(parser)
 
 
+def _serve(parser: _Parser, words: Sequence[str]) -> None:
+    parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="each is a model, named after its level")
+    parser.add_argument(
+        "--form", metavar="NAME", help="original, onnx-float32 or onnx-int8 (default: the fastest there)"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="NAME", help="interface (default 127.0.0.1: this machine)"
+    )
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="default 8000; 0 takes a free one")
+    parser.add_argument("--token-file", metavar="FILE", help="its line must be shown: Authorization: Bearer TOKEN")
+    group = parser.add_argument_group("limits, each with a status of its own when it is passed")
+    group.add_argument(
+        "--max-body", type=int, default=1_000_000, metavar="N", help="bytes of a request (default 1000000: 413)"
+    )
+    group.add_argument("--max-texts", type=int, default=256, metavar="N", help="texts of a request (default 256: 422)")
+    group.add_argument("--max-characters", type=int, default=20_000, metavar="N", help="of a text (default 20000: 400)")
+    group.add_argument(
+        "--max-queue", type=int, default=64, metavar="N", help="texts that may wait for a model (default 64: 503)"
+    )
+
+
 def _audit(parser: _Parser, words: Sequence[str]) -> None:
     _add_data(parser)
     parser.add_argument("--levels", type=split_names, metavar="A,B", help="whose tokens are counted (default: all)")
@@ -184,6 +205,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser, Sequence[str]], None]]] = {
     "predict": ("label texts, or every row of a file", _predict),
     "explain": ("say which words carried a prediction", _explain),
     "export": ("put a network into ONNX, if it answers as before", _export),
+    "serve": ("answer requests with bundles, and show a page to try them", _serve),
     "audit": ("say what is wrong with labelled texts before training on them", _audit),
     "lr-find": ("try rising learning rates and suggest one", _lr_find),
     "pretrain": ("train a language model from texts without labels", _pretrain),

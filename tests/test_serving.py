@@ -1,0 +1,385 @@
+"""The service: what it answers, what it refuses and how, and that nobody whom it took is left unanswered."""
+
+import asyncio
+import http.client
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from textladder.errors import ConfigError, DataError
+from textladder.explain import explain_text
+from textladder.serving.app import create_app
+from textladder.serving.guard import Limits
+from textladder.serving.queue import PredictionQueue, QueueClosed, QueueFull
+from textladder.serving.server import load_models
+
+TEXTS = ["a good strong kettle", "broke on the second day", "", "ok " * 40 + "\x00 😀 <script>"]
+JSON = {"Content-Type": "application/json"}
+LIMITS = Limits(body=5000, texts=4, characters=300, waiting=8)
+
+
+class Slow:
+    """A classifier that answers when it is let: a text's probability is its length."""
+
+    labels, label_names, level, form, texts_cut, linear = ("0", "1"), ("no", "yes"), "slow", "original", 0, False
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.begun = threading.Event()
+        self.batches: list[list[str]] = []
+        self.record: dict[str, Any] = {}
+
+    def predict_proba(self, texts: list[str]) -> np.ndarray:
+        self.batches.append(list(texts))
+        self.begun.set()
+        assert self.go.wait(30)
+        if "poison" in texts:
+            raise DataError("secret: this text cannot be read")
+        return np.array([[1 - len(text) / 100, len(text) / 100] for text in texts], np.float32)
+
+    def prediction(self, row: np.ndarray) -> Any:
+        from textladder import Prediction
+
+        return Prediction("1", "yes", float(row[1]), {"0": float(row[0]), "1": float(row[1])})
+
+
+@pytest.fixture(scope="module")
+def client(fitted: Callable[[str], Any]) -> Iterator[TestClient]:
+    with TestClient(create_app({name: fitted(name) for name in ("tfidf", "lstm")}, limits=LIMITS)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("level", ["tfidf", "lstm"])
+def test_texts_are_predicted_as_by_the_classifier(client: TestClient, fitted: Callable[[str], Any], level: str) -> None:
+    expected = fitted(level).predictions(TEXTS)
+    answer = client.post("/predict", json={"text": TEXTS, "model": level})
+    assert answer.status_code == 200
+    found = answer.json()
+    assert (found["model"], found["level"], found["form"]) == (level, level, "original")
+    assert found["milliseconds"] > 0
+    assert [(one["label"], one["name"]) for one in found["predictions"]] == [(one.label, one.name) for one in expected]
+    assert client.post("/predict", content=b'{"text": "half a \\ud83d pair"}', headers=JSON).is_success
+    for one, other in zip(found["predictions"], expected, strict=True):
+        assert one["probabilities"] == pytest.approx(other.probabilities, abs=1e-5)
+    (alone,) = client.post("/predict", json={"text": TEXTS[0], "model": level}).json()["predictions"]
+    assert alone["probability"] == pytest.approx(expected[0].probability, abs=1e-5)
+
+
+@pytest.mark.parametrize("level", ["tfidf", "lstm"])
+@pytest.mark.parametrize("text", [TEXTS[0], TEXTS[3], ""])
+def test_a_text_is_explained_as_by_the_classifier(
+    client: TestClient, fitted: Callable[[str], Any], level: str, text: str
+) -> None:
+    expected = explain_text(fitted(level), text).as_dict()
+    found = client.post("/explain", json={"text": text, "model": level}).json()
+    assert [one["weight"] for one in found.pop("words")] == pytest.approx(
+        [one["weight"] for one in expected.pop("words")], abs=1e-4
+    )
+    assert found.pop("probabilities") == pytest.approx(expected.pop("probabilities"), abs=1e-5)
+    assert found.pop("probability") == pytest.approx(expected.pop("probability"), abs=1e-5)
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_what_is_told_of_the_service(client: TestClient) -> None:
+    assert client.get("/health").json() == {"status": "ok"}
+    models = client.get("/models").json()["models"]
+    assert [(one["model"], one["labels"]) for one in models] == [("tfidf", ["bad", "good"]), ("lstm", ["bad", "good"])]
+    assert client.post("/predict", json={"text": "a"}).json()["model"] == "tfidf"  # the first one
+    counted = client.get("/metrics").text
+    assert 'textladder_requests_total{path="/predict",status="200"}' in counted
+    assert 'textladder_texts_total{model="tfidf"}' in counted
+    assert "process_resident_memory_bytes" in counted
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) == {"/predict", "/explain", "/models", "/health", "/metrics"}
+    assert {"200", "400", "404", "413", "422", "503"} <= set(paths["/predict"]["post"]["responses"])
+    for path in ("/", "/docs"):  # nothing is fetched from elsewhere
+        page = client.get(path)
+        assert page.status_code == 200
+        assert "//" not in page.text.replace("http://testserver/", "").replace("; // ", "").replace(";  // ", "")
+    assert "default-src 'none'" in client.get("/").headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ({"text": ["a"] * 5}, 422, "too_many_texts"),
+        ({"text": "a" * 301}, 400, "text_too_long"),
+        ({"text": ["a", "a" * 301]}, 400, "text_too_long"),
+        ({"text": "a" * 5000}, 413, "body_too_large"),
+        ({"text": "a", "model": "no\ud800ne" * 100}, 404, "unknown_model"),
+        ({"text": "a", "model": "none"}, 404, "unknown_model"),
+        ({"text": []}, 422, "invalid_request"),
+        ({"text": ["a", 1]}, 422, "invalid_request"),
+        ({"text": None}, 422, "invalid_request"),
+        ({"texts": ["secret"]}, 422, "invalid_request"),
+        ({}, 422, "invalid_request"),
+        ([], 422, "invalid_request"),
+        ("secret", 422, "invalid_request"),
+    ],
+)
+def test_each_refusal_has_a_status_and_a_sentence(client: TestClient, body: Any, status: int, error: str) -> None:
+    answer = client.post("/predict", content=json.dumps(body), headers=JSON)
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error", "message"}
+    assert answer.json()["error"] == error
+    assert "secret" not in answer.text
+    assert answer.json()["message"].endswith((".", "?"))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 4000, b'{"text": NaN}'])
+def test_what_is_no_request(client: TestClient, content: bytes) -> None:
+    answer = client.post("/explain", content=content, headers=JSON)
+    assert answer.status_code in (400, 422)
+    assert set(answer.json()) == {"error", "message"}
+    assert client.post("/explain", content=b'{"text": "a"}', headers={"Content-Type": "text/plain"}).status_code == 422
+    assert client.post("/predict", content=iter([b" " * 3000] * 2)).status_code == 413  # of a length that is not told
+    assert client.get("/predict").json()["error"] == "method_not_allowed"
+    assert client.get("/../secret").json()["error"] == "not_found"
+
+
+def test_a_token_is_asked_for(fitted: Callable[[str], Any]) -> None:
+    with TestClient(create_app({"tfidf": fitted("tfidf")}, token="open-sesame"), raise_server_exceptions=False) as one:
+        for path in ("/models", "/metrics"):
+            answer = one.get(path)
+            assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized")
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+        for shown in (
+            "Bearer no",
+            "open-sesame",
+            "Basic open-sesame",
+            "Bearer",
+            "Bearer open-sesamé".encode("latin-1"),
+        ):
+            assert one.post("/predict", json={"text": "a"}, headers={"Authorization": shown}).status_code == 401
+        for path in ("/", "/health", "/docs"):
+            assert one.get(path).status_code == 200
+        assert one.post("/predict", json={"text": "a"}, headers={"Authorization": "Bearer open-sesame"}).is_success
+
+
+def test_a_page_of_another_site_cannot_ask(fitted: Callable[[str], Any]) -> None:
+    app = create_app({"tfidf": fitted("tfidf")}, hosts=("127.0.0.1", "localhost"))
+    with TestClient(app, base_url="http://127.0.0.1:8000") as one:
+        assert one.get("/models").is_success
+        assert one.get("/models", headers={"Host": "localhost:9"}).is_success
+        assert one.get("/models", headers={"Host": "evil.example"}).status_code == 400
+        assert (
+            "access-control-allow-origin" not in one.get("/models", headers={"Origin": "http://evil.example"}).headers
+        )
+
+
+def test_what_arrives_while_a_batch_is_computed_is_the_next_batch() -> None:
+    slow = Slow()
+    with (
+        TestClient(create_app({"slow": slow}, limits=LIMITS)) as client,  # type: ignore[dict-item]
+        ThreadPoolExecutor(16) as pool,
+    ):
+        first = pool.submit(client.post, "/predict", json={"text": "x"})
+        assert slow.begun.wait(10)
+        others = [pool.submit(client.post, "/predict", json={"text": "x" * size}) for size in range(2, 10)]
+        until = time.monotonic() + 10
+        while 'textladder_waiting_texts{model="slow"} 8.0' not in client.get("/metrics").text:
+            assert time.monotonic() < until
+        shed = client.post("/predict", json={"text": "x"})
+        assert (shed.status_code, shed.json()["error"], shed.headers["Retry-After"]) == (503, "queue_full", "1")
+        assert client.get("/health").is_success
+        slow.go.set()
+        for size, answer in enumerate([first, *others], 1):
+            (found,) = answer.result(10).json()["predictions"]
+            assert found["probability"] == pytest.approx(size / 100)
+        assert [len(batch) for batch in slow.batches] == [1, 8]
+        assert client.post("/predict", json={"text": "x"}).is_success  # it takes again
+        assert 'textladder_refused_total{model="slow"} 1.0' in client.get("/metrics").text
+
+
+def test_one_text_that_fails_does_no_harm_to_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    slow = Slow()
+    app = create_app({"slow": slow})  # type: ignore[dict-item]
+    with TestClient(app, raise_server_exceptions=False) as client, ThreadPoolExecutor(4) as pool:
+        pool.submit(client.post, "/predict", json={"text": "x"})
+        assert slow.begun.wait(10)
+        answers = [pool.submit(client.post, "/predict", json={"text": text}) for text in ("poison", "x", "xx")]
+        while 'textladder_waiting_texts{model="slow"} 3.0' not in client.get("/metrics").text:
+            time.sleep(0.01)
+        slow.go.set()
+        poison, *others = (answer.result(10) for answer in answers)
+        assert [one.status_code for one in others] == [200, 200]
+        assert (poison.status_code, poison.json()["error"]) == (500, "failed")
+        assert "secret" not in poison.text
+    assert "secret" in caplog.text  # where the service's owner looks
+
+
+def test_the_queue() -> None:
+    async def lived(slow: Slow) -> None:
+        with ThreadPoolExecutor(1) as executor:
+            queue = PredictionQueue(slow, executor, waiting=4, batch=3)  # type: ignore[arg-type]
+            running = asyncio.create_task(queue.run())
+            large = asyncio.create_task(queue.probabilities(["x" * size for size in range(8)]))  # nothing waits: taken
+            given_up = asyncio.create_task(queue.probabilities(["given up"], admitted=True))
+            await asyncio.sleep(0.1)
+            with pytest.raises(QueueFull):
+                await queue.probabilities(["x"])
+            given_up.cancel()
+            await asyncio.sleep(0)
+            slow.go.set()
+            rows, seconds = await large
+            assert rows[:, 1].tolist() == pytest.approx([size / 100 for size in range(8)])
+            assert seconds > 0
+            last = asyncio.create_task(queue.probabilities(["last"]))
+            await asyncio.sleep(0)
+            queue.close()
+            with pytest.raises(QueueClosed):
+                await queue.probabilities(["x"])
+            assert (await last)[0].shape == (1, 2)  # what was taken is answered
+            await asyncio.wait_for(running, 10)
+            assert queue.waiting == 0
+
+    slow = Slow()
+    asyncio.run(lived(slow))
+    assert [len(batch) for batch in slow.batches] == [3, 3, 2, 1]
+    assert all("given up" not in batch for batch in slow.batches)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the fuzzer's own
+def test_malformed_requests_never_break_it(client: TestClient) -> None:
+    import hypothesis
+    import requests
+    import schemathesis
+    from schemathesis.generation import GenerationMode
+
+    schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+    for path in ("/predict", "/explain"):
+
+        @hypothesis.given(case=schema[path]["POST"].as_strategy(generation_mode=GenerationMode.NEGATIVE))
+        @hypothesis.settings(
+            max_examples=40, deadline=None, database=None, derandomize=True,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )  # fmt: skip
+        def fuzz(case: Any) -> None:
+            asked = requests.Request(**case.as_transport_kwargs("http://testserver")).prepare()
+            answer = client.request(asked.method, asked.url, content=asked.body, headers=dict(asked.headers))
+            assert answer.status_code < 500, (case, answer.text)
+            assert "Traceback" not in answer.text
+
+        fuzz()
+
+
+def test_limits_and_names(fitted: Callable[[str], Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="limit on texts must be 1 or more; received 0"):
+        Limits(texts=0)
+    for name in ("one", "two"):
+        fitted("tfidf").save(tmp_path / name)
+    assert list(load_models([tmp_path / "one", tmp_path / "two"])) == ["tfidf", "tfidf-2"]
+
+
+@contextmanager
+def serving(*words: object) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """The command in a process of its own, and what it says when it answers."""
+    command = [sys.executable, "-m", "textladder", "serve", *map(str, words), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@pytest.mark.network
+def test_the_command_stops_when_everyone_is_answered(fitted: Callable[[str], Any], tmp_path: Path) -> None:
+    fitted("tfidf").save(tmp_path / "bundle")
+    with serving(tmp_path / "bundle") as (process, told):
+        assert told["models"] == {"tfidf": {"level": "tfidf", "form": "original"}}
+        place = told["address"].removeprefix("http://")
+        taken = subprocess.run(
+            [sys.executable, "-m", "textladder", "serve", tmp_path / "bundle", "--port", place.split(":")[1]],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert taken.returncode == 2
+        assert "cannot be listened at (Address already in use)" in taken.stderr
+
+        def ask(_: int) -> tuple[int, int]:
+            body = json.dumps({"text": ["a good strong kettle, quick and warm " * 50] * 256})
+            with closing(http.client.HTTPConnection(place, timeout=60)) as connection:
+                connection.request("POST", "/predict", body, JSON)
+                answer = connection.getresponse()
+                return answer.status, len(json.loads(answer.read()).get("predictions", []))
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask, number) for number in range(2)]
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            for answer in asked:  # taken and answered, or told that the queue is full; never cut off
+                assert answer.result(60) in ((200, 256), (503, 0))
+        assert process.wait(60) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["{bundle}", "--port", "99999"], "port must be from 0 to 65535"),
+        (["{bundle}", "--host", "256.1.1.1", "--port", "0"], "cannot be listened at"),
+        (["{bundle}", "--max-queue", "0"], "limit on waiting must be 1 or more"),
+        (["{bundle}", "--token-file", "{bundle}"], "the token cannot be read"),
+        (["{bundle}", "--token-file", "{empty}"], "must be a token"),
+        (["{bundle}", "--form", "onnx-int4", "--port", "0"], "Unknown form 'onnx-int4'"),
+        (["{empty}", "--port", "0"], "no such bundle"),
+    ],
+)
+def test_the_commands_mistakes(
+    words: list[str], sentence: str, fitted: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from textladder.cli import main
+
+    fitted("tfidf").save(tmp_path / "bundle")
+    (tmp_path / "empty").write_text("\n", encoding="utf-8")
+    places = {"bundle": tmp_path / "bundle", "empty": tmp_path / "empty"}
+    assert main(["serve", *(word.format(**places) for word in words)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.network
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium is at hand to look at the page")
+def test_the_page_by_keyboard(fitted: Callable[[str], Any], tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    for level in ("tfidf", "lstm"):
+        fitted(level).save(tmp_path / level)
+    text = "a good <script>alert(1)</script> kettle 😀 & boring"
+    with serving(tmp_path / "tfidf", tmp_path / "lstm") as (_, told):
+        address = told["address"]
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            for width in (1280, 390):
+                page = browser.new_page(viewport={"width": width, "height": 800})
+                said: list[str] = []
+                requests: list[str] = []
+                page.on("console", lambda message, said=said: said.append(message.text))
+                page.on("pageerror", lambda error, said=said: said.append(str(error)))
+                page.on("request", lambda request, requests=requests: requests.append(request.url))
+                page.goto(address)
+                page.locator("#text:focus").wait_for()
+                page.keyboard.type(text)
+                page.keyboard.press("Tab")
+                page.keyboard.press("Enter")
+                page.get_by_text("Answered by 2 models.").wait_for(timeout=30_000)
+                assert page.locator("h2").all_text_contents() == ["tfidf", "lstm"]
+                assert page.locator(".text").all_text_contents() == [text, text]
+                assert page.locator("script").count() == 1
+                assert page.locator("html").evaluate("element => element.scrollWidth") <= width
+                assert said == []
+                assert all(url.startswith(address) for url in requests)
+            browser.close()
