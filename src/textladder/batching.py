@@ -5,12 +5,14 @@ here, and nothing here knows of fastai: `TextBatches` is any iterable of batches
 network is whatever gives logits for token numbers.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from textladder.lean import BATCH_TOKENS
 from textladder.text.vocabulary import UNKNOWN_ID, EncodedTexts
 
 if TYPE_CHECKING:
@@ -24,9 +26,11 @@ class Scorer(Protocol):
 
     Attributes:
         alone: sequences are to come one by one, because the others of a batch would have a part in the answer.
+        batch_tokens: numbers of a batch, padding counted, that are predicted quickest.
     """
 
     alone: bool
+    batch_tokens: int
 
     def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Logits, float32 (sequences, classes), of each batch of token numbers, int64 (sequences, time)."""
@@ -76,6 +80,7 @@ class TextBatches:
         padding: how a batch is brought to one length.
         batch_size: texts of a batch at most; the last one of a pass may have fewer.
         batch_tokens: tokens of a batch at most, padding counted; a longer text is a batch by itself.
+        batch_padding: tokens of padding in a batch at most; None for any number.
         firsts: int64 (texts + 1,), text i is the sequences from `firsts[i]` up to `firsts[i + 1]`.
         shuffle: another order at every pass.
         seed: of the orders.
@@ -89,12 +94,14 @@ class TextBatches:
         *,
         batch_size: int | None = None,
         batch_tokens: int | None = None,
+        batch_padding: int | None = None,
         firsts: np.ndarray | None = None,
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
         self.texts, self.label_ids, self.padding, self.firsts = texts, label_ids, padding, firsts
         self.batch_size, self.batch_tokens = batch_size or len(label_ids), batch_tokens
+        self.batch_padding = math.inf if batch_padding is None else batch_padding
         self.shuffle = shuffle
         self._shortest_first = False
         self._random = np.random.default_rng(seed)
@@ -166,13 +173,15 @@ class TextBatches:
             for start in range(0, len(places), self.batch_size):
                 yield places[start : start + self.batch_size]
             return
-        start = sequences = longest = 0
+        start = sequences = longest = tokens = 0
         for stop, place in enumerate(places):
-            sequences, longest = sequences + self._sequences[place], max(longest, self._lengths[place])
-            full = stop - start == self.batch_size or sequences * self.padding.length(longest) > self.batch_tokens
-            if full and stop > start:
+            more, length = self._sequences[place], self._lengths[place]
+            sequences, longest, tokens = sequences + more, max(longest, length), tokens + more * length
+            padded = sequences * self.padding.length(longest)
+            full = stop - start == self.batch_size or padded > self.batch_tokens
+            if (full or padded - tokens > self.batch_padding) and stop > start:
                 yield places[start:stop]
-                start, sequences, longest = stop, self._sequences[place], self._lengths[place]
+                start, sequences, longest, tokens = stop, more, length, more * length
         yield places[start:]
 
 
@@ -195,6 +204,8 @@ class NetworkScorer:
 
     def __init__(self, network: "nn.Module") -> None:
         self.network = network
+        on_cpu = next(network.parameters()).device.type == "cpu"
+        self.batch_tokens = BATCH_TOKENS if on_cpu else 32 * BATCH_TOKENS
 
     def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
         """The logits of batch after batch."""
@@ -216,15 +227,23 @@ def predict_probabilities(
     padding: Padding,
     *,
     firsts: np.ndarray | None = None,
-    batch_tokens: int = 32_768,
+    batch_tokens: int | None = None,
+    batch_padding: int | None = None,
 ) -> np.ndarray:
     """Class probabilities of texts in their order, float32 (texts, classes).
 
-    Texts of like length go together, as many as make `batch_tokens` numbers. The logits of a text that is several
-    sequences (`firsts`, as in `TextBatches`) are their mean.
+    Texts of like length go together, as many as make `batch_tokens` numbers (the scorer's, unless given) and are not
+    padded by more than `batch_padding`. The logits of a text that is several sequences (`firsts`, as in `TextBatches`)
+    are their mean.
     """
-    size = 1 if scorer.alone else None
-    batches = TextBatches(texts, np.zeros(len(texts), np.int64), padding, batch_size=size, batch_tokens=batch_tokens)
+    batches = TextBatches(
+        texts,
+        np.zeros(len(texts), np.int64),
+        padding,
+        batch_size=1 if scorer.alone else None,
+        batch_tokens=batch_tokens or scorer.batch_tokens,
+        batch_padding=batch_padding,
+    )
     order = batches.next_pass()
     parts = np.concatenate(scorer.score(pad_batch(texts, places, padding) for places in order))
     logits = np.empty_like(parts)

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 EPOCHS = 3
 LEAST_TOKENS = 512  # of a batch, however few the rows are
-LENGTH_MULTIPLE = 8  # so that the processor's library meets fewer shapes to prepare for
-PREDICTED_TOKENS = 4096  # of a batch
+LENGTH_MULTIPLE = 8  # so that torch's library meets fewer shapes to prepare for
+PREDICTED_TOKENS = 4096  # of a batch, where the training looks at the validation rows
+BATCH_COST = 16  # word pieces: what reading all weights once more costs; more padding than that is dearer
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ class TransformerLevel:
             fitted.sequences,
             self._padding(),
             firsts=fitted.firsts,
-            batch_tokens=PREDICTED_TOKENS,
+            batch_padding=BATCH_COST,
         )
 
     def graph(self) -> "ModelProto":
@@ -341,7 +342,8 @@ class TransformerLevel:
         )
 
     def _padding(self) -> Padding:
-        return Padding(self.config.max_tokens, self.config.fixed_length, LENGTH_MULTIPLE)
+        multiple = LENGTH_MULTIPLE if self.exported is None else 1
+        return Padding(self.config.max_tokens, self.config.fixed_length, multiple)
 
     def _long_text_sentence(self, fitted: FittedTexts, texts: int) -> str:
         limit = f"of {texts:,} training texts are longer than {self.config.max_tokens} word pieces"

@@ -43,7 +43,6 @@ MODEL_FILE, VOCABULARY_FILE, RULES_FILE = "model.safetensors", "vocabulary.json"
 FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # few rows are read more often
 POOLINGS = ("layers", "concat")
 TIME = 70  # words that the language model reads in a step; further back it remembers, but does not learn
-PREDICTED_TOKENS = 16_384  # of a batch
 # The shares that fastai tuned for language models and for classifiers, of which the settings take a part.
 LANGUAGE_DROPOUT = {"word": 0.02, "input": 0.25, "hidden": 0.15, "weight": 0.2, "output": 0.1}
 CLASSIFIER_DROPOUT = {"word": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, "output": 0.4, "head": 0.2}
@@ -387,7 +386,7 @@ class UlmfitLevel:
         encoded = self.vocabulary.encode_tokenized(tokenize_words(texts, self.rules))
         self.texts_cut += int((encoded.lengths > self.config.max_tokens).sum())
         scorer = self.exported or NetworkScorer(self._ready())
-        return predict_probabilities(scorer, encoded, self._padding(), batch_tokens=PREDICTED_TOKENS)
+        return predict_probabilities(scorer, encoded, self._padding())
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""
