@@ -33,7 +33,7 @@ demo: $(STAMP)
 	@$(PYTHON) -m textladder.demo runs/demo
 
 test: $(STAMP)
-	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(PYTHON) -m ruff format --check .

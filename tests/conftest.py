@@ -37,6 +37,7 @@ SENTENCES = (
     ("bad", "boring book, badly written"),
     ("bad", "the worst cable I have owned"),
 )
+LONG = ("test_comparison.py", "test_cli.py", "test_transformer.py")
 # One tiny config or more for each level, as `level` or `level/variant`; a test asserts that none is missing.
 TINY: dict[str, dict[str, Any]] = {
     "tfidf": {"min_documents": 1},
@@ -64,6 +65,11 @@ TINY: dict[str, dict[str, Any]] = {
 def level_of(case: str) -> str:
     """The level of a key of `TINY`."""
     return case.partition("/")[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -295,8 +295,8 @@ def test_going_on_without_missing_labels(tmp_path: Path, capsys: pytest.CaptureF
         ([], "required: COMMAND"),
         (
             ["trian"],
-            "Unknown command 'trian'. Available: compare, train, evaluate, predict, explain, export, audit, lr-find, "
-            "pretrain, levels. Did you mean 'train'?",
+            "Unknown command 'trian'. Available: compare, train, evaluate, predict, explain, export, serve, audit, "
+            "lr-find, pretrain, levels. Did you mean 'train'?",
         ),
         (["train"], "required: DATA, --level, --out"),
         (["train", "x.csv", "--level", "tfidf", "--out", "b", "--overwite"], "Unknown flag '--overwite'"),
