@@ -173,7 +173,9 @@ def test_batches_of_windows_and_their_predictions(network: EncoderClassifier) ->
         assert owners.tolist() == [place for place in range(len(targets)) for _ in range(3)]
         seen += targets.tolist()
     assert sorted(seen) == sorted(labels.tolist())
-    together = predict_probabilities(NetworkScorer(network), texts, Padding(12), firsts=firsts, batch_tokens=50)
+    scorer = NetworkScorer(network)
+    scorer.batch_tokens = 50
+    together = predict_probabilities(scorer, texts, Padding(12), firsts=firsts)
     for place in range(10):
         tokens = torch.stack([torch.from_numpy(texts[n].astype(np.int64)) for n in range(3 * place, 3 * place + 3)])
         with torch.inference_mode():

@@ -45,7 +45,7 @@ class Slow:
     def predict_proba(self, texts: list[str]) -> np.ndarray:
         self.batches.append(list(texts))
         self.begun.set()
-        assert self.go.wait(30)
+        assert self.go.wait(15)
         if "poison" in texts:
             raise DataError("secret: this text cannot be read")
         return np.array([[1 - len(text) / 100, len(text) / 100] for text in texts], np.float32)
@@ -192,7 +192,7 @@ def test_what_arrives_while_a_batch_is_computed_is_the_next_batch() -> None:
         until = time.monotonic() + 10
         while 'textladder_waiting_texts{model="slow"} 8.0' not in client.get("/metrics").text:
             assert time.monotonic() < until
-        shed = client.post("/predict", json={"text": "x"})
+        shed = pool.submit(client.post, "/predict", json={"text": "x"}).result(5)
         assert (shed.status_code, shed.json()["error"], shed.headers["Retry-After"]) == (503, "queue_full", "1")
         assert client.get("/health").is_success
         slow.go.set()
@@ -230,7 +230,7 @@ def test_the_queue() -> None:
             given_up = asyncio.create_task(queue.probabilities(["given up"], admitted=True))
             await asyncio.sleep(0.1)
             with pytest.raises(QueueFull):
-                await queue.probabilities(["x"])
+                await asyncio.wait_for(queue.probabilities(["x"]), 5)
             given_up.cancel()
             await asyncio.sleep(0)
             slow.go.set()
@@ -241,7 +241,7 @@ def test_the_queue() -> None:
             await asyncio.sleep(0)
             queue.close()
             with pytest.raises(QueueClosed):
-                await queue.probabilities(["x"])
+                await asyncio.wait_for(queue.probabilities(["x"]), 5)
             assert (await last)[0].shape == (1, 2)  # what was taken is answered
             await asyncio.wait_for(running, 10)
             assert queue.waiting == 0

@@ -106,7 +106,9 @@ def test_predictions_come_in_order() -> None:
     encoded, _ = texts()
     with seeded(0):
         network = Bag()
-    together = predict_probabilities(NetworkScorer(network), encoded, Padding(20), batch_tokens=64)
+    scorer = NetworkScorer(network)
+    scorer.batch_tokens = 64
+    together = predict_probabilities(scorer, encoded, Padding(20))
     padded = [torch.from_numpy(pad_batch(encoded, np.array([n]), Padding(20))) for n in range(200)]
     alone = [network(ids).softmax(1)[0].detach().numpy() for ids in padded]
     assert np.abs(together - np.stack(alone)).max() < 1e-6

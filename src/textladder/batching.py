@@ -227,13 +227,12 @@ def predict_probabilities(
     padding: Padding,
     *,
     firsts: np.ndarray | None = None,
-    batch_tokens: int | None = None,
     batch_padding: int | None = None,
 ) -> np.ndarray:
     """Class probabilities of texts in their order, float32 (texts, classes).
 
-    Texts of like length go together, as many as make `batch_tokens` numbers (the scorer's, unless given) and are not
-    padded by more than `batch_padding`. The logits of a text that is several sequences (`firsts`, as in `TextBatches`)
+    Texts of like length go together, as many as make the scorer's `batch_tokens` and are not padded by more than
+    `batch_padding`. The logits of a text that is several sequences (`firsts`, as in `TextBatches`)
     are their mean.
     """
     batches = TextBatches(
@@ -241,7 +240,7 @@ def predict_probabilities(
         np.zeros(len(texts), np.int64),
         padding,
         batch_size=1 if scorer.alone else None,
-        batch_tokens=batch_tokens or scorer.batch_tokens,
+        batch_tokens=scorer.batch_tokens,
         batch_padding=batch_padding,
     )
     order = batches.next_pass()

@@ -151,7 +151,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
-        responses={status: {"model": Refusal} for status in ((401,) if token else ())},
+        responses={401: {"model": Refusal}} if token else {},
     )
 
     def queue_of(name: str | None) -> tuple[str, PredictionQueue]:

@@ -1,5 +1,6 @@
 """Loads bundles and answers until it is told to stop."""
 
+import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterable
@@ -56,7 +57,7 @@ def serve(
             classifiers,
             limits=limits,
             token=token,
-            hosts=(*LOOPBACK[:1], "localhost", "[::1]", "::1") if loopback else ("*",),
+            hosts=(*LOOPBACK, "[::1]") if loopback else ("*",),
         )
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}"
@@ -65,9 +66,8 @@ def serve(
             app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="on",
             limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=SECONDS_TO_STOP,
         )  # fmt: skip
-        _Server(config, lambda: ready(address, classifiers)).run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn hands on the signal that it stopped for
-        pass
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn hands on the signal that it stopped for
+            _Server(config, lambda: ready(address, classifiers)).run(sockets=[listener])
     finally:
         listener.close()
 
