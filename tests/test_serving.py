@@ -15,10 +15,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
+import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
+from conftest import SENTENCES
+from textladder import TextClassifier, read_texts
 from textladder.errors import ConfigError, DataError
 from textladder.explain import explain_text
 from textladder.serving.app import create_app
@@ -252,6 +256,20 @@ def test_the_queue() -> None:
     assert all("given up" not in batch for batch in slow.batches)
 
 
+def test_whoever_runs_the_application_it_answers_what_it_took() -> None:
+    async def lived(slow: Slow) -> int:
+        app = create_app({"slow": slow})  # type: ignore[dict-item]
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
+            async with app.router.lifespan_context(app):
+                asked = asyncio.create_task(client.post("/predict", json={"text": "x"}))
+                while not slow.begun.is_set():
+                    await asyncio.sleep(0.01)
+                asyncio.get_running_loop().call_later(0.2, slow.go.set)
+            return (await asyncio.wait_for(asked, 10)).status_code
+
+    assert asyncio.run(lived(Slow())) == 200
+
+
 @pytest.mark.filterwarnings("ignore")  # of the fuzzer's own
 def test_malformed_requests_never_break_it(client: TestClient) -> None:
     import hypothesis
@@ -358,8 +376,12 @@ def test_the_page_by_keyboard(fitted: Callable[[str], Any], tmp_path: Path) -> N
 
     for level in ("tfidf", "lstm"):
         fitted(level).save(tmp_path / level)
+    hostile = "<img src=x onerror=alert(1)>"  # a label may be anything
+    frame = pd.DataFrame({"text": [text for _, text in SENTENCES], "label": [hostile, "&amp;"] * (len(SENTENCES) // 2)})
+    data = read_texts(frame, test=frame, valid=0)
+    TextClassifier("tfidf", min_documents=1).fit(data).save(tmp_path / "hostile")
     text = "a good <script>alert(1)</script> kettle 😀 & boring"
-    with serving(tmp_path / "tfidf", tmp_path / "lstm") as (_, told):
+    with serving(tmp_path / "tfidf", tmp_path / "lstm", tmp_path / "hostile") as (_, told):
         address = told["address"]
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -375,9 +397,11 @@ def test_the_page_by_keyboard(fitted: Callable[[str], Any], tmp_path: Path) -> N
                 page.keyboard.type(text)
                 page.keyboard.press("Tab")
                 page.keyboard.press("Enter")
-                page.get_by_text("Answered by 2 models.").wait_for(timeout=30_000)
-                assert page.locator("h2").all_text_contents() == ["tfidf", "lstm"]
-                assert page.locator(".text").all_text_contents() == [text, text]
+                page.get_by_text("Answered by 3 models.").wait_for(timeout=30_000)
+                assert page.locator("h2").all_text_contents() == ["tfidf", "lstm", "tfidf-2"]
+                assert page.locator(".text").all_text_contents() == [text] * 3
+                assert page.locator(".other").nth(2).get_by_text(hostile, exact=True).count() == 1
+                assert page.locator("img").count() == 0
                 assert page.locator("script").count() == 1
                 assert page.locator("html").evaluate("element => element.scrollWidth") <= width
                 assert said == []
