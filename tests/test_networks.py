@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from textladder import LSTMClassifier
+from textladder import LSTMClassifier, TextladderError
+from textladder.networks.graphs import lstm_graph
 
 
 def make(**options: object) -> LSTMClassifier:
@@ -48,6 +49,33 @@ def test_padding_changes_nothing(pooling: tuple[str, ...], layers: int, bidirect
     assert torch.allclose(network(ids), network(longer), atol=1e-6)
     for row, length in enumerate(lengths):
         assert torch.allclose(network(ids[row : row + 1, :length]), network(ids)[row : row + 1], atol=1e-6)
+
+
+class Attention(nn.Module):
+    """Attention from outside, with weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = nn.Linear(10, 1)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weights = self.score(states).masked_fill(~mask[:, :, None], -torch.inf).softmax(dim=1)
+        return (weights * states).sum(dim=1)
+
+
+def test_a_pooling_of_ones_own() -> None:
+    def mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+    ids, _ = batch()
+    built_in, own = make(pooling=("mean", "attention")), make(pooling=(mean, Attention()))
+    weights = built_in.state_dict()
+    own.load_state_dict({name.replace("attention", "own_poolings.0.score"): one for name, one in weights.items()})
+    assert torch.allclose(own(ids), built_in(ids), atol=1e-6)
+    own(ids).sum().backward()
+    assert all(one.grad is not None for one in own.own_poolings.parameters())
+    with pytest.raises(TextladderError, match="no ONNX form"):
+        lstm_graph(own, 3)
 
 
 def test_the_last_state_does_read_padding() -> None:

@@ -339,3 +339,21 @@ def test_the_optimizer_is_torchs_without_its_compiler() -> None:
         "assert 'torch._dynamo' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+class Grouped(Bag):
+    """The same in two groups of layers."""
+
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        return [list(self.words.parameters()), list(self.head.parameters())]
+
+
+def test_a_learner_freezes_groups_of_layers() -> None:
+    """fastai's own `freeze` leaves the head to learn, its weights as well as its biases."""
+    network = Grouped()
+    learner = make_learner(network, batches(), None, weight_decay=0.01)
+    learner.freeze()
+    trained = {name for name, one in network.named_parameters() if one.requires_grad}
+    assert trained == {"head.weight", "head.bias"}
+    learner.unfreeze()
+    assert all(one.requires_grad for one in network.parameters())

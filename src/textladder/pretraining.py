@@ -221,7 +221,7 @@ class _Run:
         )
         self.learner.create_opt()
         if base is not None:
-            self.learner.freeze_to(2)  # the word vectors and the softmax's bias, which decay and which do not
+            self.learner.freeze_to(1)  # the word vectors and the softmax's bias
         self.name = hashlib.sha256(
             json.dumps([dataclasses.asdict(config), seed, texts.digest], sort_keys=True).encode()
         ).hexdigest()

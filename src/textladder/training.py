@@ -186,6 +186,14 @@ class _AdamW(torch.optim.AdamW):
     step = torch.no_grad()(_plain(torch.optim.AdamW.step))
 
 
+class _Learner(Learner):  # type: ignore[misc]
+    """Counts groups of layers, as its caller does, where fastai would count their halves; see `_halves`."""
+
+    def freeze_to(self, n: int) -> None:
+        """Train the groups from number `n` on; below 0, counted from the top."""
+        super().freeze_to(2 * n)
+
+
 def _learner(
     network: nn.Module,
     train: Batches,
@@ -196,7 +204,7 @@ def _learner(
     metrics: list[Any],
 ) -> Learner:
     groups = _halves(network)
-    return Learner(
+    return _Learner(
         DataLoaders(train, valid if valid is not None else []),
         network,
         loss_func=loss.to(training_device()),
@@ -316,7 +324,7 @@ def _prepare_groups(learner: Learner, stage: Stage) -> list[float]:
         learner.create_opt()
     groups = len(learner.opt.param_lists) // 2
     trained = {"all": groups, "head": 1}.get(str(stage.trainable), stage.trainable)
-    learner.freeze_to(2 * (groups - int(trained)))
+    learner.freeze_to(groups - int(trained))
     learner.opt.zero_grad()  # what an earlier stage added up and did not use
     return [stage.learning_rate * stage.decay ** (groups - 1 - number // 2) for number in range(2 * groups)]
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from textladder.errors import TextladderError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -187,8 +189,10 @@ def lstm_graph(network: "LSTMClassifier", classes: int) -> ModelProto:
             assert network.attention is not None
             weights = _arrays(network.attention)
             pooled += graph.attended(parts, weights["weight"], weights["bias"])
-        else:
+        elif name in ("mean", "max"):
             pooled += [graph.mean(states) if name == "mean" else graph.maximum(states) for states, _, _ in parts]
+        else:
+            raise TextladderError(f"A pooling of your own has no ONNX form; received {name!r}.")
     if network.pool_words:
         pooled += [graph.mean(graph.words), graph.maximum(graph.words)]
     *hidden, output = _linear_layers(network.head)

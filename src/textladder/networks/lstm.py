@@ -5,12 +5,13 @@ how far it was padded; with `pooling=("last",)` alone the padding is read, as in
 the caller has to pad every text to the same length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 POOLINGS = ("mean", "max", "attention", "last")
+Pooling = Callable[[Tensor, Tensor], Tensor]
 
 
 class LSTMClassifier(nn.Module):
@@ -25,7 +26,9 @@ class LSTMClassifier(nn.Module):
         bidirectional: also read every text from its end; each direction has a stack of its own.
         pooling: how the states become one vector: their masked `mean` and `max` (Howard & Ruder 2018, section 3.3,
             call it concat pooling), an `attention` mean (Yang et al. 2016, section 2.2, with one learnt score a
-            state), or the `last` state of every layer. Several are put side by side.
+            state), or the `last` state of every layer. Or a function or module of your own, from the states (batch,
+            time, width) and a mask (batch, time), true where there is text, to (batch, width). Several are put side by
+            side.
         pool_words: put the mean and the maximum of the word vectors themselves beside these.
         head_size: units of the head's hidden layer; 0 for none.
         embedding_dropout: share of the word vectors' numbers left out, the same ones for a whole text (Gal &
@@ -43,7 +46,7 @@ class LSTMClassifier(nn.Module):
         hidden_size: int = 64,
         layers: int = 1,
         bidirectional: bool = True,
-        pooling: Sequence[str] = ("mean", "max"),
+        pooling: Sequence[str | Pooling] = ("mean", "max"),
         pool_words: bool = False,
         head_size: int = 0,
         embedding_dropout: float = 0.0,
@@ -61,6 +64,7 @@ class LSTMClassifier(nn.Module):
         )
         width = hidden_size * (2 if bidirectional else 1)
         self.attention = nn.Linear(width, 1) if "attention" in self.pooling else None
+        self.own_poolings = nn.ModuleList(one for one in self.pooling if isinstance(one, nn.Module))
         pooled = sum(layers * width if name == "last" else width for name in self.pooling)
         pooled += 2 * dimension if pool_words else 0
         self.dropout = nn.Dropout(dropout)
@@ -98,8 +102,10 @@ class LSTMClassifier(nn.Module):
         kept = torch.rand(len(vectors), 1, vectors.shape[2], device=vectors.device) >= self.embedding_dropout
         return vectors * kept / (1 - self.embedding_dropout)
 
-    def _pool(self, name: str, states: Tensor, last: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+    def _pool(self, name: str | Pooling, states: Tensor, last: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """One vector for each text, (batch, width)."""
+        if not isinstance(name, str):
+            return name(states, mask)
         if name == "last":
             return last.float().transpose(0, 1).flatten(start_dim=1)
         hidden = ~mask[:, :, None]
