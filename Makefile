@@ -1,5 +1,6 @@
 # make env    the one .venv with every extra        make demo   the main job on the embedded sample
 # make test   all tests      make check   lint and types      make bench   the benchmarks
+# make docs   the site, then the tutorial from top to bottom
 #
 # Nothing but python3, git and make is taken from the machine: tools are run out of .venv, and caches lie inside it.
 
@@ -18,7 +19,7 @@ export HF_HOME := $(VENV)/cache/huggingface
 export FASTAI_HOME := $(VENV)/cache/fastai
 export MPLCONFIGDIR := $(VENV)/cache/matplotlib
 
-.PHONY: env demo test check bench
+.PHONY: env demo test check bench docs
 
 env: $(STAMP)
 
@@ -26,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "textladder needs Python 3.11 to 3.13; python3 is " + sys.version.split()[0])'
 	@test -x $(PYTHON) || python3 -m venv $(VENV)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	@$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --constraint constraints.txt --editable '.[train,export,serve,offline,dev]'
+	@$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --constraint constraints.txt --editable '.[train,export,serve,docs,offline,dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -39,6 +40,11 @@ check: $(STAMP)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+
+docs: $(STAMP)
+	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -b html docs build/docs/html
+	$(PYTHON) docs/refresh.py --out build/docs/executed
+	@echo "The site: build/docs/html/index.html"
 
 bench: $(STAMP)
 	$(PYTHON) benchmarks/tokenizing.py

@@ -1,0 +1,42 @@
+"""How the site is built: `make docs`."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import textladder
+
+warnings.simplefilter("ignore")  # of the libraries that autodoc imports; Sphinx's own are no warnings of Python's
+sys.path.insert(0, str(Path(__file__).parent))  # for `level_settings`, which lies beside this file
+
+project = "textladder"
+author = "The textladder authors"
+copyright = author
+version = release = textladder.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "level_settings"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # `refresh.py` runs the notebook; the site shows the outputs that are kept in it
+nb_merge_streams = True
+suppress_warnings = ["mystnb.unknown_mime_type"]  # fastai's tables, whose other form is shown
+
+highlight_language = "text"  # Python says so itself
+
+html_theme = "furo"
+html_title = "textladder"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+html_copy_source = False
+html_show_sourcelink = False
+
+default_role = "code"  # docstrings name things as `this`
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_default_options = {"members": True}
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+add_module_names = False
