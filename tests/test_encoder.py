@@ -203,6 +203,13 @@ def test_batches_are_filled_by_tokens() -> None:
     assert 10 < len(tight) < 32 + 300 * 20 / 1000 + 300 * 20 / 16  # not more than lengths and padding ask for
 
 
+def test_padding_that_a_text_would_have_alone_does_not_cut_a_batch() -> None:
+    """Lengths are rounded up to eights: 9 pieces are padded to 16 in a batch as by themselves."""
+    texts = EncodedTexts(np.full(9 * 40, 5, np.int32), np.arange(41, dtype=np.int64) * 9)
+    batches = TextBatches(texts, np.zeros(40, np.int64), Padding(32, multiple=8), batch_tokens=320, batch_padding=16)
+    assert [len(labels) for _, labels in batches] == [20, 20]
+
+
 @pytest.mark.parametrize("first_only", [True, False])
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_states_are_computed_once(

@@ -80,7 +80,7 @@ class TextBatches:
         padding: how a batch is brought to one length.
         batch_size: texts of a batch at most; the last one of a pass may have fewer.
         batch_tokens: tokens of a batch at most, padding counted; a longer text is a batch by itself.
-        batch_padding: tokens of padding in a batch at most; None for any number.
+        batch_padding: tokens of padding in a batch at most, beyond what its texts have alone; None for any number.
         firsts: int64 (texts + 1,), text i is the sequences from `firsts[i]` up to `firsts[i + 1]`.
         shuffle: another order at every pass.
         seed: of the orders.
@@ -175,7 +175,8 @@ class TextBatches:
             return
         start = sequences = longest = tokens = 0
         for stop, place in enumerate(places):
-            more, length = self._sequences[place], self._lengths[place]
+            # what a text is padded to alone is no cost of its batch
+            more, length = self._sequences[place], self.padding.length(int(self._lengths[place]))
             sequences, longest, tokens = sequences + more, max(longest, length), tokens + more * length
             padded = sequences * self.padding.length(longest)
             full = stop - start == self.batch_size or padded > self.batch_tokens
