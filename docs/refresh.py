@@ -2,11 +2,13 @@
 
     python docs/refresh.py [--out FOLDER]
 
-Without `--out` the notebook itself gets the new outputs. A cell that fails ends it with its traceback.
+Without `--out` the notebook itself gets the new outputs. A cell that fails, or takes a quarter of an hour, ends it with
+a traceback: it is meant for the embedded sample.
 """
 
 import argparse
 import hashlib
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,12 +26,13 @@ def main() -> None:
     out: Path | None = parser.parse_args().out
     notebook = nbformat.reads(NOTEBOOK.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
     begun = time.perf_counter()
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # no port that others could reach
-    client = NotebookClient(notebook, kernel, timeout=MOST_SECONDS, record_timing=False)
-    client.on_cell_executed = lambda cell, cell_index, execute_reply: print(
-        f"{time.perf_counter() - begun:6.1f} s  {cell['source'].partition(chr(10))[0][:80]}", flush=True
-    )
-    client.execute()
+    with tempfile.TemporaryDirectory() as folder:  # of the kernel's sockets: no port that others could reach
+        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
+        client = NotebookClient(notebook, kernel, timeout=MOST_SECONDS, record_timing=False)
+        client.on_cell_executed = lambda cell, cell_index, execute_reply: print(
+            f"{time.perf_counter() - begun:6.1f} s  {cell['source'].partition(chr(10))[0][:80]}", flush=True
+        )
+        client.execute()
     sources = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
