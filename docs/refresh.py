@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).with_name("tutorial.ipynb")
@@ -27,12 +27,15 @@ def main() -> None:
     notebook = nbformat.reads(NOTEBOOK.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:  # of the kernel's sockets: no port that others could reach
-        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
+        kernel = KernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
         client = NotebookClient(notebook, kernel, timeout=MOST_SECONDS, record_timing=False)
         client.on_cell_executed = lambda cell, cell_index, execute_reply: print(
             f"{time.perf_counter() - begun:6.1f} s  {cell['source'].partition(chr(10))[0][:80]}", flush=True
         )
-        client.execute()
+        try:
+            client.execute()
+        finally:
+            kernel.shutdown_kernel(now=True)
     sources = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
