@@ -15,12 +15,9 @@ copyright = author
 version = release = textladder.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "level_settings"]
-exclude_patterns = ["_build"]
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # `refresh.py` runs the notebook; the site shows the outputs that are kept in it
 nb_merge_streams = True
-suppress_warnings = ["mystnb.unknown_mime_type"]  # fastai's tables, whose other form is shown
 
 highlight_language = "text"  # Python says so itself
 
