@@ -1,7 +1,11 @@
 """The encoder's network: quick parts against torch's own, the head by itself, windows, what is stored."""
 
+import copy
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +14,18 @@ from torch import nn
 
 from textladder import frozen
 from textladder.batching import NetworkScorer, Padding, TextBatches, predict_probabilities
+from textladder.bundle import read_bundle
+from textladder.encoders import load_encoder, read_encoder
 from textladder.frozen import StoredBatches
 from textladder.networks.encoder import EncoderClassifier, EncoderHead, mean_by_owner
-from textladder.networks.quick import QuickDropout, keep_mask, quick_dropout, training_attention
+from textladder.networks.quick import (
+    QuickDropout,
+    QuickLinear,
+    keep_mask,
+    quick_dropout,
+    quick_linear,
+    training_attention,
+)
 from textladder.text.vocabulary import EncodedTexts
 from textladder.training import Stage, make_learner, run_stages, seeded
 
@@ -94,6 +107,43 @@ def test_quick_dropout_is_put_everywhere_and_changes_no_weight(encoders: Encoder
     kinds = {type(module) for module in network.modules() if isinstance(module, nn.Dropout)}
     assert kinds == {QuickDropout}
     assert list(network.state_dict()) == names
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_quick_linear_layer_gives_the_same(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(24, 40, bias=bias))
+    quick = copy.deepcopy(plain)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    quick_linear(quick)
+    assert type(quick[0]) is nn.Linear
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    quick_linear(quick)
+    assert type(quick[0]) is QuickLinear
+    assert list(quick.state_dict()) == list(plain.state_dict())
+    states = torch.randn(3, 5, 24)
+    for given in (states, states[:, 0], states[:0], states[0], states.transpose(0, 1), states[0, 0]):
+        with torch.inference_mode():
+            assert torch.allclose(quick(given), plain(given), atol=1e-5)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                assert quick(given).dtype == torch.bfloat16
+        assert torch.equal(quick(given), plain(given))  # learning, it is torch's own
+    gradients = [torch.autograd.grad(one(states).square().sum(), list(one.parameters())) for one in (quick, plain)]
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+    assert quick.double()(states.double()).dtype == torch.float64
+
+
+def test_an_encoder_predicts_with_quick_linear_layers(
+    encoders: Encoders, fitted: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    bundle = fitted("transformer").save(tmp_path / "bundle")
+    for network in (
+        load_encoder(str(encoders("bert")), ["a", "b"], 16).network,
+        read_encoder(read_bundle(bundle), 2).network,
+    ):
+        kinds = {type(module) for module in network.modules() if isinstance(module, nn.Linear)}
+        assert kinds == {QuickLinear}
 
 
 def test_groups_hold_every_parameter_once(network: EncoderClassifier) -> None:
@@ -335,3 +385,32 @@ def test_accumulated_steps_count_every_text_the_same(encoders: Encoders) -> None
         assert len(found) == 1
         gradients += found
     assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_batches_side_by_side_leave_torchs_threads(network: EncoderClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch has a core, and afterwards torch has as many as before, here and in threads to come."""
+    seen = []
+
+    def forward(ids: torch.Tensor) -> torch.Tensor:
+        seen.append((threading.get_ident(), torch.get_num_threads(), ids.numel()))
+        return whole(ids)
+
+    whole = network.forward
+    monkeypatch.setattr(network, "forward", forward)
+    batches = [ids(rows)[:, :time].numpy() for rows, time in ((1, 3), (2, 6), (6, 12), (3, 9))]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = NetworkScorer(network.train()).score(iter(batches))
+        with ThreadPoolExecutor(1) as pool:
+            assert [torch.get_num_threads(), pool.submit(torch.get_num_threads).result()] == [2, 2]
+    finally:
+        torch.set_num_threads(before)
+    assert network.training
+    assert {threads for _, threads, _ in seen} == {1}
+    assert threading.get_ident() not in {thread for thread, *_ in seen}
+    assert max(size for *_, size in seen[:2]) == 72  # the largest is not left for the end
+    network.eval()
+    with torch.inference_mode():
+        for got, tokens in zip(found, batches, strict=True):
+            assert np.abs(got - whole(torch.from_numpy(tokens)).numpy()).max() < 1e-6

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import transformers
 from onnx import numpy_helper
 
 from conftest import SENTENCES, TINY, level_of
@@ -23,8 +24,11 @@ from textladder.errors import BundleError, ConfigError, DataError, ExportError, 
 from textladder.export import Gate, quantized
 from textladder.lean import FLOAT32, INT8, ExportedNetwork
 from textladder.networks.awd_lstm import AWDLSTM, AWDClassifier
-from textladder.networks.graphs import awd_graph, lstm_graph
+from textladder.networks.encoder import EncoderClassifier
+from textladder.networks.graphs import _Graph, awd_graph, encoder_graph, lstm_graph
 from textladder.networks.lstm import POOLINGS, LSTMClassifier
+from textladder.networks.quick import quick_linear
+from textladder.networks.quick_graphs import spare_states
 
 Fit = Callable[[str], Any]
 TEXTS = [
@@ -286,7 +290,9 @@ def test_every_form_of_the_lstm(pooling: tuple[str, ...], layers: int, bidirecti
     torch.manual_seed(0)
     sizes = {"hidden_size": 5, "layers": layers, "bidirectional": bidirectional, "head_size": 6 * more}
     network = LSTMClassifier(30, 7, 3, pooling=pooling, pool_words=more, **sizes).eval()
-    check(network, lstm_graph(network, 3), pad_id=network.pad_id)
+    graph = lstm_graph(network, 3)
+    onnx.checker.check_model(graph, full_check=True)
+    check(network, graph, pad_id=network.pad_id)
 
 
 @pytest.mark.parametrize("pooling", ["layers", "concat"])
@@ -297,13 +303,48 @@ def test_every_form_of_the_awd_lstm(pooling: str, backward: int) -> None:
     network = AWDClassifier(encoder, 3, pooling=pooling)
     if pooling == "concat":  # norms that have seen something
         network(torch.randint(2, 30, (16, 6)))
-    check(network.eval(), awd_graph(network, 3), pad_id=encoder.pad_id)
-
-
-def check(network: torch.nn.Module, graph: Any, pad_id: int) -> None:
-    """A graph gives what the network gives, for any length, however far texts are padded."""
+    graph = awd_graph(network.eval(), 3)
     onnx.checker.check_model(graph, full_check=True)
-    exported = ExportedNetwork(graph.SerializeToString(), ("ids",), 3)
+    check(network, graph, pad_id=encoder.pad_id)
+
+
+@pytest.mark.parametrize(("kind", "first_only"), [("distilbert", True), ("bert", True), ("modernbert", False)])
+def test_an_encoders_quicker_graph(
+    kind: str, first_only: bool, encoders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(encoders(kind))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    quick_linear(model)
+    network = EncoderClassifier(model, 0).eval()
+    for parameter in network.parameters():  # norms too: those of a new encoder change nothing
+        torch.nn.init.normal_(parameter, std=0.5)
+    with torch.no_grad():  # where it predicts with what is no operator of ONNX
+        graph = encoder_graph(network)
+    operators = [node.op_type for node in graph.graph.node]
+    assert not {"LayerNormalization", "SkipLayerNormalization"} & set(operators)
+    behind = operators[len(operators) - operators[::-1].index("Attention") :] if first_only else operators
+    assert (behind[:3] == ["Slice", "MatMul", "Slice"]) is first_only
+    check(network, graph, pad_id=0, classes=2)
+
+
+@pytest.mark.parametrize("operator", ["Add", "MatMul"])
+def test_states_that_may_be_needed_are_computed(operator: str) -> None:
+    """What two arrays are made of, of which either may lie otherwise than states do, stays as it is."""
+    graph = _Graph()
+    together = graph.add(operator, graph.add("Cast", "ids", to=onnx.TensorProto.FLOAT), graph.constant(np.eye(3)[None]))
+    table = graph.add(operator, together, graph.add("Cast", "table", to=onnx.TensorProto.FLOAT))
+    first = graph.add("Gather", table, graph.constant(0), axis=1)
+    inputs = [("ids", onnx.TensorProto.INT64, ("b", "3", "3")), ("table", onnx.TensorProto.INT64, ("3", "3"))]
+    whole = graph.model(inputs, first, 3)
+    before = whole.SerializeToString()
+    spare_states(whole)
+    assert whole.SerializeToString() == before
+
+
+def check(network: torch.nn.Module, graph: Any, pad_id: int, *, classes: int = 3) -> None:
+    """A graph gives what the network gives, for any length, however far texts are padded."""
+    exported = ExportedNetwork(graph.SerializeToString(), ("ids",), classes)
     for longest in (1, 2, 9):
         ids = torch.randint(2, 30, (4, longest + 2))
         for row, length in enumerate((longest, 1, longest + 2, max(1, longest - 1))):

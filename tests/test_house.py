@@ -73,6 +73,7 @@ ONLY_IN = {
         "levels.transformer",
         "levels.ulmfit",
         "networks.graphs",
+        "networks.quick_graphs",
     },
     "onnxruntime": {"export", "lean", "networks.graphs"},
     "pandas": {"data", "comparison.results"},

@@ -28,7 +28,7 @@ from textladder.explain import explain_text
 from textladder.serving.app import create_app
 from textladder.serving.guard import Limits
 from textladder.serving.queue import PredictionQueue, QueueClosed, QueueFull
-from textladder.serving.server import load_models
+from textladder.serving.server import load_models, serve
 
 TEXTS = ["a good strong kettle", "broke on the second day", "", "ok " * 40 + "\x00 😀 <script>"]
 JSON = {"Content-Type": "application/json"}
@@ -300,6 +300,35 @@ def test_limits_and_names(fitted: Callable[[str], Any], tmp_path: Path) -> None:
     for name in ("one", "two"):
         fitted("tfidf").save(tmp_path / name)
     assert list(load_models([tmp_path / "one", tmp_path / "two"])) == ["tfidf", "tfidf-2"]
+
+
+def test_the_thread_that_loads_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's helpers belong to the thread that they were made for: those of two are more than the cores."""
+    slow, at = Slow(), {}
+
+    def load(bundles: list[str], form: str | None) -> dict[str, Slow]:
+        at["loading"] = threading.get_ident()
+        return {"slow": slow}
+
+    def predict_proba(texts: list[str]) -> np.ndarray:
+        at["predicting"] = threading.get_ident()
+        return np.array([[0.25, 0.75]] * len(texts), np.float32)
+
+    class Asked:
+        """Stands in for the server: asks the application once."""
+
+        def __init__(self, config: Any, ready: Callable[[], None]) -> None:
+            self.app = config.app
+
+        def run(self, sockets: list[Any]) -> None:
+            with TestClient(self.app, base_url="http://localhost") as client:
+                assert client.post("/predict", json={"text": "x"}).is_success
+
+    monkeypatch.setattr(slow, "predict_proba", predict_proba)
+    monkeypatch.setattr("textladder.serving.server.load_models", load)
+    monkeypatch.setattr("textladder.serving.server._Server", Asked)
+    serve(["one"], port=0)
+    assert at["predicting"] == at["loading"] != threading.get_ident()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from textladder.lean import BATCH_TOKENS
+from textladder.lean import BATCH_TOKENS, side_by_side
 from textladder.text.vocabulary import UNKNOWN_ID, EncodedTexts
 
 if TYPE_CHECKING:
@@ -204,22 +204,34 @@ class NetworkScorer:
     alone = False
 
     def __init__(self, network: "nn.Module") -> None:
-        self.network = network
-        on_cpu = next(network.parameters()).device.type == "cpu"
-        self.batch_tokens = BATCH_TOKENS if on_cpu else 32 * BATCH_TOKENS
+        self.network, self.device = network, next(network.parameters()).device
+        self.batch_tokens = BATCH_TOKENS if self.device.type == "cpu" else 32 * BATCH_TOKENS
 
     def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """The logits of batch after batch."""
+        """The logits of batch after batch; on a processor of several side by side, each on a core."""
         import torch
 
-        network = self.network
-        device, was_training = next(network.parameters()).device, network.training
-        network.eval()
+        training, cores = self.network.training, torch.get_num_threads()
+        self.network.eval()
         try:
-            with torch.inference_mode():
-                return [network(torch.from_numpy(ids).to(device)).float().cpu().numpy() for ids in batches]
+            if self.device.type != "cpu" or cores == 1:
+                return [self._logits(ids) for ids in batches]
+            several = list(batches)
+            if len(several) == 1:
+                return [self._logits(several[0])]
+            try:
+                return side_by_side(self._logits, several, cores, begin=lambda: torch.set_num_threads(1))
+            finally:
+                torch.set_num_threads(cores)  # of threads that are yet to come
         finally:
-            network.train(was_training)
+            self.network.train(training)
+
+    def _logits(self, ids: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            logits: np.ndarray = self.network(torch.from_numpy(ids).to(self.device)).float().cpu().numpy()
+        return logits
 
 
 def predict_probabilities(

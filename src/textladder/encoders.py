@@ -26,7 +26,7 @@ from transformers.utils import logging
 from textladder.bundle import Bundle
 from textladder.errors import BundleError, ConfigError, PretrainedError
 from textladder.networks.encoder import EncoderClassifier
-from textladder.networks.quick import quick_dropout, training_attention
+from textladder.networks.quick import quick_dropout, quick_linear, training_attention
 from textladder.pretrained import (
     CONFIG_FILE,
     TOKENIZER_FILE,
@@ -85,6 +85,7 @@ def load_encoder(wanted: str, label_names: Sequence[str], max_tokens: int) -> En
     except Exception as error:  # the library's errors have no common base
         raise encoder_not_loaded(wanted, error) from None
     _unmap(model)
+    quick_linear(model)
     _check_files(wanted, model, report, tokenizer)
     model.config.pad_token_id = tokenizer.pad_token_id
     pieces = WordPieces(tokenizer.backend_tokenizer, tokenizer.pad_token_id)
@@ -152,6 +153,7 @@ def read_encoder(bundle: Bundle, classes: int) -> Encoder:
         reason = f"{len(wrong)} do not" if wrong else f"{model.config.num_labels} classes, {words} word pieces"
         raise BundleError(f"{folder}: the weights do not fit the config and {classes} labels ({reason}).")
     _unmap(model)
+    quick_linear(model)
     return Encoder(EncoderClassifier(model, pieces.pad_id).eval(), pieces, files)
 
 

@@ -4,7 +4,7 @@ Stands beside `batching`: to the rest it is a scorer like another, arrays in and
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
@@ -55,8 +55,7 @@ class ExportedNetwork:
         several = list(batches)
         if len(several) == 1 or threads() == 1:
             return [self.run(ids) for ids in several]
-        with ThreadPoolExecutor(threads()) as pool:
-            return list(pool.map(lambda ids: self._run(self._on_one_core, (ids,)), several))
+        return side_by_side(lambda ids: self._run(self._on_one_core, (ids,)), several, threads())
 
     @cached_property
     def _on_one_core(self) -> Any:
@@ -80,6 +79,26 @@ def _session(content: bytes, cores: int) -> Any:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library's errors have no common base
         raise BundleError(f"The exported network cannot be read ({_first_line(error)}).") from None
+
+
+def side_by_side(
+    score: Callable[[np.ndarray], np.ndarray],
+    batches: Sequence[np.ndarray],
+    cores: int,
+    begin: Callable[[], None] = lambda: None,
+) -> list[np.ndarray]:
+    """The logits of each batch, as many at a time as there are cores.
+
+    Args:
+        score: the logits of a batch, computed on one core.
+        batches: of any sizes; the largest are begun with, so that at the end no core waits for long.
+        cores: how many.
+        begin: is called in each thread before it computes.
+    """
+    order = sorted(range(len(batches)), key=lambda place: -batches[place].size)
+    with ThreadPoolExecutor(cores, initializer=begin) as pool:
+        found = dict(zip(order, pool.map(score, (batches[place] for place in order)), strict=True))
+    return [found[place] for place in range(len(batches))]
 
 
 def threads() -> int:

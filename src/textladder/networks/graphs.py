@@ -15,6 +15,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from textladder.errors import TextladderError
+from textladder.networks.quick_graphs import quick_norms, spare_states
 
 if TYPE_CHECKING:
     from torch import nn
@@ -278,6 +279,8 @@ def encoder_graph(network: "EncoderClassifier") -> ModelProto:
             str(traced), model_type="bert", num_heads=heads, hidden_size=size, opt_level=0
         ).save_model_to_file(str(fused))
         graph: ModelProto = onnx.load(fused)
+    spare_states(graph)
+    quick_norms(graph)
     return graph
 
 

@@ -1,7 +1,7 @@
-"""Dropout and attention that are quick to train on a processor; elsewhere torch's own are.
+"""Parts of an encoder that are quick on a processor; elsewhere torch's own are.
 
-What a level puts into an encoder before it trains it without a GPU. Nothing here has parameters, so a saved encoder
-knows nothing of it.
+What a level puts into an encoder: dropout and attention before it trains it without a GPU, linear layers to predict.
+Nothing here has parameters of its own, so a saved encoder knows nothing of it.
 """
 
 from typing import Any
@@ -37,6 +37,31 @@ def quick_dropout(model: nn.Module) -> None:
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
                 setattr(module, name, QuickDropout(child.p))
+
+
+class QuickLinear(nn.Linear):
+    """A linear layer that predicts with oneDNN's product in the place of MKL's.
+
+    MKL keeps its kernels of 512 bits to Intel's processors. On an EPYC with AVX512 a core does 116 billion
+    multiplications a second so, and 51 otherwise.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input, (..., in), times the weights, and the bias: (..., out)."""
+        learning = torch.is_grad_enabled() or torch.onnx.is_in_onnx_export()
+        if learning or input.dtype != torch.float32 or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
+        return product
+
+
+def quick_linear(model: nn.Module) -> None:
+    """Make `QuickLinear` of a model's `nn.Linear`, where the processor and torch have what it takes."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = QuickLinear
 
 
 def training_attention(

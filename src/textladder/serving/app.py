@@ -9,8 +9,8 @@ import hashlib
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any
@@ -116,6 +116,7 @@ def create_app(
     limits: Limits | None = None,
     token: str | None = None,
     hosts: Sequence[str] = ("*",),
+    executor: Executor | None = None,
 ) -> FastAPI:
     """The application, for `server.serve` or any other server of ASGI.
 
@@ -125,16 +126,18 @@ def create_app(
         token: what a request must show to be answered.
         hosts: the names under which the service may be asked (`Host`); on the loopback interface its own alone, so that
             no page of another site can ask it.
+        executor: where they predict, of one thread, so that they take turns and each batch has the machine to itself.
+            Best the one that loaded them; by default one of the application's own.
     """
     limits, metrics = limits or Limits(), Metrics()
     queues: dict[str, PredictionQueue] = {}
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with ThreadPoolExecutor(1, "textladder") as executor:
+        with ThreadPoolExecutor(1) if executor is None else nullcontext(executor) as thread:
             for name, classifier in classifiers.items():
                 observe = _observer(metrics, name, classifier)
-                queues[name] = queue = PredictionQueue(classifier, executor, waiting=limits.waiting, observe=observe)
+                queues[name] = queue = PredictionQueue(classifier, thread, waiting=limits.waiting, observe=observe)
                 metrics.waiting.labels(name).set_function(partial(getattr, queue, "waiting"))
             open_queues = list(queues.values())
             tasks = [asyncio.create_task(queue.run()) for queue in open_queues]

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import uvicorn
@@ -47,9 +48,10 @@ def serve(
         BundleError: a bundle cannot be read.
     """
     monitor = monitor or Monitor()
-    listener = _listener(host, port)
-    try:
-        classifiers = load_models(bundles, form)
+    # One thread loads the classifiers and predicts with them. If another had loaded them, torch's helpers of both would
+    # be more than there are cores; they then sleep between two operators and wake late: 8 ms for a short text, not 5.
+    with contextlib.closing(_listener(host, port)) as listener, ThreadPoolExecutor(1, "textladder") as executor:
+        classifiers = executor.submit(load_models, bundles, form).result()
         loopback = host in LOOPBACK
         if not loopback and token is None:
             monitor.say(f"{host} can be reached from other machines, and no token is asked for (--token-file).")
@@ -58,6 +60,7 @@ def serve(
             limits=limits,
             token=token,
             hosts=(*LOOPBACK, "[::1]") if loopback else ("*",),
+            executor=executor,
         )
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}"
@@ -68,8 +71,6 @@ def serve(
         )  # fmt: skip
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn hands on the signal that it stopped for
             _Server(config, lambda: ready(address, classifiers)).run(sockets=[listener])
-    finally:
-        listener.close()
 
 
 def load_models(bundles: Iterable[str | Path], form: str | None = None) -> dict[str, TextClassifier]:
