@@ -214,11 +214,9 @@ class NetworkScorer:
         training, cores = self.network.training, torch.get_num_threads()
         self.network.eval()
         try:
-            if self.device.type != "cpu" or cores == 1:
-                return [self._logits(ids) for ids in batches]
             several = list(batches)
-            if len(several) == 1:
-                return [self._logits(several[0])]
+            if self.device.type != "cpu" or cores == 1 or len(several) == 1:
+                return [self._logits(ids) for ids in several]
             try:
                 return side_by_side(self._logits, several, cores, begin=lambda: torch.set_num_threads(1))
             finally:

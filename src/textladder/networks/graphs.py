@@ -1,8 +1,9 @@
 """The networks as ONNX graphs: the same numbers from the same weights, for a runtime that is not torch.
 
 LSTMs and pooling are written down operator by operator, so that one graph holds for any length and any batch; a
-transformer is traced by torch and fused by ONNX Runtime's optimizer. Each graph takes `ids`, int64 (sequences, time),
-and gives `logits`, float32 (sequences, classes); that of `tfidf` takes which terms occur and how much each counts.
+transformer is traced by torch, fused by ONNX Runtime's optimizer, and made quicker (`quick_graphs`). Each graph takes
+`ids`, int64 (sequences, time), and gives `logits`, float32 (sequences, classes); that of `tfidf` takes which terms
+occur and how much each counts.
 """
 
 import tempfile
