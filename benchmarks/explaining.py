@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from textladder import TextClassifier, explain_text
-from textladder.data import read_labelled
+from textladder.data.labelled_texts import read_labelled
 from textladder.explain import WORD, Word, without
 
 TEST = Path(__file__).parents[2] / "shared" / "data" / "amazon_polarity" / "test.csv"

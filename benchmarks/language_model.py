@@ -18,12 +18,13 @@ from typing import Any
 import torch
 
 from textladder.language_models import load_language_model
-from textladder.networks.awd_lstm import AWDLSTM, LanguageModel, NextWordLoss
-from textladder.pretraining import pretrain
+from textladder.networks.awd_lstm import AWDLSTM, LanguageModel
+from textladder.networks.next_word_loss import NextWordLoss
 from textladder.progress import SpeakingMonitor
-from textladder.streams import WordStream
-from textladder.text.fastai_words import SIGNS, tokenize_words
+from textladder.text.fastai_words import SPECIAL_TOKENS, tokenize_words
 from textladder.text.vocabulary import Vocabulary
+from textladder.training.pretraining import pretrain
+from textladder.training.word_streams import WordStream
 
 WIKITEXT = Path(__file__).parents[2] / "shared" / "data" / "wikitext-2"
 TITLE = re.compile(r" = [^=].* = \n")
@@ -51,7 +52,7 @@ def perplexity(folder: Path, texts: list[str]) -> float:
     sizes = {name: model.sizes[name] for name in ("dimension", "hidden_size", "layers")}
     network = LanguageModel(AWDLSTM(len(model.words), **sizes)).eval()
     network.load_state_dict({name: torch.from_numpy(value) for name, value in model.weights.items()})
-    encoded = Vocabulary(model.words, signs=SIGNS[:2]).encode_tokenized(tokenize_words(iter(texts)))
+    encoded = Vocabulary(model.words, special_tokens=SPECIAL_TOKENS[:2]).encode_tokenized(tokenize_words(iter(texts)))
     stream, loss = WordStream(encoded, batch_size=1, time=2000), NextWordLoss(network)
     total = 0.0
     with torch.no_grad():

@@ -27,8 +27,8 @@ import pandas as pd  # noqa: E402
 
 from textladder import TextClassifier, export_bundle  # noqa: E402
 from textladder.bundle import read_bundle  # noqa: E402
-from textladder.data import read_labelled  # noqa: E402
-from textladder.lean import FLOAT32, INT8  # noqa: E402
+from textladder.data.labelled_texts import read_labelled  # noqa: E402
+from textladder.onnx_scorer import FLOAT32, INT8  # noqa: E402
 
 TEST = Path(__file__).parents[2] / "shared" / "data" / "amazon_polarity" / "test.csv"
 ROWS, ROUNDS, FASTAI_TEXTS, WARM_UP, BLOCK = 256, 3, 40, 4, 32

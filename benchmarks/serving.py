@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from textladder.bundle import read_bundle
-from textladder.data import read_labelled
+from textladder.data.labelled_texts import read_labelled
 
 TEST = Path(__file__).parents[2] / "shared" / "data" / "amazon_polarity" / "test.csv"
 MANY, SHORT_SECONDS = 32, 15

@@ -39,7 +39,7 @@ from textladder.levels import find_level  # noqa: E402
 from textladder.levels.base import make_config  # noqa: E402
 from textladder.metrics import evaluate, wilson_interval  # noqa: E402
 from textladder.progress import Monitor  # noqa: E402
-from textladder.training import seeded  # noqa: E402
+from textladder.training.stages import seeded  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 DEFAULTS = (SHARED / "amazon_polarity", SHARED / "glove" / "glove.6B.100d.subset.txt.gz")
@@ -146,7 +146,7 @@ def ours(folder: Path, vectors: Path, seed: int) -> tuple[float, float, float, f
     clock.rows = len(data.valid)
     clock.mark("read and split")
     kind = find_level("lstm")
-    level = kind(make_config(kind, "default", {"vectors": str(vectors), "looks_per_epoch": 4}), len(data.labels))
+    level = kind(make_config(kind, "default", {"vectors": str(vectors), "validations_per_epoch": 4}), len(data.labels))
     with contextlib.suppress(Reached):
         level.fit(data.train, data.valid, seed=seed, monitor=clock)
     show("textladder", clock.marks)

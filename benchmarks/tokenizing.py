@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from textladder.rows import open_rows
+from textladder.data.row_files import open_rows
 from textladder.text.tokenizer import RULES, tokenize
 from textladder.text.vocabulary import EncodedTexts, Vocabulary
 

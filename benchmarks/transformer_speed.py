@@ -40,7 +40,7 @@ from textladder import TextData, read_texts  # noqa: E402
 from textladder.levels.transformer import TransformerConfig, TransformerLevel  # noqa: E402
 from textladder.pretrained import find_encoder  # noqa: E402
 from textladder.progress import Monitor  # noqa: E402
-from textladder.training import seeded  # noqa: E402
+from textladder.training.stages import seeded  # noqa: E402
 
 TRAIN = Path(__file__).parents[2] / "shared" / "data" / "amazon_polarity" / "train.csv"
 ROWS, HELD_OUT = 2000, 500

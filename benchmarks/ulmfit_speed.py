@@ -37,7 +37,7 @@ from textladder import read_texts  # noqa: E402
 from textladder.levels.base import make_config  # noqa: E402
 from textladder.levels.ulmfit import UlmfitLevel  # noqa: E402
 from textladder.progress import Monitor  # noqa: E402
-from textladder.training import seeded  # noqa: E402
+from textladder.training.stages import seeded  # noqa: E402
 
 TRAIN = Path(__file__).parents[2] / "shared" / "data" / "amazon_polarity" / "train.csv"
 ROWS, OTHER_ROWS, BATCH, EPOCHS, RUNS = 1000, 2000, 32, 3, 3
@@ -65,7 +65,7 @@ def theirs(data: Any, level: UlmfitLevel, seed: int) -> tuple[list[float], float
         return SortedDL(rows, bs=batch, shuffle=shuffle, before_batch=pad_input_chunk, num_workers=0)
 
     assert level.valid_texts is not None
-    schedule, decay = level.settled(len(data.train)), level.config.layer_decay
+    schedule, decay = level.resolved(len(data.train)), level.config.layer_decay
     sizes = level.pretrained.sizes
     config = {"emb_sz": sizes["dimension"], "n_hid": sizes["hidden_size"], "n_layers": sizes["layers"]}
     with seeded(seed):

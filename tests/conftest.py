@@ -172,9 +172,9 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if kind in made:
             return made[kind]
         words = sorted({word for _, text in SENTENCES for word in text.replace(",", "").lower().split()})
-        signs = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", "!", "."]
+        special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", "!", "."]
         letters = [mark + letter for letter in "abcdefghijklmnopqrstuvwxyz" for mark in ("", "##")]
-        vocabulary = {word: number for number, word in enumerate(dict.fromkeys([*signs, *words, *letters]))}
+        vocabulary = {word: number for number, word in enumerate(dict.fromkeys([*special_tokens, *words, *letters]))}
         pieces = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
         pieces.normalizer = normalizers.BertNormalizer(lowercase=True)
         pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -218,7 +218,7 @@ def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def language_model(corpus_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny language model of the corpus, which reads it both ways."""
-    from textladder.pretraining import pretrain
+    from textladder.training.pretraining import pretrain
 
     out = tmp_path_factory.mktemp("language_model") / "tiny"
     forward, settings = out.with_name("forward"), {"batch_size": 8, "time": 16, "passes": 2}

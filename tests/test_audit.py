@@ -13,7 +13,7 @@ import pytest
 from textladder import TextladderError, audit_texts, read_texts
 from textladder.audit import Audit, Tokens, drop_leaks
 from textladder.cli import main
-from textladder.data import TextData
+from textladder.data.labelled_texts import TextData
 from textladder.errors import DataError
 
 WORDS = [a + b for a in ("ba", "co", "di", "fu", "ge", "ha", "ki", "lo") for b in ("ran", "sel", "tim", "vor", "wug")]

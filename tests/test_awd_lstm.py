@@ -8,16 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from textladder.language_models import _from_fastai
-from textladder.networks.awd_lstm import (
-    AWDLSTM,
-    AWDClassifier,
-    AWDTop,
-    LanguageModel,
-    NextWordLoss,
-    _LinearCrossEntropy,
-    concat_pool,
-    drop,
-)
+from textladder.networks.awd_classifier import AWDClassifier, AWDTop
+from textladder.networks.awd_lstm import AWDLSTM, LanguageModel, drop
+from textladder.networks.next_word_loss import NextWordLoss, _LinearCrossEntropy
+from textladder.networks.pooling import concat_pool
 
 WORDS, DIMENSION, HIDDEN, LAYERS = 40, 12, 20, 3
 
@@ -199,9 +193,9 @@ def test_the_second_stack_reads_from_right_to_left() -> None:
     mask = ids != 1
 
     def levels(ids: Tensor) -> Tensor:
-        return encoder.all_levels(encoder.embed(ids), mask)
+        return encoder.all_layers(encoder.embed(ids), mask)
 
-    before, sizes = levels(ids), encoder.levels
+    before, sizes = levels(ids), encoder.layer_widths
     assert before.shape == (1, 7, sum(sizes))
     last, ahead = sizes[0] + HIDDEN, sizes[0]
     changed = levels(torch.tensor([[2, 10, 11, 30, 13, 1, 1]]))

@@ -24,11 +24,11 @@ from statsmodels.stats.proportion import proportion_confint
 
 from textladder import Comparison, Terms, TextClassifier, compare, read_texts
 from textladder.cli import main
-from textladder.comparison.doubts import doubtful_labels
-from textladder.comparison.spool import fewer_rows, read_spool, write_spool
-from textladder.comparison.trainings import Ahead, WorkerError, Workshop
+from textladder.comparison.label_errors import find_label_errors
+from textladder.comparison.shared_rows import fewer_rows, read_shared_rows, write_shared_rows
+from textladder.comparison.trainings import TrainingStore, WarmWorker, WorkerError
 from textladder.comparison.worker import Job
-from textladder.data import TextData
+from textladder.data.labelled_texts import TextData
 from textladder.errors import ConfigError, TextladderError
 from textladder.metrics import at_temperature, evaluate, temperature
 from textladder.progress import Monitor
@@ -213,7 +213,7 @@ def test_what_is_there_is_not_trained_again(
     vectors = Path(settings["lstm"]["vectors"])
     other = tmp_path / vectors.name
     other.write_text(vectors.read_text() + "zebra" + " 0.1" * 8 + "\n")
-    shop = Workshop(out, {}, Monitor())
+    shop = TrainingStore(out, {}, Monitor())
     jobs = [Job("fit", "", "", "lstm", "default", {"vectors": str(path)}, 0) for path in (vectors, other)]
     assert shop._described(jobs[0])["files"] != shop._described(jobs[1])["files"]
     changed = {"lstm": {**settings["lstm"], "hidden_size": 9}}
@@ -249,18 +249,18 @@ def test_rare_classes_and_odd_names(tmp_path: Path) -> None:
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<b>bold" not in page
     assert "taken for" in page
-    assert found.as_dict()["doubts_unknown"].startswith("There are too few rows")
+    assert found.as_dict()["label_errors_unavailable"].startswith("There are too few rows")
     assert all(line.count("|") < 20 for line in (tmp_path / "run" / "report.md").read_text().splitlines())
 
 
 @pytest.mark.slow
 def test_killed_and_gone_on_with(data: TextData, settings: dict[str, Any], found: Comparison, tmp_path: Path) -> None:
     out, rows = tmp_path / "run", tmp_path / "rows"
-    write_spool(data, rows)
+    write_shared_rows(data, rows)
     script = (
         "import json, sys; from pathlib import Path\n"
-        "from textladder import compare; from textladder.comparison.spool import read_spool\n"
-        f"data = read_spool(Path({str(rows)!r}))\n"
+        "from textladder import compare; from textladder.comparison.spool import read_shared_rows\n"
+        f"data = read_shared_rows(Path({str(rows)!r}))\n"
         f"compare(data, ['tfidf', 'lstm'], settings=json.loads(sys.argv[1]), seeds=2, out={str(out)!r})"
     )
     command = [sys.executable, "-c", script, json.dumps(settings)]
@@ -316,9 +316,9 @@ def test_a_level_that_cannot_be_trained(data: TextData, settings: dict[str, Any]
 
 
 def test_levels_that_nobody_named_are_left_out(data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work, said = Workshop.work, list[str]()
+    work, said = TrainingStore.work, list[str]()
 
-    def lacking(self: Workshop, job: Job, **options: Any) -> dict[str, Any]:
+    def lacking(self: TrainingStore, job: Job, **options: Any) -> dict[str, Any]:
         if job.level != "tfidf":
             raise TextladderError(f"{job.level} lacks <something>.")
         return work(self, job, **options)
@@ -327,7 +327,7 @@ def test_levels_that_nobody_named_are_left_out(data: TextData, tmp_path: Path, m
         def say(self, sentence: str) -> None:
             said.append(sentence)
 
-    monkeypatch.setattr(Workshop, "work", lacking)
+    monkeypatch.setattr(TrainingStore, "work", lacking)
     for budget, word in ((None, "failed"), (600.0, "is left out")):
         left = compare(data, seeds=1, time_budget=budget, out=tmp_path / f"run-{word}", monitor=Listening())
         assert [one.level for one in left.levels] == ["tfidf"]
@@ -342,20 +342,20 @@ def test_levels_that_nobody_named_are_left_out(data: TextData, tmp_path: Path, m
 def test_what_fails_on_the_way_leaves_the_others(
     data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Workshop.work
+    work = TrainingStore.work
     faults: dict[str, Exception] = {
         "lstm-0": TextladderError("The process was ended by SIGKILL."),
         "tfidf-1": WorkerError("fit of tfidf failed:\nTraceback\nKeyError: 3"),
     }
 
-    def failing(self: Workshop, job: Job, **options: Any) -> dict[str, Any]:
+    def failing(self: TrainingStore, job: Job, **options: Any) -> dict[str, Any]:
         if job.kind == "check":
             return {}
         if job.kind == "fit" and (fault := faults.get(f"{job.level}-{job.seed}")) is not None:
             raise fault
         return work(self, job, **options)
 
-    monkeypatch.setattr(Workshop, "work", failing)
+    monkeypatch.setattr(TrainingStore, "work", failing)
     found = compare(data, ["tfidf", "lstm"], seeds=2, out=tmp_path / "run")
     assert [(one.level, len(one.trainings)) for one in found.levels] == [("tfidf", 1)]
     assert found.failed["lstm"] == "The process was ended by SIGKILL."
@@ -367,8 +367,8 @@ def test_what_fails_on_the_way_leaves_the_others(
 
 def test_a_killed_worker_and_a_bug(data: TextData, tmp_path: Path) -> None:
     rows = tmp_path / "rows"
-    write_spool(data, rows)
-    shop = Workshop(tmp_path, {}, Monitor())
+    write_shared_rows(data, rows)
+    shop = TrainingStore(tmp_path, {}, Monitor())
     with pytest.raises(RuntimeError, match="(?s)measured of tfidf failed:.*KeyError"):
         shop.work(Job("measured", str(rows), str(tmp_path), "tfidf", "default", {}, 0))
 
@@ -377,26 +377,26 @@ def test_a_killed_worker_and_a_bug(data: TextData, tmp_path: Path) -> None:
             for worker in _workers(os.getpid()):
                 os.kill(worker, signal.SIGKILL)
 
-    shop = Workshop(tmp_path, {}, Killing())
+    shop = TrainingStore(tmp_path, {}, Killing())
     with pytest.raises(TextladderError, match="ended by SIGKILL"):
         shop.work(Job("fit", str(rows), str(tmp_path), "tfidf", "default", {}, 0))
 
 
 def test_a_process_that_begins_ahead(data: TextData, settings: dict[str, Any], tmp_path: Path) -> None:
     rows = tmp_path / "rows"
-    write_spool(data, rows)
+    write_shared_rows(data, rows)
     job = Job("fit", str(rows), str(tmp_path / "lstm"), "lstm", "default", settings["lstm"], 0)
     (tmp_path / "lstm").mkdir()
-    with Ahead("lstm") as ahead:
+    with WarmWorker("lstm") as ahead:
         while not (begun := _workers(os.getpid())):  # its command line takes a moment to be seen
             time.sleep(0.01)
-        shop = Workshop(tmp_path, {}, Monitor(), ahead)
+        shop = TrainingStore(tmp_path, {}, Monitor(), ahead)
         with pytest.raises(RuntimeError, match="of tfidf failed"):  # by another process, as it is for another level
             shop.work(replace(job, kind="nothing", level="tfidf"))
         assert _workers(os.getpid()) == begun
         assert shop.work(job)["train_rows"] == len(data.train)
         assert _workers(os.getpid()) == []
-    with Ahead("lstm"), Ahead(None):  # that nobody wanted
+    with WarmWorker("lstm"), WarmWorker(None):  # that nobody wanted
         while not _workers(os.getpid()):
             time.sleep(0.01)
     assert _workers(os.getpid()) == []
@@ -407,12 +407,12 @@ def test_a_process_begins_ahead_for_what_is_not_there(
 ) -> None:
     begun: list[str | None] = []
 
-    class Noted(Ahead):
+    class Noted(WarmWorker):
         def __init__(self, level: str | None) -> None:
             begun.append(level)
             super().__init__(None)
 
-    monkeypatch.setattr("textladder.comparison.compare.Ahead", Noted)
+    monkeypatch.setattr("textladder.comparison.compare.WarmWorker", Noted)
     shutil.copytree(found.folder, tmp_path / "run")
     compare(data, ["tfidf", "lstm"], settings=settings, seeds=2, out=tmp_path / "run")
     compare(data, ["tfidf"], seeds=1, out=tmp_path / "other")
@@ -489,7 +489,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     words = ["compare", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv"), "--levels", "tfidf"]
     assert main([*words, "--config", str(config), "--seeds", "2", "--out", str(out), "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
-    assert results["levels"][0]["settings"] == {"longest_ngram": 1}
+    assert results["levels"][0]["settings"] == {"max_ngram": 1}
     assert [one["seed"] for one in results["levels"][0]["seeds"]] == [3, 4]
     assert results["command"].startswith("textladder compare ")
     assert main([*words, "--config", str(config), "--seeds", "2", "--out", str(out)]) == 0
@@ -504,14 +504,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ):
         assert main([*words, *flags]) == 2
         assert message in capsys.readouterr().err
-    config.write_text("longest_ngram = 1\n")
+    config.write_text("max_ngram = 1\n")
     assert main([*words, "--config", str(config)]) == 2
     assert "stands outside the tables of levels" in capsys.readouterr().err
 
 
 def test_the_spool_is_the_same_data(data: TextData, tmp_path: Path) -> None:
-    write_spool(data, tmp_path / "rows")
-    back = read_spool(tmp_path / "rows")
+    write_shared_rows(data, tmp_path / "rows")
+    back = read_shared_rows(tmp_path / "rows")
     for name in ("train", "valid", "test"):
         assert getattr(back, name).fingerprint() == getattr(data, name).fingerprint()
     assert (back.labels, back.text_columns, back.description) == (data.labels, data.text_columns, data.description)
@@ -530,7 +530,7 @@ def test_doubtful_labels_are_the_flipped_ones() -> None:
     rng = np.random.default_rng(0)
     flipped = rng.choice(600, 120, replace=False)
     rows.loc[flipped, "label"] = rows.loc[flipped, "label"].map({"good": "bad", "bad": "good"})
-    found = doubtful_labels(read_texts(rows, test=reviews(60, 10)))
+    found = find_label_errors(read_texts(rows, test=reviews(60, 10)))
     named = {one.row for one in found[:60]}
     assert len(named & set(flipped.tolist())) >= 30
     assert all(one.label != one.likely for one in found)
@@ -543,7 +543,7 @@ def test_flipped_amazon_labels_are_named(shared: Path) -> None:
     rows = pd.read_csv(shared / "amazon_polarity/train.csv", header=None, names=names, keep_default_na=False)
     flipped = np.random.default_rng(0).choice(len(rows), len(rows) // 5, replace=False)
     rows.loc[flipped, "label"] = 3 - rows.loc[flipped, "label"]
-    found = doubtful_labels(read_texts(rows, test=shared / "amazon_polarity/test.csv"))
+    found = find_label_errors(read_texts(rows, test=shared / "amazon_polarity/test.csv"))
     assert len(found) == 100
     assert len({one.row for one in found} & set(flipped.tolist())) >= 50
 

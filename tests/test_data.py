@@ -15,9 +15,9 @@ import pyarrow.parquet as parquet
 import pytest
 
 from textladder import TextData, read_texts
-from textladder.data import read_labelled
+from textladder.data.labelled_texts import read_labelled
+from textladder.data.row_files import as_text, open_rows
 from textladder.errors import ConfigError, DataError
-from textladder.rows import as_text, open_rows
 
 TRICKY = [
     ("neg", "plain words here", "1"),

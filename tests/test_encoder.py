@@ -13,12 +13,10 @@ import torch
 from torch import nn
 
 from textladder import frozen
-from textladder.batching import NetworkScorer, Padding, TextBatches, predict_probabilities
+from textladder.batching import Padding, TextBatches
 from textladder.bundle import read_bundle
 from textladder.encoders import load_encoder, read_encoder
-from textladder.frozen import StoredBatches
-from textladder.networks.encoder import EncoderClassifier, EncoderHead, mean_by_owner
-from textladder.networks.quick import (
+from textladder.networks.cpu_kernels import (
     QuickDropout,
     QuickLinear,
     keep_mask,
@@ -26,8 +24,12 @@ from textladder.networks.quick import (
     quick_linear,
     training_attention,
 )
+from textladder.networks.encoder import EncoderClassifier, EncoderHead, mean_by_text
+from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.text.vocabulary import EncodedTexts
-from textladder.training import Stage, make_learner, run_stages, seeded
+from textladder.training.frozen_states import CachedStateBatches
+from textladder.training.learner import make_learner
+from textladder.training.stages import Stage, run_stages, seeded
 
 Encoders = Callable[[str], Path]
 
@@ -192,12 +194,12 @@ def test_an_encoder_that_cannot_be_parted_is_told() -> None:
 
 def test_the_logits_of_windows_are_averaged(network: EncoderClassifier) -> None:
     tokens = ids(5)
-    owners = torch.tensor([0, 0, 1, 2, 2])
+    text_index = torch.tensor([0, 0, 1, 2, 2])
     with torch.inference_mode():
-        alone, together = network(tokens), network(tokens, owners)
+        alone, together = network(tokens), network(tokens, text_index)
     expected = torch.stack([alone[:2].mean(0), alone[2], alone[3:].mean(0)])
     assert torch.allclose(together, expected, atol=1e-6)
-    assert torch.equal(mean_by_owner(alone, torch.arange(5)), alone)
+    assert torch.equal(mean_by_text(alone, torch.arange(5)), alone)
 
 
 def encoded(rows: int = 30) -> tuple[EncodedTexts, np.ndarray, np.ndarray]:
@@ -213,19 +215,19 @@ def encoded(rows: int = 30) -> tuple[EncodedTexts, np.ndarray, np.ndarray]:
 
 
 def test_batches_of_windows_and_their_predictions(network: EncoderClassifier) -> None:
-    texts, firsts, _ = encoded()
+    texts, sequence_offsets, _ = encoded()
     labels = np.arange(10) % 2
-    batches = TextBatches(texts, labels, Padding(12), batch_tokens=80, firsts=firsts, shuffle=True)
+    batches = TextBatches(texts, labels, Padding(12), batch_tokens=80, sequence_offsets=sequence_offsets, shuffle=True)
     seen = []
-    for tokens, owners, targets in batches:
+    for tokens, text_index, targets in batches:
         assert tokens.numel() <= 80
         assert len(tokens) == 3 * len(targets)
-        assert owners.tolist() == [place for place in range(len(targets)) for _ in range(3)]
+        assert text_index.tolist() == [place for place in range(len(targets)) for _ in range(3)]
         seen += targets.tolist()
     assert sorted(seen) == sorted(labels.tolist())
     scorer = NetworkScorer(network)
     scorer.batch_tokens = 50
-    together = predict_probabilities(scorer, texts, Padding(12), firsts=firsts)
+    together = predict_probabilities(scorer, texts, Padding(12), sequence_offsets=sequence_offsets)
     for place in range(10):
         tokens = torch.stack([torch.from_numpy(texts[n].astype(np.int64)) for n in range(3 * place, 3 * place + 3)])
         with torch.inference_mode():
@@ -265,7 +267,7 @@ def test_padding_that_a_text_would_have_alone_does_not_cut_a_batch() -> None:
 def test_states_are_computed_once(
     network: EncoderClassifier, first_only: bool, on_disk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts, firsts, lengths = encoded()
+    texts, sequence_offsets, lengths = encoded()
     monkeypatch.setattr(frozen, "IN_MEMORY", 0 if on_disk else 1 << 20)
     calls = []
 
@@ -274,18 +276,20 @@ def test_states_are_computed_once(
         with torch.no_grad():
             return network.states(tokens)
 
-    batches = TextBatches(texts, np.arange(10), Padding(12), batch_tokens=80, firsts=firsts, shuffle=True)
-    stored = StoredBatches(batches, compute, 32, first_only=first_only)
+    batches = TextBatches(
+        texts, np.arange(10), Padding(12), batch_tokens=80, sequence_offsets=sequence_offsets, shuffle=True
+    )
+    stored = CachedStateBatches(batches, compute, 32, first_only=first_only)
     assert stored.kept
     assert stored.rows == 10
     passes = [list(stored) for _ in range(3)]
     assert sum(calls) == 30
     assert isinstance(stored._states, np.memmap) is on_disk
     for one_pass in passes:
-        for states, mask, owners, labels in one_pass:
-            assert len(states) == len(mask) == len(owners) == 3 * len(labels)
+        for states, mask, text_index, labels in one_pass:
+            assert len(states) == len(mask) == len(text_index) == 3 * len(labels)
             for row, (state, seen) in enumerate(zip(states, mask, strict=True)):
-                sequence = 3 * int(labels[int(owners[row])]) + row % 3
+                sequence = 3 * int(labels[int(text_index[row])]) + row % 3
                 tokens = torch.from_numpy(texts[sequence].astype(np.int64))[None]
                 with torch.no_grad():
                     alone = network.states(tokens)[0]
@@ -295,7 +299,7 @@ def test_states_are_computed_once(
 
 
 def test_half_precision_and_a_part_of_each_state(network: EncoderClassifier) -> None:
-    texts, firsts, _ = encoded()
+    texts, sequence_offsets, _ = encoded()
     calls = []
 
     def compute(tokens: torch.Tensor) -> torch.Tensor:
@@ -303,8 +307,8 @@ def test_half_precision_and_a_part_of_each_state(network: EncoderClassifier) -> 
         with torch.no_grad():
             return network.states(tokens)
 
-    batches = TextBatches(texts, np.arange(10), Padding(12), batch_tokens=80, firsts=firsts)
-    stored = StoredBatches(batches, compute, 32, first_only=False, half=True)
+    batches = TextBatches(texts, np.arange(10), Padding(12), batch_tokens=80, sequence_offsets=sequence_offsets)
+    stored = CachedStateBatches(batches, compute, 32, first_only=False, half=True)
     narrowed = stored.narrowed(5)
     computed, wide, narrow = list(stored), list(stored), list(narrowed)
     assert sum(calls) == 30  # what the one has computed, the other knows
@@ -314,7 +318,7 @@ def test_half_precision_and_a_part_of_each_state(network: EncoderClassifier) -> 
         assert torch.allclose(one[0][one[1]], again[0][again[1]], atol=2e-3)
         assert torch.equal(part[0], again[0][:, :, :5])
         assert part[0].dtype == torch.float32
-    once = StoredBatches(batches, compute, 32, first_only=False, keep=False)
+    once = CachedStateBatches(batches, compute, 32, first_only=False, keep=False)
     assert not once.kept
     assert [batch[0].shape[2] for batch in once.narrowed(7)] == [7] * len(once)
 
@@ -322,7 +326,7 @@ def test_half_precision_and_a_part_of_each_state(network: EncoderClassifier) -> 
 def test_states_that_are_too_many_are_computed_again(
     network: EncoderClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts, firsts, _ = encoded()
+    texts, sequence_offsets, _ = encoded()
     monkeypatch.setattr(frozen, "IN_MEMORY", 0)
     monkeypatch.setattr(frozen, "ON_DISK", 0)
     calls = []
@@ -331,8 +335,8 @@ def test_states_that_are_too_many_are_computed_again(
         calls.append(len(tokens))
         return network.states(tokens).detach()
 
-    batches = TextBatches(texts, np.arange(10), Padding(12), batch_tokens=80, firsts=firsts)
-    stored = StoredBatches(batches, compute, 32, first_only=True)
+    batches = TextBatches(texts, np.arange(10), Padding(12), batch_tokens=80, sequence_offsets=sequence_offsets)
+    stored = CachedStateBatches(batches, compute, 32, first_only=True)
     assert not stored.kept
     assert all(states.shape[1] == 1 for states, *_ in list(stored) + list(stored))
     assert sum(calls) == 60
@@ -341,8 +345,8 @@ def test_states_that_are_too_many_are_computed_again(
 def test_a_frozen_group_stays_and_the_others_move(encoders: Encoders) -> None:
     """Norms of frozen layers too, which fastai by default trains; and each group has its rate."""
     network = load(encoders("bert"))
-    texts, firsts, _ = encoded()
-    batches = TextBatches(texts, np.arange(10) % 2, Padding(12), batch_tokens=80, firsts=firsts)
+    texts, sequence_offsets, _ = encoded()
+    batches = TextBatches(texts, np.arange(10) % 2, Padding(12), batch_tokens=80, sequence_offsets=sequence_offsets)
     learner = make_learner(network, batches, None, weight_decay=0.01, precision="float32", accumulate=5, clip=1.0)
     before = [[one.detach().clone() for one in group] for group in network.parameter_groups()]
 
@@ -369,11 +373,13 @@ def test_a_frozen_group_stays_and_the_others_move(encoders: Encoders) -> None:
 
 def test_accumulated_steps_count_every_text_the_same(encoders: Encoders) -> None:
     """Uneven batches add up to the gradient of all texts in one."""
-    texts, firsts, _ = encoded()
+    texts, sequence_offsets, _ = encoded()
     gradients = []
     for batch_tokens, accumulate in ((10_000, 0), (130, 10)):
         network = load(encoders("distilbert"))
-        batches = TextBatches(texts, np.arange(10) % 2, Padding(12), batch_tokens=batch_tokens, firsts=firsts)
+        batches = TextBatches(
+            texts, np.arange(10) % 2, Padding(12), batch_tokens=batch_tokens, sequence_offsets=sequence_offsets
+        )
         assert (len(batches) > 1) == bool(accumulate)
         learner = make_learner(network, batches, None, precision="float32", accumulate=accumulate)
         step, found = learner._step, []

@@ -22,13 +22,14 @@ from textladder.bundle import MANIFEST, _canonical, _own_digest, read_bundle
 from textladder.cli import main
 from textladder.errors import BundleError, ConfigError, DataError, ExportError, MissingExtraError, TextladderError
 from textladder.export import Gate, quantized
-from textladder.lean import FLOAT32, INT8, ExportedNetwork
-from textladder.networks.awd_lstm import AWDLSTM, AWDClassifier
+from textladder.networks.awd_classifier import AWDClassifier
+from textladder.networks.awd_lstm import AWDLSTM
+from textladder.networks.cpu_kernels import quick_linear
 from textladder.networks.encoder import EncoderClassifier
-from textladder.networks.graphs import _Graph, awd_graph, encoder_graph, lstm_graph
 from textladder.networks.lstm import POOLINGS, LSTMClassifier
-from textladder.networks.quick import quick_linear
-from textladder.networks.quick_graphs import spare_states
+from textladder.networks.onnx_graphs import _Graph, awd_graph, encoder_graph, lstm_graph
+from textladder.networks.onnx_rewrites import spare_states
+from textladder.onnx_scorer import FLOAT32, INT8, ExportedNetwork
 
 Fit = Callable[[str], Any]
 TEXTS = [
@@ -218,7 +219,7 @@ def test_the_gates_terms(gate: Gate, quantized: bool, refused: str | None) -> No
 
 
 def test_the_gate_counts_as_evaluate_does(fitted: Fit, sentences_file: Path, tmp_path: Path) -> None:
-    from textladder.data import read_perhaps_labelled
+    from textladder.data.labelled_texts import read_perhaps_labelled
 
     bundle = fitted("lstm").save(tmp_path / "bundle")
     rows = read_perhaps_labelled(sentences_file, ("bad", "good"), text=["text"], label="label", first=12)
@@ -289,7 +290,7 @@ POOLED = [*((name,) for name in POOLINGS), POOLINGS, ("attention", "mean")]
 def test_every_form_of_the_lstm(pooling: tuple[str, ...], layers: int, bidirectional: bool, more: bool) -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 5, "layers": layers, "bidirectional": bidirectional, "head_size": 6 * more}
-    network = LSTMClassifier(30, 7, 3, pooling=pooling, pool_words=more, **sizes).eval()
+    network = LSTMClassifier(30, 7, 3, pooling=pooling, pool_embeddings=more, **sizes).eval()
     graph = lstm_graph(network, 3)
     onnx.checker.check_model(graph, full_check=True)
     check(network, graph, pad_id=network.pad_id)
@@ -405,7 +406,7 @@ def test_nothing_is_half_written(fitted: Fit, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_real_rows(shared: Path, fitted: Fit, tmp_path: Path) -> None:
-    from textladder.data import read_labelled, read_texts
+    from textladder.data.labelled_texts import read_labelled, read_texts
 
     data = read_texts(shared / "amazon_polarity" / "train.csv", first=600)
     bundle = TextClassifier("lstm", epochs=1).fit(data).save(tmp_path / "bundle")

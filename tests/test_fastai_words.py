@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textladder.text.fastai_words import SIGNS, _Processes, _Splitter, fastai_words, spacy_rules, tokenize_words
+from textladder.text.fastai_words import (
+    SPECIAL_TOKENS,
+    _Processes,
+    _Splitter,
+    fastai_words,
+    spacy_rules,
+    tokenize_words,
+)
 from textladder.text.tokenizer import in_batches, put_together
 
 STRANGE = (
@@ -52,7 +59,7 @@ def fastai_tokens() -> Callable[[list[str]], list[list[str]]]:
 def test_signs_are_fastais() -> None:
     from fastai.text.core import defaults
 
-    assert list(SIGNS) == defaults.text_spec_tok
+    assert list(SPECIAL_TOKENS) == defaults.text_spec_tok
 
 
 def test_strange_texts_are_split_as_by_fastai(fastai_tokens: Callable[[list[str]], list[list[str]]]) -> None:

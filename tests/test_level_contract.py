@@ -164,18 +164,18 @@ def test_which_texts_are_cut_is_known_beforehand(level: str, fitted: Fit, tiny_s
     assert counts.shape == (18,)
     assert counts[16] <= counts[:16].min()
     assert counts[17] >= 1600
-    before = classifier.texts_cut
+    before = classifier.texts_truncated
     classifier.predict_proba(texts)
-    assert classifier.texts_cut - before == (0 if limit is None else (counts > limit).sum())
+    assert classifier.texts_truncated - before == (0 if limit is None else (counts > limit).sum())
 
 
 def test_what_depends_on_the_rows_can_be_written_out(
     level: str, fitted: Fit, sentences_file: Path, tiny_settings: Settings
 ) -> None:
     level_type = find_level(level_of(level))
-    settled = level_type(make_config(level_type, "default", tiny_settings(level)), 2).settled(len(TEXTS))
+    resolved = level_type(make_config(level_type, "default", tiny_settings(level)), 2).resolved(len(TEXTS))
     data = read_texts(sentences_file, test=sentences_file, valid=0)
-    again = TextClassifier(level_of(level), **asdict(settled)).fit(data)
+    again = TextClassifier(level_of(level), **asdict(resolved)).fit(data)
     assert np.array_equal(again.predict_proba(TEXTS), fitted(level).predict_proba(TEXTS))
 
 

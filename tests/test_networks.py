@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from textladder import LSTMClassifier, TextladderError
-from textladder.networks.graphs import lstm_graph
+from textladder.networks.onnx_graphs import lstm_graph
 
 
 def make(**options: object) -> LSTMClassifier:
@@ -41,9 +41,11 @@ def test_states_equal_a_packed_bidirectional_lstm() -> None:
 @pytest.mark.parametrize("pooling", [("mean",), ("max",), ("attention",), ("mean", "max", "attention")])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize("pool_words", [True, False])
-def test_padding_changes_nothing(pooling: tuple[str, ...], layers: int, bidirectional: bool, pool_words: bool) -> None:
-    network = make(pooling=pooling, layers=layers, bidirectional=bidirectional, pool_words=pool_words)
+@pytest.mark.parametrize("pool_embeddings", [True, False])
+def test_padding_changes_nothing(
+    pooling: tuple[str, ...], layers: int, bidirectional: bool, pool_embeddings: bool
+) -> None:
+    network = make(pooling=pooling, layers=layers, bidirectional=bidirectional, pool_embeddings=pool_embeddings)
     ids, lengths = batch()
     longer = torch.cat([ids, torch.full((4, 9), 1)], dim=1)
     assert torch.allclose(network(ids), network(longer), atol=1e-6)

@@ -20,11 +20,11 @@ import torch
 from conftest import SENTENCES, Serve
 from textladder.bundle import LANGUAGE_MODEL, read_bundle
 from textladder.cli import main
-from textladder.documents import read_documents
+from textladder.data.unlabelled import read_documents
 from textladder.errors import BundleError, ConfigError, DataError, PretrainedError
 from textladder.language_models import load_language_model
-from textladder.pretraining import pretrain
-from textladder.text.fastai_words import SIGNS
+from textladder.text.fastai_words import SPECIAL_TOKENS
+from textladder.training.pretraining import pretrain
 
 TINY: dict[str, Any] = {"dimension": 16, "hidden_size": 24, "layers": 2, "batch_size": 8, "time": 16, "min_freq": 1}
 
@@ -39,7 +39,7 @@ def test_a_folder_is_whole_and_checked(language_model: Path) -> None:
     assert manifest["corpora"][0]["documents"] == 320
     assert manifest["metrics"]["perplexity"] > 1
     model = load_language_model(str(language_model))
-    assert model.words[: len(SIGNS)] == list(SIGNS)
+    assert model.words[: len(SPECIAL_TOKENS)] == list(SPECIAL_TOKENS)
     assert "kettle" in model.words
     assert model.sizes == {"dimension": 16, "hidden_size": 24, "layers": 2, "backward_size": 20}
     assert all(value.dtype == np.float32 for value in model.weights.values())
@@ -57,7 +57,7 @@ def test_looks_are_counted_in_words(corpus_file: Path, tmp_path: Path, monkeypat
     for size in (4, 8):
         metrics = pretrain([corpus_file], tmp_path / f"whole-{size}", **{**TINY, "batch_size": size}, passes=1)
         assert len(metrics["epochs"]) == 1
-    monkeypatch.setattr("textladder.pretraining.PART_WORDS", metrics["words_per_pass"] // 3)
+    monkeypatch.setattr("textladder.training.pretraining.PART_WORDS", metrics["words_per_pass"] // 3)
     for size in (4, 8):
         metrics = pretrain([corpus_file], tmp_path / f"parts-{size}", **{**TINY, "batch_size": size}, passes=1)
         assert len(metrics["epochs"]) == 3
@@ -93,12 +93,12 @@ def test_the_documents_of_a_file_are_held_out(corpus_file: Path, tmp_path: Path)
 
 def test_words_that_are_new_begin_from_the_mean(language_model: Path) -> None:
     model = load_language_model(str(language_model))
-    words = [*SIGNS, "kettle", "zebra"]
+    words = [*SPECIAL_TOKENS, "kettle", "zebra"]
     weights, known = model.weights_for(words)
-    assert known == len(SIGNS) + 1
+    assert known == len(SPECIAL_TOKENS) + 1
     vectors = model.weights["encoder.embedding.weight"]
     found = weights["encoder.embedding.weight"]
-    assert np.array_equal(found[len(SIGNS)], vectors[model.words.index("kettle")])
+    assert np.array_equal(found[len(SPECIAL_TOKENS)], vectors[model.words.index("kettle")])
     assert np.allclose(found[-1], vectors.mean(axis=0), atol=1e-6)
     assert weights["bias"][-1] == pytest.approx(model.weights["bias"].mean(), abs=1e-5)
 
@@ -108,7 +108,7 @@ def test_a_killed_run_goes_on_to_the_same_end(corpus_file: Path, tmp_path: Path)
     undisturbed = pretrain([corpus_file], tmp_path / "whole", **settings)
     script = (
         "import sys, time\n"
-        "from textladder.pretraining import _Run, pretrain\n"
+        "from textladder.training.pretraining import _Run, pretrain\n"
         "kept = _Run._keep\n"
         "def slowly(self, *given):\n"
         "    kept(self, *given)\n"
@@ -151,7 +151,7 @@ def listening(said: list[str]) -> Any:
 def test_another_runs_checkpoint_is_not_gone_on_with(
     corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from textladder.pretraining import _Run
+    from textladder.training.pretraining import _Run
 
     kept = _Run._keep
 
@@ -229,7 +229,7 @@ def fastai_archive(path: Path, *, words: Any = None, weights: Any = None) -> Pat
     from fastai.text.models.core import get_language_model
 
     known = sorted({word for _, text in SENTENCES for word in text.replace(",", " ,").split()})
-    words = [*SIGNS, *known] if words is None else words
+    words = [*SPECIAL_TOKENS, *known] if words is None else words
     if weights is None:
         config = {**awd_lstm_lm_config, "emb_sz": 16, "n_hid": 24}
         weights = get_language_model(AWD_LSTM, max(2, len(words)), config).state_dict()
@@ -247,7 +247,7 @@ def fastai_archive(path: Path, *, words: Any = None, weights: Any = None) -> Pat
 def test_fastais_archive(tmp_path: Path) -> None:
     model = load_language_model(str(fastai_archive(tmp_path / "wt103-fwd.tgz")))
     assert model.sizes == {"dimension": 16, "hidden_size": 24, "layers": 3, "backward_size": 0}
-    assert model.words[: len(SIGNS)] == list(SIGNS)
+    assert model.words[: len(SPECIAL_TOKENS)] == list(SPECIAL_TOKENS)
     assert model.weights["encoder.embedding.weight"].shape == (len(model.words), 16)
 
 
@@ -267,7 +267,7 @@ class Hostile:
         ({"words": ["a", "b"]}, "do not begin with xxunk"),
         (
             {
-                "words": [*SIGNS, "a"],
+                "words": [*SPECIAL_TOKENS, "a"],
                 "weights": {"0.encoder.weight": torch.zeros(9, 4), "1.decoder.bias": torch.zeros(9)},
             },
             "the weights are not those",

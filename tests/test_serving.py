@@ -38,7 +38,7 @@ LIMITS = Limits(body=5000, texts=4, characters=300, waiting=8)
 class Slow:
     """A classifier that answers when it is let: a text's probability is its length."""
 
-    labels, label_names, level, form, texts_cut, linear = ("0", "1"), ("no", "yes"), "slow", "original", 0, False
+    labels, label_names, level, form, texts_truncated, linear = ("0", "1"), ("no", "yes"), "slow", "original", 0, False
 
     def __init__(self) -> None:
         self.go = threading.Event()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from textladder.comparison.significance import Gain, bootstrap_interval, compare_right, mcnemar
+from textladder.significance import Gain, bootstrap_interval, compare_right, mcnemar
 
 
 def pairs(rng: np.random.Generator, rows: int, accuracy: float, gain: float, agree: float) -> tuple[np.ndarray, ...]:

@@ -12,20 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from textladder.batching import NetworkScorer, Padding, TextBatches, pad_batch, predict_probabilities
+from textladder.batching import Padding, TextBatches, pad_batch
 from textladder.errors import ConfigError
-from textladder.precision import trains_in_bfloat16
 from textladder.progress import Monitor
+from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.text.vocabulary import EncodedTexts
-from textladder.training import (
-    LearningRateCurve,
-    Stage,
-    class_weights,
-    find_learning_rate,
-    make_learner,
-    run_stages,
-    seeded,
-)
+from textladder.training.learner import class_weights, make_learner
+from textladder.training.precision import trains_in_bfloat16
+from textladder.training.stages import LearningRateCurve, Stage, find_learning_rate, run_stages, seeded
 
 
 def texts(rows: int = 200, seed: int = 0) -> tuple[EncodedTexts, np.ndarray]:
@@ -119,7 +113,7 @@ def test_predictions_come_in_order() -> None:
 def test_stages_train_and_are_noted(precision: str) -> None:
     with seeded(0):
         learner = make_learner(Bag(), batches(shuffle=True), batches(), precision=precision)
-        entries = run_stages(learner, [Stage("warm", 1, 0.01), Stage("main", 4, 0.05)], looks_per_epoch=2)
+        entries = run_stages(learner, [Stage("warm", 1, 0.01), Stage("main", 4, 0.05)], validations_per_epoch=2)
     assert [entry["stage"] for entry in entries] == ["warm"] * 2 + ["main"] * 8
     assert [entry["epoch"] for entry in entries[2:]] == [0.462, 1, 1.462, 2, 2.462, 3, 3.462, 4]
     assert entries[0]["rows"] + entries[1]["rows"] == 200
@@ -286,14 +280,14 @@ def test_the_adversary_adds_the_gradient_of_moved_vectors() -> None:
 
     seen = []
     batches_of_8 = TextBatches(encoded, labels, Padding(10, fixed=True), batch_size=8)
-    learner = make_learner(network, batches_of_8, None, precision="float32", adversary=(network.words, 0.7, 1))
+    learner = make_learner(network, batches_of_8, None, precision="float32", adversarial_norm=(network.words, 0.7, 1))
 
     step = learner._step
     learner._step = lambda: (seen.append(network.head.weight.grad.clone()), step())
     run_stages(learner, [Stage("s", 1, 1e-9)])  # epoch 0 is before its time
     plain = torch.autograd.grad(nn.functional.cross_entropy(network(ids), targets), network.head.weight)[0]
     assert torch.allclose(seen[0], plain, atol=1e-5)
-    learner = make_learner(network, batches_of_8, None, precision="float32", adversary=(network.words, 0.7, 0))
+    learner = make_learner(network, batches_of_8, None, precision="float32", adversarial_norm=(network.words, 0.7, 0))
     step_again = learner._step
     learner._step = lambda: (seen.append(network.head.weight.grad.clone()), step_again())
     run_stages(learner, [Stage("s", 1, 1e-9)])
@@ -319,7 +313,7 @@ def test_weights_of_classes_do_not_depend_on_the_batches() -> None:
 
 
 def test_the_optimizer_is_torchs_without_its_compiler() -> None:
-    from textladder.training import _AdamW
+    from textladder.training.learner import _AdamW
 
     found = []
     for kind in (_AdamW, torch.optim.AdamW):
@@ -333,7 +327,7 @@ def test_the_optimizer_is_torchs_without_its_compiler() -> None:
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
     script = (
-        "import sys, torch; from textladder.training import _AdamW\n"
+        "import sys, torch; from textladder.training.learner import _AdamW\n"
         "weight = torch.nn.Parameter(torch.ones(2)); one = _AdamW([weight], lr=0.1, fused=True)\n"
         "weight.sum().backward(); one.step(); one.zero_grad(); one.load_state_dict(one.state_dict())\n"
         "assert 'torch._dynamo' not in sys.modules\n"

@@ -76,10 +76,10 @@ def test_how_many_texts_lose_tokens_is_always_said(data: Any, tiny_settings: Set
         monitor = Listening()
         settings = tiny_settings("transformer") | {"max_tokens": 5, "epochs": 1, "long_text": long_text}
         classifier = TextClassifier("transformer", **settings).fit(data, monitor=monitor)
-        assert (classifier.record["texts_cut"], classifier.record["texts_windowed"]) == (cut, windowed)
+        assert (classifier.record["texts_truncated"], classifier.record["texts_windowed"]) == (cut, windowed)
         assert sum("16 of 16 training texts are longer than 5 word pieces" in said for said in monitor.said) == 1
         classifier.predict([*TEXTS, "a"])
-        assert classifier.texts_cut == cut
+        assert classifier.texts_truncated == cut
     none_cut = Listening()
     TextClassifier("transformer", **tiny_settings("transformer") | {"epochs": 1}).fit(data, monitor=none_cut)
     assert any(said.startswith("0 of 16") for said in none_cut.said)
@@ -303,7 +303,7 @@ def test_a_network_that_reads_its_padding_is_refused(fitted: Fit) -> None:
         check_reading("tiny", Reads(), fitted("transformer")._fitted.encoder.pieces, 64)
 
 
-def rewritten(bundle: Path, target: Path, change: Callable[[Path], None]) -> Path:
+def atomic_row_writer(bundle: Path, target: Path, change: Callable[[Path], None]) -> Path:
     """A bundle whose files were changed and whose digests fit again, as a forger would do."""
     manifest = dict(read_bundle(bundle).manifest)
     files = list(manifest["files"])
@@ -348,7 +348,7 @@ def test_a_bundle_that_does_not_fit_together_is_refused(
     change: Callable[[Path], None], fitted: Fit, tmp_path: Path
 ) -> None:
     bundle = fitted("transformer").save(tmp_path / "good")
-    forged = rewritten(bundle, tmp_path / "forged", change)
+    forged = atomic_row_writer(bundle, tmp_path / "forged", change)
     with pytest.raises(BundleError) as caught:
         TextClassifier.load(forged)
     assert "\n" not in str(caught.value)
@@ -460,6 +460,6 @@ def test_minilm_on_real_rows(shared: Path, tmp_path: Path, run: Any) -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["test"]["accuracy"] > 0.78
-    assert result["texts_cut"] > 0
+    assert result["texts_truncated"] > 0
     assert "training texts are longer than 64 word pieces" in done.stderr
     assert "texts are too long for this level and lost tokens" in done.stderr

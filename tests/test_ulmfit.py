@@ -17,7 +17,7 @@ from textladder.cli import main
 from textladder.errors import BundleError, ConfigError, DataError
 from textladder.language_models import load_language_model
 from textladder.progress import Monitor
-from textladder.text.fastai_words import SIGNS
+from textladder.text.fastai_words import SPECIAL_TOKENS
 
 TEXTS = [text for _, text in SENTENCES]
 Fit = Callable[[str], Any]
@@ -77,7 +77,7 @@ def test_more_texts_are_read(data: TextData, tiny_settings: Settings, tmp_path: 
 
 def test_pretrained_words_that_the_texts_lack_are_kept(fitted: Fit, language_model: Path) -> None:
     tokens = fitted("ulmfit")._fitted.vocabulary.tokens
-    assert tokens[: len(SIGNS)] == list(SIGNS)
+    assert tokens[: len(SPECIAL_TOKENS)] == list(SPECIAL_TOKENS)
     assert set(load_language_model(str(language_model)).words) <= set(tokens)
 
 
@@ -98,7 +98,7 @@ def test_random_weights_to_compare_with(data: TextData, tiny_settings: Settings)
 def test_frozen_layers_stay_as_they_are_and_are_computed_once(
     data: TextData, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, thawed: int
 ) -> None:
-    from textladder.networks.awd_lstm import AWDTop
+    from textladder.networks.awd_classifier import AWDTop
 
     computed: list[int] = []
     below = AWDTop.below
@@ -130,9 +130,9 @@ def test_long_texts_are_cut_and_counted(data: TextData, tiny_settings: Settings)
     listening = Listening()
     classifier = TextClassifier("ulmfit", **settings).fit(data, monitor=listening)
     assert any("longer than 6 words" in sentence for sentence in listening.said)
-    assert classifier.texts_cut == 0
+    assert classifier.texts_truncated == 0
     classifier.predict(["one two three four five", "one two three four five six"])
-    assert classifier.texts_cut == 1
+    assert classifier.texts_truncated == 1
 
 
 def test_predicting_needs_no_fastai(fitted: Fit, tmp_path: Path) -> None:

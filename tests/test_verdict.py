@@ -2,8 +2,8 @@
 
 import pytest
 
-from textladder.comparison.significance import Gain
 from textladder.comparison.verdict import Gains, Measured, Terms, best_cheaper, decide, frontier
+from textladder.significance import Gain
 
 TFIDF = Measured("tfidf", 0.88, 0.3, 1.5, 0.4)
 LSTM = Measured("lstm", 0.905, 2.4, 43, 12)

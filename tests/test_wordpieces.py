@@ -50,16 +50,16 @@ def test_the_shipped_tokenizer_pads_and_cuts_and_ours_does_not() -> None:
     pieces = WordPieces(Tokenizer.from_file(str(path)), pad_id=0)
     encoded = pieces.encode(["kettle " * 500, "kettle"])
     assert encoded.lengths.tolist() == [500, 1]
-    fitted = pieces.fit(encoded, 256)
+    fitted = pieces.to_sequences(encoded, 256)
     assert fitted.sequences.lengths.tolist() == [256, 3]
     assert fitted.cut == 1
 
 
 def test_equal_to_the_library_on_short_texts(pieces: WordPieces) -> None:
-    fitted = pieces.fit(pieces.encode(TEXTS), 48)
+    fitted = pieces.to_sequences(pieces.encode(TEXTS), 48)
     for text, place in zip(TEXTS, range(len(TEXTS)), strict=True):
         assert fitted.sequences[place].tolist() == pieces.tokenizer.encode(text).ids
-    assert fitted.firsts is None
+    assert fitted.sequence_offsets is None
     assert fitted.cut == 0
 
 
@@ -80,7 +80,7 @@ LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 @given(LENGTHS, st.integers(3, 30))
 def test_head(pieces: WordPieces, lengths: list[int], most: int) -> None:
     texts = numbered(lengths)
-    fitted = pieces.fit(texts, most, "head")
+    fitted = pieces.to_sequences(texts, most, "head")
     assert [row.tolist() for row in map(fitted.sequences.__getitem__, range(len(texts)))] == [
         [2, *texts[place][: most - 2].tolist(), 3] for place in range(len(texts))
     ]
@@ -90,7 +90,7 @@ def test_head(pieces: WordPieces, lengths: list[int], most: int) -> None:
 @given(LENGTHS, st.integers(3, 30))
 def test_head_and_tail(pieces: WordPieces, lengths: list[int], most: int) -> None:
     texts = numbered(lengths)
-    fitted = pieces.fit(texts, most, "head-tail")
+    fitted = pieces.to_sequences(texts, most, "head-tail")
     for place, length in enumerate(lengths):
         whole, room = texts[place].tolist(), most - 2
         head = room // 4
@@ -101,11 +101,14 @@ def test_head_and_tail(pieces: WordPieces, lengths: list[int], most: int) -> Non
 @given(LENGTHS, st.integers(3, 30))
 def test_windows_hold_everything_in_as_few_as_can(pieces: WordPieces, lengths: list[int], most: int) -> None:
     texts = numbered(lengths)
-    fitted = pieces.fit(texts, most, "windows")
-    assert fitted.firsts is not None
+    fitted = pieces.to_sequences(texts, most, "windows")
+    assert fitted.sequence_offsets is not None
     assert fitted.cut == 0
     for place, length in enumerate(lengths):
-        windows = [fitted.sequences[n].tolist() for n in range(fitted.firsts[place], fitted.firsts[place + 1])]
+        windows = [
+            fitted.sequences[n].tolist()
+            for n in range(fitted.sequence_offsets[place], fitted.sequence_offsets[place + 1])
+        ]
         assert len(windows) == max(1, -(-length // (most - 2)))
         assert all(window[0] == 2 and window[-1] == 3 and len(window) <= most for window in windows)
         assert {token for window in windows for token in window[1:-1]} == set(texts[place].tolist())
@@ -113,9 +116,9 @@ def test_windows_hold_everything_in_as_few_as_can(pieces: WordPieces, lengths: l
 
 
 def test_windows_may_be_thinned(pieces: WordPieces) -> None:
-    fitted = pieces.fit(numbered([100, 5]), 12, "windows", most_windows=3)
-    assert fitted.firsts is not None
-    assert fitted.firsts.tolist() == [0, 3, 4]
+    fitted = pieces.to_sequences(numbered([100, 5]), 12, "windows", most_windows=3)
+    assert fitted.sequence_offsets is not None
+    assert fitted.sequence_offsets.tolist() == [0, 3, 4]
     assert fitted.sequences[0][1] == 100  # from the beginning
     assert fitted.sequences[2][-2] == 199  # to the end
     assert (fitted.cut, fitted.windowed) == (1, 1)
@@ -123,7 +126,7 @@ def test_windows_may_be_thinned(pieces: WordPieces) -> None:
 
 def test_no_room_and_no_encoder(pieces: WordPieces) -> None:
     with pytest.raises(ConfigError, match="must be at least 3; received 2"):
-        pieces.fit(numbered([5]), 2)
+        pieces.to_sequences(numbered([5]), 2)
     bare = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     bare.pre_tokenizer = pre_tokenizers.Whitespace()
     with pytest.raises(ConfigError, match="no special tokens"):

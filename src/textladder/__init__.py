@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from textladder.comparison.compare import compare
     from textladder.comparison.results import Comparison
     from textladder.comparison.verdict import Terms
-    from textladder.data import LabelledTexts, TextData, read_texts
+    from textladder.data.labelled_texts import LabelledTexts, TextData, read_texts
     from textladder.errors import TextladderError
     from textladder.explain import Explanation, explain_text
     from textladder.export import Export, export_bundle
@@ -31,11 +31,11 @@ _HOMES = {
     "Explanation": "explain",
     "Export": "export",
     "LSTMClassifier": "networks.lstm",
-    "LabelledTexts": "data",
+    "LabelledTexts": "data.labelled_texts",
     "Prediction": "classifier",
     "Terms": "comparison.verdict",
     "TextClassifier": "classifier",
-    "TextData": "data",
+    "TextData": "data.labelled_texts",
     "TextladderError": "errors",
     "Vocabulary": "text.vocabulary",
     "WordVectors": "text.vectors",
@@ -45,7 +45,7 @@ _HOMES = {
     "explain_text": "explain",
     "export_bundle": "export",
     "load_vectors": "text.vectors",
-    "read_texts": "data",
+    "read_texts": "data.labelled_texts",
 }
 
 __all__ = [

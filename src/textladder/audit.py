@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from textladder.data import LabelledTexts, TextData
+from textladder.data.labelled_texts import LabelledTexts, TextData
 from textladder.errors import DataError, TextladderError
 from textladder.levels import LEVELS, find_level
 from textladder.levels.base import make_config
@@ -253,8 +253,8 @@ class _Texts:
             order = np.argsort(keys, kind="stable")
             alike = keys[order][1:] == keys[order][:-1]
             begins = np.where(np.concatenate([[True], ~alike]), np.arange(len(order)), 0)
-            firsts = order[np.maximum.accumulate(begins)]
-            for earlier in (order[:-1], firsts[1:]):
+            sequence_offsets = order[np.maximum.accumulate(begins)]
+            for earlier in (order[:-1], sequence_offsets[1:]):
                 pairs.update(zip(earlier[alike].tolist(), order[1:][alike].tolist(), strict=True))
         found, hashed = [], dict[int, np.ndarray]()
         for one, other in sorted(pairs):

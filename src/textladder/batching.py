@@ -6,34 +6,18 @@ network is whatever gives logits for token numbers.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from textladder.lean import BATCH_TOKENS, side_by_side
 from textladder.text.vocabulary import UNKNOWN_ID, EncodedTexts
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 LENGTH_NOISE = 8  # tokens by which lengths are blurred, so that a text does not always meet the same others
-
-
-class Scorer(Protocol):
-    """What predicts.
-
-    Attributes:
-        alone: sequences are to come one by one, because the others of a batch would have a part in the answer.
-        batch_tokens: numbers of a batch, padding counted, that are predicted quickest.
-    """
-
-    alone: bool
-    batch_tokens: int
-
-    def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """Logits, float32 (sequences, classes), of each batch of token numbers, int64 (sequences, time)."""
 
 
 class Batches(Protocol):
@@ -81,7 +65,7 @@ class TextBatches:
         batch_size: texts of a batch at most; the last one of a pass may have fewer.
         batch_tokens: tokens of a batch at most, padding counted; a longer text is a batch by itself.
         batch_padding: tokens of padding in a batch at most, beyond what its texts have alone; None for any number.
-        firsts: int64 (texts + 1,), text i is the sequences from `firsts[i]` up to `firsts[i + 1]`.
+        sequence_offsets: int64 (texts + 1,), text i is the sequences from offset i up to offset i + 1.
         shuffle: another order at every pass.
         seed: of the orders.
     """
@@ -95,11 +79,11 @@ class TextBatches:
         batch_size: int | None = None,
         batch_tokens: int | None = None,
         batch_padding: int | None = None,
-        firsts: np.ndarray | None = None,
+        sequence_offsets: np.ndarray | None = None,
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
-        self.texts, self.label_ids, self.padding, self.firsts = texts, label_ids, padding, firsts
+        self.texts, self.label_ids, self.padding, self.sequence_offsets = texts, label_ids, padding, sequence_offsets
         self.batch_size, self.batch_tokens = batch_size or len(label_ids), batch_tokens
         self.batch_padding = math.inf if batch_padding is None else batch_padding
         self.shuffle = shuffle
@@ -107,9 +91,9 @@ class TextBatches:
         self._random = np.random.default_rng(seed)
         self._order: list[np.ndarray] | None = None
         lengths = np.minimum(texts.lengths, padding.max_tokens)
-        self._sequences = np.ones(len(label_ids), np.int64) if firsts is None else np.diff(firsts)
+        self._sequences = np.ones(len(label_ids), np.int64) if sequence_offsets is None else np.diff(sequence_offsets)
         # a text's windows are as long as each other, so the first one speaks for all
-        self._lengths = lengths if firsts is None else lengths[firsts[:-1]]
+        self._lengths = lengths if sequence_offsets is None else lengths[sequence_offsets[:-1]]
 
     def __len__(self) -> int:
         """How many batches the next pass has; filled by tokens, passes differ a little."""
@@ -142,15 +126,17 @@ class TextBatches:
 
         labels = torch.from_numpy(self.label_ids[places])
         ids = torch.from_numpy(pad_batch(self.texts, self.sequences(places), self.padding))
-        if self.firsts is None:
+        if self.sequence_offsets is None:
             return ids, labels
         return ids, torch.from_numpy(np.repeat(np.arange(len(places)), self._sequences[places])), labels
 
     def sequences(self, places: np.ndarray) -> np.ndarray:
         """The places of the sequences of some texts."""
-        if self.firsts is None:
+        if self.sequence_offsets is None:
             return places
-        return np.concatenate([np.arange(self.firsts[place], self.firsts[place + 1]) for place in places])
+        return np.concatenate(
+            [np.arange(self.sequence_offsets[place], self.sequence_offsets[place + 1]) for place in places]
+        )
 
     def _next_order(self) -> list[np.ndarray]:
         """The batches of the next pass, from short texts to long ones."""
@@ -196,75 +182,3 @@ def pad_batch(texts: EncodedTexts, places: np.ndarray, padding: Padding) -> np.n
         if not len(row):
             ids[number, 0] = UNKNOWN_ID
     return ids
-
-
-class NetworkScorer:
-    """A torch network as it predicts: without dropout, in float32, whatever it was trained in."""
-
-    alone = False
-
-    def __init__(self, network: "nn.Module") -> None:
-        self.network, self.device = network, next(network.parameters()).device
-        self.batch_tokens = BATCH_TOKENS if self.device.type == "cpu" else 32 * BATCH_TOKENS
-
-    def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """The logits of batch after batch; on a processor of several side by side, each on a core."""
-        import torch
-
-        training, cores = self.network.training, torch.get_num_threads()
-        self.network.eval()
-        try:
-            several = list(batches)
-            if self.device.type != "cpu" or cores == 1 or len(several) == 1:
-                return [self._logits(ids) for ids in several]
-            try:
-                return side_by_side(self._logits, several, cores, begin=lambda: torch.set_num_threads(1))
-            finally:
-                torch.set_num_threads(cores)  # of threads that are yet to come
-        finally:
-            self.network.train(training)
-
-    def _logits(self, ids: np.ndarray) -> np.ndarray:
-        import torch
-
-        with torch.inference_mode():
-            logits: np.ndarray = self.network(torch.from_numpy(ids).to(self.device)).float().cpu().numpy()
-        return logits
-
-
-def predict_probabilities(
-    scorer: Scorer,
-    texts: EncodedTexts,
-    padding: Padding,
-    *,
-    firsts: np.ndarray | None = None,
-    batch_padding: int | None = None,
-) -> np.ndarray:
-    """Class probabilities of texts in their order, float32 (texts, classes).
-
-    Texts of like length go together, as many as make the scorer's `batch_tokens` and are not padded by more than
-    `batch_padding`. The logits of a text that is several sequences (`firsts`, as in `TextBatches`)
-    are their mean.
-    """
-    batches = TextBatches(
-        texts,
-        np.zeros(len(texts), np.int64),
-        padding,
-        batch_size=1 if scorer.alone else None,
-        batch_tokens=scorer.batch_tokens,
-        batch_padding=batch_padding,
-    )
-    order = batches.next_pass()
-    parts = np.concatenate(scorer.score(pad_batch(texts, places, padding) for places in order))
-    logits = np.empty_like(parts)
-    logits[np.concatenate(order)] = parts
-    if firsts is not None:
-        logits = np.add.reduceat(logits, firsts[:-1]) / np.diff(firsts)[:, None].astype(np.float32)
-    return softmax(logits)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities, float32 (texts, classes)."""
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
-    return probabilities

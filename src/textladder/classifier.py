@@ -16,12 +16,12 @@ import numpy as np
 
 from textladder import metrics
 from textladder.bundle import Bundle, read_bundle, write_bundle
-from textladder.data import LabelledTexts, TextData
+from textladder.data.labelled_texts import LabelledTexts, TextData
 from textladder.errors import BundleError, ConfigError, DataError, TextladderError, import_extra, unknown_name
-from textladder.lean import INT8, ExportedNetwork
 from textladder.levels import find_level
 from textladder.levels.base import FitReport, make_config
 from textladder.metrics import Evaluation
+from textladder.onnx_scorer import INT8, ExportedNetwork
 from textladder.progress import Monitor
 from textladder.versions import versions
 
@@ -171,9 +171,9 @@ class TextClassifier:
         return metrics.evaluate(self.predict_proba(rows), rows.label_ids)
 
     @property
-    def texts_cut(self) -> int:
+    def texts_truncated(self) -> int:
         """How many of the texts that were predicted in this process lost tokens, because they are too long."""
-        return int(getattr(self._ready(), "texts_cut", 0))
+        return int(getattr(self._ready(), "texts_truncated", 0))
 
     def tokenize(self, text: str) -> list[str]:
         """The pieces that the level sees of a text."""
@@ -276,7 +276,9 @@ class TextClassifier:
         classifier._data_record = dict(manifest["data"])
         level, classes = classifier._level_type, len(classifier.labels)
         exported = (
-            None if network is None else ExportedNetwork(network, level.network_inputs, classes, alone=form == INT8)
+            None
+            if network is None
+            else ExportedNetwork(network, level.network_inputs, classes, one_by_one=form == INT8)
         )
         classifier.form, classifier.digest = form, manifest["sha256"]
         classifier._fitted = level.load(bundle, classifier.config, classes, exported)

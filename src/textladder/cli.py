@@ -25,7 +25,7 @@ from textladder.flags import level_settings_of, parse, settings_of
 
 if TYPE_CHECKING:
     from textladder.classifier import Prediction, TextClassifier
-    from textladder.data import TextData
+    from textladder.data.labelled_texts import TextData
     from textladder.explain import Explanation
     from textladder.progress import Monitor
 
@@ -112,7 +112,7 @@ def _read_rows(
     options: argparse.Namespace, seed: int, monitor: "Monitor", reading: dict[str, Any] | None = None
 ) -> "TextData":
     """The rows that the flags ask for; `reading` is what belongs to a preset."""
-    from textladder.data import read_texts
+    from textladder.data.labelled_texts import read_texts
 
     reading = reading or {}
     if options.text:
@@ -171,8 +171,8 @@ def _compare(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> None:
     from textladder.audit import audit_texts
     from textladder.comparison.compare import FIXES
+    from textladder.data.row_rewriting import without_rows
     from textladder.levels import LEVELS
-    from textladder.rewriting import without_rows
 
     if options.fix is not None and options.fix not in FIXES:
         raise ConfigError(unknown_name("fix", options.fix, FIXES))
@@ -216,9 +216,9 @@ def _train(options: argparse.Namespace) -> None:
     classifier.fit(data, monitor=monitor)
     record = classifier.record
     record["test_rows"] = len(data.test)
-    cut = classifier.texts_cut
+    cut = classifier.texts_truncated
     record["test"] = classifier.evaluate(data.test).as_dict()
-    _say_cut(classifier.texts_cut - cut, len(data.test), monitor)
+    _say_cut(classifier.texts_truncated - cut, len(data.test), monitor)
     classifier.save(out, overwrite=options.overwrite)
     result = {"level": classifier.level, "preset": classifier.preset, "bundle": str(out), **record}
     if options.json:
@@ -264,7 +264,7 @@ def print_test(classifier: "TextClassifier", record: dict[str, Any]) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from textladder.classifier import TextClassifier
-    from textladder.data import read_labelled
+    from textladder.data.labelled_texts import read_labelled
     from textladder.metrics import accuracy_sentence
 
     classifier = TextClassifier.load(options.bundle, form=options.form)
@@ -280,7 +280,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     found = classifier.evaluate(rows)
     speed = len(rows) / (time.perf_counter() - begun)
-    _say_cut(classifier.texts_cut, len(rows), _monitor())
+    _say_cut(classifier.texts_truncated, len(rows), _monitor())
     numbers = found.as_dict()
     if options.json:
         _print_json({**numbers, "rows": found.rows, "rows_per_second": speed})
@@ -298,7 +298,7 @@ def _predict(options: argparse.Namespace) -> None:
         raise ConfigError("Give either texts, or --input FILE with --output FILE.")
     classifier = TextClassifier.load(options.bundle, form=options.form)
     if options.input:
-        from textladder.predicting import predict_file
+        from textladder.predict_file import predict_file
 
         rows = predict_file(
             classifier,
@@ -310,14 +310,14 @@ def _predict(options: argparse.Namespace) -> None:
             overwrite=options.overwrite,
             monitor=_monitor(),
         )
-        _say_cut(classifier.texts_cut, rows, _monitor())
+        _say_cut(classifier.texts_truncated, rows, _monitor())
         if options.json:
             _print_json({"rows": rows, "output": options.output})
         else:
             print(f"{rows:,} rows predicted, written to {options.output}.")
         return
     found = classifier.predictions(options.texts)
-    _say_cut(classifier.texts_cut, len(options.texts), _monitor())
+    _say_cut(classifier.texts_truncated, len(options.texts), _monitor())
     if options.json:
         _print_json({"predictions": [vars(one) for one in found]})
         return
@@ -340,7 +340,7 @@ def _explain(options: argparse.Namespace) -> None:
     monitor = _monitor()
     classifier = TextClassifier.load(options.bundle, form=options.form)
     found = explain_text(classifier, options.text, monitor=monitor)
-    _say_cut(min(1, classifier.texts_cut), 1, monitor)
+    _say_cut(min(1, classifier.texts_truncated), 1, monitor)
     if page is not None:
         found.write_page(page)
     if options.json:
@@ -372,7 +372,7 @@ def _print_shaded(found: "Explanation") -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from textladder.bundle import read_bundle
-    from textladder.data import read_perhaps_labelled
+    from textladder.data.labelled_texts import read_perhaps_labelled
     from textladder.export import export_bundle
 
     about = read_bundle(options.bundle).manifest
@@ -455,13 +455,14 @@ def _lr_find(options: argparse.Namespace) -> None:
         raise ConfigError(f"Level {classifier.level!r} is not trained by fastai, so it has no learning rate to find.")
     data = _read(options, classifier, monitor)
     classifier.prepare(data, monitor=monitor)
-    from textladder.training import find_learning_rate, seeded
+    from textladder.training.lr_plot import plot_learning_rates
+    from textladder.training.stages import find_learning_rate, seeded
 
     lowest, highest = find_level(classifier.level).learning_rates  # type: ignore[attr-defined]
     with seeded(classifier.seed):
         curve = find_learning_rate(classifier.learner, lowest, highest)
     if options.plot:
-        _plot(curve, Path(options.plot))
+        plot_learning_rates(curve, Path(options.plot))
     if options.json:
         numbers = {"rates": curve.rates, "losses": curve.losses}
         found = {
@@ -476,31 +477,8 @@ def _lr_find(options: argparse.Namespace) -> None:
     print(curve.sentence())
 
 
-def _plot(curve: Any, path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(curve.rates, curve.losses, color="#2b6cb0")
-    axes.axvspan(curve.lowest, curve.highest, color="#2b6cb0", alpha=0.1, label="sane for this level")
-    axes.axvline(curve.suggested, color="#c05621", linestyle="--", label=f"suggested, {curve.suggested:.2g}")
-    if curve.learning_rate != curve.suggested:
-        axes.axvline(curve.learning_rate, color="#2f855a", label=f"held to {curve.learning_rate:.2g}")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss (smoothed)", title="Learning-rate finder")
-    axes.set_ylim(min(curve.losses) * 0.95, curve.losses[0] * 1.5)
-    axes.legend(loc="upper left")
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: the plot could not be written ({error}).") from None
-    finally:
-        plt.close(figure)
-
-
 def _pretrain(options: argparse.Namespace) -> None:
-    from textladder.pretraining import pretrain
+    from textladder.training.pretraining import pretrain
 
     settings, seed = settings_of(options)
     found = pretrain(

@@ -13,7 +13,7 @@ from pathlib import Path
 from textladder.classifier import TextClassifier
 from textladder.cli import fail
 from textladder.comparison.compare import compare
-from textladder.data import read_texts
+from textladder.data.labelled_texts import read_texts
 from textladder.errors import TextladderError
 from textladder.progress import monitor_for_terminal
 

@@ -25,8 +25,8 @@ from transformers.utils import logging
 
 from textladder.bundle import Bundle
 from textladder.errors import BundleError, ConfigError, PretrainedError
+from textladder.networks.cpu_kernels import quick_dropout, quick_linear, training_attention
 from textladder.networks.encoder import EncoderClassifier
-from textladder.networks.quick import quick_dropout, quick_linear, training_attention
 from textladder.pretrained import (
     CONFIG_FILE,
     TOKENIZER_FILE,

@@ -60,6 +60,16 @@ def unknown_name(kind: str, received: str, available: Iterable[str]) -> str:
     return f"Unknown {kind} {received!r}. Available: {', '.join(names)}.{hint}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a sentence that quotes it; at most 200 characters.
+
+    >>> first_line(ValueError("bad header.\\nat line 3"))
+    'bad header'
+    """
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200].rstrip(".")
+
+
 def import_extra(module: str, extra: str) -> ModuleType:
     """Import a library that an extra of textladder brings, without the warnings that it gives about itself.
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from textladder.atomic_files import write_text
 from textladder.classifier import Prediction, TextClassifier
 from textladder.progress import Monitor
-from textladder.writing import write_whole
 
 # Words, and marks that carry feeling; where words are not set apart by blanks, each character is one.
 UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -115,7 +115,7 @@ class Explanation:
         """
         said = self.prediction
         page = PAGE.format(name=html.escape(said.name), probability=f"{said.probability:.1%}", text=self.as_html())
-        return write_whole(path, page)
+        return write_text(path, page)
 
 
 class Occlusion:

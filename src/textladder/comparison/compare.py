@@ -18,24 +18,25 @@ from typing import Any
 
 import numpy as np
 
+from textladder.atomic_files import write_text
 from textladder.audit import audit_texts, drop_leaks
 from textladder.bundle import check_output
 from textladder.comparison.curve import SHARES, Curve, learning_curve
-from textladder.comparison.doubts import doubtful_labels
 from textladder.comparison.hardware import hardware
+from textladder.comparison.label_errors import find_label_errors
 from textladder.comparison.report import write_report
 from textladder.comparison.results import Comparison, LevelResult
-from textladder.comparison.spool import write_spool
-from textladder.comparison.trainings import MEASURED, SPOOL, Ahead, Training, WorkerError, Workshop
-from textladder.comparison.verdict import Terms, seconds_words
+from textladder.comparison.shared_rows import write_shared_rows
+from textladder.comparison.trainings import MEASURED, SHARED_ROWS, Training, TrainingStore, WarmWorker, WorkerError
+from textladder.comparison.verdict import Terms
+from textladder.comparison.wording import seconds_words
 from textladder.comparison.worker import Job
-from textladder.data import TextData
+from textladder.data.labelled_texts import TextData
 from textladder.errors import ConfigError, TextladderError, unknown_name
 from textladder.levels import LEVELS, find_level
 from textladder.levels.base import make_config
 from textladder.progress import Monitor
 from textladder.versions import versions
-from textladder.writing import write_whole
 
 ABOUT, PLAN, RESULTS, LOCK = "comparison.json", "plan.json", "results.json", ".lock"
 KIND = "textladder comparison"
@@ -93,7 +94,7 @@ def compare(
         found = _compared(
             plan, Path(out), terms, fix, overwrite, {"command": command, "report": f"{out}/report.html"}, monitor
         )
-        write_whole(found.folder / RESULTS, json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
+        write_text(found.folder / RESULTS, json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
         for name in REPORTS:
             write_report(found, found.folder / name)
         return found
@@ -117,7 +118,7 @@ def _compared(
     monitor: Monitor,
 ) -> Comparison:
     """Audit, train, and look for wrong labels, in a folder that may hold what an earlier run has done."""
-    with Ahead(plan.first_to_train(folder, anew=overwrite)) as ahead:
+    with WarmWorker(plan.first_to_train(folder, anew=overwrite)) as ahead:
         audit = audit_texts(plan.data, levels=plan.levels, settings=plan.settings, seed=plan.seed, monitor=monitor)
         for finding in audit.findings():
             monitor.say(finding)
@@ -134,9 +135,9 @@ def _compared(
         same = {"rows": digests, "versions": versions(), "processor": machine["processor"]}
         try:
             with _claimed(folder, digests, overwrite) as spool:
-                write_spool(data, spool)
-                doubts = _doubts(data, plan.seed, monitor)  # while the process ahead imports
-                run = _Run(plan, Workshop(folder, same, monitor, ahead), str(spool), monitor)
+                write_shared_rows(data, spool)
+                label_errors = _label_errors(data, plan.seed, monitor)  # while the process ahead imports
+                run = _Run(plan, TrainingStore(folder, same, monitor, ahead), str(spool), monitor)
                 run.check_named(anew=overwrite)
                 if overwrite:  # now that something can come in its place
                     _clear(folder)
@@ -156,7 +157,7 @@ def _compared(
         "time_budget_seconds": plan.time_budget,
         "hardware": machine,
         "versions": versions(),
-        **doubts,
+        **label_errors,
     }
     return Comparison(run.results, data, terms, run.failed | run.left_out, audit, about, folder)
 
@@ -211,8 +212,8 @@ class _Plan:
 class _Run:
     """The trainings of a comparison, one after another."""
 
-    def __init__(self, plan: _Plan, workshop: Workshop, spool: str, monitor: Monitor) -> None:
-        self.plan, self.workshop, self.spool, self.monitor = plan, workshop, spool, monitor
+    def __init__(self, plan: _Plan, store: TrainingStore, spool: str, monitor: Monitor) -> None:
+        self.plan, self.store, self.spool, self.monitor = plan, store, spool, monitor
         self.results: list[LevelResult] = []
         self.failed: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
@@ -241,24 +242,24 @@ class _Run:
             anew: what is there already is no sign.
         """
         for name in self.plan.levels if self.plan.wanted is not None else ():
-            kept = None if anew else self.workshop.kept(self.plan.job("fit", name, self.spool))
+            kept = None if anew else self.store.kept(self.plan.job("fit", name, self.spool))
             if kept is not None or not hasattr(find_level(name), "prepare"):
                 continue
             try:
-                self.workshop.work(self.plan.job("check", name, self.spool))
+                self.store.work(self.plan.job("check", name, self.spool))
             except TextladderError as error:
                 raise TextladderError(f"{name} cannot be trained here. {error}") from None
 
     def _attempt(self, what: str, job: Job, **options: Any) -> Training | None:
         """A training, or None where it failed, which is said; a bug leaves its traceback in the folder."""
         try:
-            return self.workshop.train(job, **options)
+            return self.store.train(job, **options)
         except ConfigError:
             raise
         except (TextladderError, WorkerError) as error:
             reason = str(error)
             if isinstance(error, WorkerError):
-                path = self.workshop.folder / f"failed-{job.level}.txt"
+                path = self.store.folder / f"failed-{job.level}.txt"
                 path.write_text(reason, encoding="utf-8")
                 reason = f"{reason.strip().splitlines()[-1]} (the traceback is in {path})"
             self.monitor.say(f"{what} failed. {reason}")
@@ -270,7 +271,7 @@ class _Run:
 
         What was once decided stays, so that an interrupted comparison ends as it would have.
         """
-        path = self.workshop.folder / PLAN
+        path = self.store.folder / PLAN
         plan = self.plan
         key = json.loads(
             json.dumps([plan.levels, budget, plan.seeds, plan.curves, plan.presets, plan.settings, plan.seed])
@@ -284,7 +285,7 @@ class _Run:
         for name in plan.levels:
             self.monitor.begin(name)
             try:
-                predicted[name] = self.workshop.work(plan.job("probe", name, self.spool))
+                predicted[name] = self.store.work(plan.job("probe", name, self.spool))
             except TextladderError as error:
                 self.left_out[name] = str(error)
                 self.monitor.say(f"{name} is left out. {error}")
@@ -297,7 +298,7 @@ class _Run:
                 rows[name] = count
                 left -= fits * _seconds(needed, count or len(self.plan.data.train))
         decided = {"key": key, "rows": rows, "predicted": predicted, "left_out": self.left_out}
-        write_whole(path, json.dumps(decided, ensure_ascii=False))
+        write_text(path, json.dumps(decided, ensure_ascii=False))
         return rows, predicted
 
     def _affordable(self, name: str, needed: Mapping[str, float], left: float) -> int | None:
@@ -356,13 +357,13 @@ def _seconds(predicted: Mapping[str, float], rows: int) -> float:
     return predicted["beginning_seconds"] + predicted["row_seconds"] * rows
 
 
-def _doubts(data: TextData, seed: int, monitor: Monitor) -> dict[str, Any]:
+def _label_errors(data: TextData, seed: int, monitor: Monitor) -> dict[str, Any]:
     """The rows whose label looks wrong, or why that is not known."""
     monitor.begin("labels")
     try:
-        return {"doubts": [vars(one) for one in doubtful_labels(data, seed=seed, monitor=monitor)]}
+        return {"label_errors": [vars(one) for one in find_label_errors(data, seed=seed, monitor=monitor)]}
     except TextladderError as error:
-        return {"doubts": [], "doubts_unknown": str(error)}
+        return {"label_errors": [], "label_errors_unavailable": str(error)}
 
 
 def _rows_of(folder: Path) -> dict[str, str] | None:
@@ -400,8 +401,8 @@ def _claimed(folder: Path, digests: Mapping[str, str], overwrite: bool) -> Itera
             raise ConfigError(
                 f"{folder} holds a comparison on other rows; give another --out, or say --overwrite to begin anew."
             )
-        write_whole(folder / ABOUT, json.dumps({"kind": KIND, "rows": digests}))
-        spool = folder / SPOOL
+        write_text(folder / ABOUT, json.dumps({"kind": KIND, "rows": digests}))
+        spool = folder / SHARED_ROWS
         shutil.rmtree(spool, ignore_errors=True)
         try:
             yield spool

@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from textladder.cores import available_cores
+
 
 def hardware() -> dict[str, Any]:
     """Processor, cores that may be used, memory in gigabytes and operating system, as far as they can be told."""
@@ -16,8 +18,7 @@ def hardware() -> dict[str, Any]:
         found["processor"] = facts.get("model name", found["processor"])
         flags = set(facts.get("flags", "").split())
         found["vectors"] = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    available = getattr(os, "sched_getaffinity", None)
-    found["cores"] = len(available(0)) if available else os.cpu_count()
+    found["cores"] = available_cores()
     with suppress(ValueError, OSError, AttributeError):
         found["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
     return found

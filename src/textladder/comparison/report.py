@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from textladder.atomic_files import write_text
 from textladder.comparison.results import Comparison, LevelResult
-from textladder.comparison.verdict import by_cost, seconds_words, short
-from textladder.data import LabelledTexts
+from textladder.comparison.verdict import by_cost
+from textladder.comparison.wording import seconds_words, short
+from textladder.data.labelled_texts import LabelledTexts
 from textladder.metrics import CALIBRATION_BINS
-from textladder.writing import write_whole
 
 SHOWN_TEXTS, TEXT_LENGTH = 20, 400
 MOST_CELLS = 12  # classes of a confusion matrix that is drawn whole
@@ -33,7 +34,7 @@ def write_report(comparison: Comparison, path: str | Path) -> Path:
     template = _environment(html=path.suffix != ".md").get_template(
         "report.md" if path.suffix == ".md" else "report.html"
     )
-    return write_whole(path, template.render(_content(comparison)))
+    return write_text(path, template.render(_content(comparison)))
 
 
 def _environment(html: bool) -> Any:
@@ -122,8 +123,8 @@ def _everything(levels: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list
     yield row("parameters", lambda one: f"{one['parameters']:,}")
     yield row("trained on", lambda one: str(one["device"]))
     yield row("training rows", lambda one: f"{one['train_rows']:,}")
-    yield row("training texts that lost tokens", lambda one: f"{one['train_texts_cut']:,}")
-    yield row("test texts that lost tokens", lambda one: f"{one['test_texts_cut']:,}")
+    yield row("training texts that lost tokens", lambda one: f"{one['train_texts_truncated']:,}")
+    yield row("test texts that lost tokens", lambda one: f"{one['test_texts_truncated']:,}")
 
 
 def _or_dash(value: Any, show: Any) -> str:
@@ -310,11 +311,11 @@ def _texts(comparison: Comparison, levels: Sequence[LevelResult]) -> Iterator[di
             for row in order.tolist()
         ],
     }
-    doubts = comparison.about.get("doubts", [])
+    label_errors = comparison.about.get("label_errors", [])
     table = comparison.data.train.table["text"]
     yield {
         "title": "Labels that look wrong",
-        "words": comparison.about.get("doubts_unknown")
+        "words": comparison.about.get("label_errors_unavailable")
         or "Training rows that look like another class to a tfidf that has not seen them (confident learning), the "
         "most doubtful first. Rows are counted from 0.",
         "columns": ["row", "label", "looks like"],
@@ -327,7 +328,7 @@ def _texts(comparison: Comparison, levels: Sequence[LevelResult]) -> Iterator[di
                 ],
                 "text": _shortened(table[one["row"]].as_py()),
             }
-            for one in doubts
+            for one in label_errors
         ],
     }
 

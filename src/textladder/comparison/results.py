@@ -15,22 +15,13 @@ import numpy as np
 from textladder import metrics
 from textladder.audit import Audit
 from textladder.comparison.curve import Curve
-from textladder.comparison.significance import Gain, compare_right
 from textladder.comparison.trainings import Training
-from textladder.comparison.verdict import (
-    Measured,
-    Terms,
-    Verdict,
-    best_cheaper,
-    by_cost,
-    decide,
-    frontier,
-    seconds_words,
-    short,
-)
-from textladder.data import TextData
+from textladder.comparison.verdict import Measured, Terms, Verdict, best_cheaper, by_cost, decide, frontier
+from textladder.comparison.wording import seconds_words, short
+from textladder.data.labelled_texts import TextData
 from textladder.errors import import_extra
 from textladder.metrics import Evaluation
+from textladder.significance import Gain, compare_right
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +115,7 @@ class LevelResult:
         ]
         names = (
             "parameters", "train_rows", "valid_rows", "predict_ms_p50", "predict_ms_p95", "rows_per_second",
-            "load_seconds", "bundle_mb", "predict_memory_mb", "test_texts_cut",
+            "load_seconds", "bundle_mb", "predict_memory_mb", "test_texts_truncated",
         )  # fmt: skip
         return {
             "level": self.level,
@@ -136,7 +127,7 @@ class LevelResult:
             "predicted_fit_seconds": self.predicted_fit_seconds,
             "peak_memory_mb": max(one.measured["peak_memory_mb"] for one in self.trainings),
             **{name: numbers[name] for name in names},
-            "train_texts_cut": numbers.get("texts_cut", 0),
+            "train_texts_truncated": numbers.get("texts_truncated", 0),
             "seed_spread": self.seed_spread,
             "seeds": seeds,
             "bundle": f"{self.kept.folder.name}/bundle",

@@ -28,7 +28,7 @@ from textladder.levels import find_level
 from textladder.progress import Monitor
 
 MEASURED = "measured.json"
-SPOOL = ".rows"
+SHARED_ROWS = ".rows"
 
 
 class WorkerError(RuntimeError):
@@ -83,7 +83,7 @@ class Training:
         return labels, probabilities, np.array(table["part"].to_pylist())
 
 
-class Ahead:
+class WarmWorker:
     """A process that imports a level's libraries while something else is done, for the first job on that level.
 
     Args:
@@ -104,7 +104,7 @@ class Ahead:
         worker, self._worker = self._worker, None
         return worker
 
-    def __enter__(self) -> "Ahead":
+    def __enter__(self) -> "WarmWorker":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -150,7 +150,7 @@ class _Worker:
         self.complaints.close()
 
 
-class Workshop:
+class TrainingStore:
     """The folder of a comparison, and who works in it.
 
     Args:
@@ -160,8 +160,8 @@ class Workshop:
         ahead: a process that has begun already.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any], monitor: Monitor, ahead: Ahead | None = None) -> None:
-        self.folder, self.about, self.monitor, self.ahead = folder, about, monitor, ahead or Ahead(None)
+    def __init__(self, folder: Path, about: dict[str, Any], monitor: Monitor, ahead: WarmWorker | None = None) -> None:
+        self.folder, self.about, self.monitor, self.ahead = folder, about, monitor, ahead or WarmWorker(None)
         for left in folder.glob(".part-*"):
             shutil.rmtree(left, ignore_errors=True)
 

@@ -8,7 +8,8 @@ trained.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from textladder.comparison.significance import Gain
+from textladder.comparison.wording import listed, short
+from textladder.significance import Gain
 
 SAME_COST = 2  # significant digits that two latencies may have in common to count as the same
 
@@ -134,10 +135,10 @@ def decide(levels: Sequence[Measured], gain: Gains, terms: Terms, *, once: Seque
         best = max(above, key=lambda one: one.accuracy)
         parts.append(_why_not(gain(best.level, chosen.level), best, chosen, terms))
     if any(broken.values()):
-        parts.append(f"your terms leave out {_listed([one.level for one in by_cost(levels) if broken[one.level]])}")
+        parts.append(f"your terms leave out {listed([one.level for one in by_cost(levels) if broken[one.level]])}")
     if once and len(levels) > 1:
         was, their = ("was", "its") if len(once) == 1 else ("were", "their")
-        parts.append(f"{_listed(once)} {was} trained once, so the luck of a training is in {their} numbers")
+        parts.append(f"{listed(once)} {was} trained once, so the luck of a training is in {their} numbers")
     return Verdict(chosen.level, "; ".join(parts) + ".")
 
 
@@ -181,15 +182,6 @@ def _interval(found: Gain) -> str:
     return f"95% interval {low:.1f} to {high:.1f}{'' if found.seeds is None else ' over rows and seeds'}, McNemar {p}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Names in a sentence.
-
-    >>> _listed(["a"]), _listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
 def dearer_words(dearer: Measured, cheaper: Measured) -> str:
     """How much more one text costs.
 
@@ -200,23 +192,3 @@ def dearer_words(dearer: Measured, cheaper: Measured) -> str:
     ratio = dearer.predict_ms_p50 / cheaper.predict_ms_p50
     much = f"{short(ratio)} times the latency" if round(ratio, 1) > 1 else "the same latency"
     return f"{much} ({short(dearer.predict_ms_p50)} ms a text instead of {short(cheaper.predict_ms_p50)} ms)"
-
-
-def short(number: float) -> str:
-    """Two significant digits, whole numbers whole.
-
-    >>> short(0.3333), short(40.4), short(1234.0)
-    ('0.33', '40', '1,234')
-    """
-    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
-
-
-def seconds_words(seconds: float) -> str:
-    """A time as people read it.
-
-    >>> seconds_words(1.44), seconds_words(43.2), seconds_words(630), seconds_words(9000)
-    ('1.4 s', '43 s', '10.5 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{short(seconds)} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

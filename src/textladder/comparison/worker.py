@@ -25,7 +25,7 @@ from textladder.progress import Monitor
 if TYPE_CHECKING:
     import numpy as np
 
-    from textladder.data import LabelledTexts, TextData
+    from textladder.data.labelled_texts import LabelledTexts, TextData
 
 WARM_UP_TEXTS, SINGLE_TEXTS = 16, 256
 BATCH_ROWS, BATCH_SECONDS = 2_000, 20.0
@@ -41,7 +41,7 @@ class Job:
 
     Attributes:
         kind: `check`, `fit`, `measure` or `probe`.
-        rows: the folder of `write_spool`.
+        rows: the folder of `write_shared_rows`.
         folder: where bundle and predictions are, or are to be.
         level: the level's name.
         preset: of the level.
@@ -126,16 +126,16 @@ def _leave_with_the_starter() -> None:
 
 
 def _data(job: Job) -> "TextData":
-    from textladder.comparison.spool import fewer_rows, read_spool
+    from textladder.comparison.shared_rows import fewer_rows, read_shared_rows
 
-    data = read_spool(Path(job.rows))
+    data = read_shared_rows(Path(job.rows))
     return fewer_rows(data, job.train_rows, job.seed) if 0 < job.train_rows < len(data.train) else data
 
 
 def _check(job: Job, monitor: Monitor) -> dict[str, Any]:
     """See that all is at hand that a neural level begins from: a fit up to the training, on a few rows."""
     from textladder.classifier import TextClassifier
-    from textladder.comparison.spool import fewer_rows
+    from textladder.comparison.shared_rows import fewer_rows
 
     data = _data(job)
     monitor.start(f"looking whether {job.level} has all it needs", None)
@@ -154,9 +154,9 @@ def _fit(job: Job, monitor: Monitor) -> dict[str, Any]:
     classifier.fit(data, monitor=monitor)
     memory = peak_memory_mb()
     monitor.start("predicting the test rows", None)
-    cut = classifier.texts_cut
+    cut = classifier.texts_truncated
     found = {"test": classifier.predict_proba(data.test)}
-    cut = classifier.texts_cut - cut
+    cut = classifier.texts_truncated - cut
     if data.valid is not None:
         found["valid"] = classifier.predict_proba(data.valid)
     folder = Path(job.folder)
@@ -167,7 +167,7 @@ def _fit(job: Job, monitor: Monitor) -> dict[str, Any]:
     return {
         **classifier.record,
         "peak_memory_mb": memory,
-        "test_texts_cut": cut,
+        "test_texts_truncated": cut,
         "test_rows": len(data.test),
         "device": _device(),
     }
@@ -240,7 +240,7 @@ def _probe(job: Job, monitor: Monitor) -> dict[str, Any]:
     first fit of all pays for what libraries do once.
     """
     from textladder.classifier import TextClassifier
-    from textladder.comparison.spool import fewer_rows
+    from textladder.comparison.shared_rows import fewer_rows
     from textladder.levels import find_level
     from textladder.levels.base import make_config
 
@@ -250,8 +250,8 @@ def _probe(job: Job, monitor: Monitor) -> dict[str, Any]:
     def seconds(rows: int) -> float:
         sample = fewer_rows(data, rows, job.seed) if rows < everything else data
         config = make_config(level, job.preset, job.settings)
-        settled = level(config, len(data.labels)).settled(everything, rows / everything)
-        classifier = TextClassifier(job.level, preset=job.preset, seed=job.seed, **asdict(settled))
+        resolved = level(config, len(data.labels)).resolved(everything, rows / everything)
+        classifier = TextClassifier(job.level, preset=job.preset, seed=job.seed, **asdict(resolved))
         found: float = classifier.fit(sample).record["fit_seconds"]
         return found
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from textladder.bundle import Bundle
-from textladder.data import LabelledTexts
+from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import ConfigError, unknown_name
-from textladder.lean import ExportedNetwork
+from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
 from textladder.settings import checked, setting
 
@@ -77,7 +77,7 @@ class Level(Protocol):
             TextladderError: what it splits texts with is not at hand. Nothing is fetched for it.
         """
 
-    def settled(self, rows: int, share: float = 1.0) -> Any:
+    def resolved(self, rows: int, share: float = 1.0) -> Any:
         """The config with what depends on the number of training rows written out.
 
         Args:
@@ -123,15 +123,19 @@ class TrainingConfig:
     class_weights: str = setting("none", "weigh rows so that every class counts the same", choices=("none", "balanced"))
     keep_best: bool = setting(True, "end with the weights that did best on the validation rows")
     patience: int = setting(0, "stop after so many epochs without a better one; 0 for never", low=0)
-    looks_per_epoch: int = setting(1, "looks at the validation rows in an epoch", low=1)
+    validations_per_epoch: int = setting(1, "looks at the validation rows in an epoch", low=1)
     # with AVX512-BF16 a fit of `lstm` took 25 s instead of 34 s, to the same accuracy; of a DistilBERT a quarter
     precision: str = setting(
         "auto", "compute in bfloat16 where the machine has it", choices=("auto", "float32", "bfloat16")
     )
 
-    def looking(self) -> dict[str, Any]:
+    def validation_options(self) -> dict[str, Any]:
         """What `training.run_stages` is to know of them."""
-        return {"keep_best": self.keep_best, "patience": self.patience, "looks_per_epoch": self.looks_per_epoch}
+        return {
+            "keep_best": self.keep_best,
+            "patience": self.patience,
+            "validations_per_epoch": self.validations_per_epoch,
+        }
 
 
 def make_config(level: type[Level], preset: str, settings: Mapping[str, Any]) -> Any:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from textladder.batching import NetworkScorer, Padding, TextBatches, predict_probabilities
+from textladder.batching import Padding, TextBatches
 from textladder.bundle import Bundle
-from textladder.data import LabelledTexts
+from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import BundleError, import_extra
-from textladder.lean import ExportedNetwork
 from textladder.levels.base import FitReport, Preset, TrainingConfig
+from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
+from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.settings import setting
 from textladder.text.tokenizer import basic_english, tokenize
 from textladder.text.vectors import load_vectors
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from textladder.networks.lstm import LSTMClassifier
-    from textladder.training import Stage
+    from textladder.training.stages import Stage
 
 EPOCHS = 3
 # On a thousand Amazon rows 64 steps taught little (0.80 on validation rows), 200 steps more (0.85).
@@ -52,7 +53,7 @@ class LSTMConfig(TrainingConfig):
     # 1 leaves nothing to learn <unk> from (1.0 points less); 5 forgets words that have good vectors (0.2 less)
     min_freq: int = setting(2, "leave out words that occur less often than this", low=1)
     # about the spread of GloVe's own numbers (0.5 in 100d, 0.7 in 50d); a standard normal is louder (0.4 less)
-    unfound_spread: float = setting(0.4, "standard deviation of the vectors drawn for words without one", low=1e-6)
+    missing_vector_std: float = setting(0.4, "standard deviation of the vectors drawn for words without one", low=1e-6)
     # cuts none of the Amazon reviews, and bounds what one endless text can cost
     max_tokens: int = setting(400, "cut texts to this many tokens", low=1)
     fixed_length: bool = setting(False, "pad every text to max_tokens instead of to the longest of its batch")
@@ -66,7 +67,7 @@ class LSTMConfig(TrainingConfig):
         ("mean", "max", "attention"), "how states become one vector", choices=("mean", "max", "attention", "last")
     )
     # beside attention it gained nothing
-    pool_words: bool = setting(False, "also pool the word vectors themselves")
+    pool_embeddings: bool = setting(False, "also pool the word vectors themselves")
     head_size: int = setting(0, "units of a hidden layer in the head; 0 for none", low=0)
     # more of either (0.4 and 0.5) is 0.4 less in so few epochs
     embedding_dropout: float = setting(0.2, "share of the word vectors' numbers left out", low=0, high=0.9)
@@ -82,15 +83,15 @@ class LSTMConfig(TrainingConfig):
     # 0.4 more, and less certain where it is wrong
     label_smoothing: float = setting(0.1, "share of the target spread over all classes", low=0, high=0.5)
     # 0.4 more (blocked), as much as an ensemble of three; in the first epoch it would only cost time
-    adversary: float = setting(1.0, "train against word vectors moved by this much; 0 for not", low=0)
-    adversary_from: int = setting(1, "the epoch from which the vectors are moved, counted from 0", low=0)
+    adversarial_norm: float = setting(1.0, "train against word vectors moved by this much; 0 for not", low=0)
+    adversarial_from_epoch: int = setting(1, "the epoch from which the vectors are moved, counted from 0", low=0)
 
 
 TUTORIAL = Preset(
     "the well-known tutorial as published: the text column alone, no validation rows",
     settings={
         "min_freq": 20,
-        "unfound_spread": 1.0,
+        "missing_vector_std": 1.0,
         "max_tokens": 128,
         "hidden_size": 64,
         "fixed_length": True,
@@ -106,7 +107,7 @@ TUTORIAL = Preset(
         "batch_size": 32,
         "shortest_first": False,
         "label_smoothing": 0.0,
-        "adversary": 0.0,
+        "adversarial_norm": 0.0,
         "precision": "float32",
     },
     read={"text": "longest", "valid": 0.0},
@@ -132,14 +133,15 @@ class LSTMLevel:
     def __init__(self, config: LSTMConfig, classes: int) -> None:
         self.config, self.classes = config, classes
         self.learner: Any = None
-        self.texts_cut = 0
+        self.texts_truncated = 0
         self.vocabulary = Vocabulary(["<unk>", "<pad>"])
         self.network: LSTMClassifier | None = None
         self.exported: ExportedNetwork | None = None
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, vectors to a network, and both to a Learner."""
-        from textladder.training import class_weights, make_learner, seeded
+        from textladder.training.learner import class_weights, make_learner
+        from textladder.training.stages import seeded
 
         config = self.config
         monitor.start("numbering words", None)
@@ -147,7 +149,7 @@ class LSTMLevel:
         self.vocabulary = Vocabulary.from_tokenized(tokens, min_freq=config.min_freq)
         train_texts = self.vocabulary.encode_tokenized(tokens)
         vectors = load_vectors(config.vectors)
-        matrix, found = vectors.lookup(self.vocabulary.tokens, seed=seed, spread=config.unfound_spread)
+        matrix, found = vectors.lookup(self.vocabulary.tokens, seed=seed, spread=config.missing_vector_std)
         monitor.stop()
         monitor.say(
             f"Vectors: {vectors.name} ({vectors.dimension}d), {found:,} of {len(self.vocabulary):,} words found."
@@ -175,38 +177,40 @@ class LSTMLevel:
             class_weights=class_weights(config.class_weights, train.label_ids, self.classes),
             label_smoothing=config.label_smoothing,
             precision=config.precision,
-            adversary=(self.network.embedding, config.adversary, config.adversary_from) if config.adversary else None,
+            adversarial=(self.network.embedding, config.adversarial_norm, config.adversarial_from_epoch)
+            if config.adversarial_norm
+            else None,
         )
         facts = {
             "unique_tokens": len(self.vocabulary.counts),
             "vocabulary": len(self.vocabulary),
             "vectors": vectors.name,
             "vectors_found": found,
-            "texts_cut": cut,
+            "texts_truncated": cut,
         }
         return FitReport(sum(parameter.numel() for parameter in self.network.parameters()), facts=facts)
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Train on `train`, keep the weights that did best on `valid`."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
-        from textladder.training import run_stages, seeded, suggested_rate
+        from textladder.training.stages import run_stages, seeded, suggested_rate
 
         config = self.config
         with seeded(seed):
             rate = config.learning_rate
             if config.find_rate:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
-            report.epochs = run_stages(self.learner, self.stages(rate), monitor=monitor, **config.looking())
+            report.epochs = run_stages(self.learner, self.stages(rate), monitor=monitor, **config.validation_options())
         return report
 
     def stages(self, learning_rate: float) -> list["Stage"]:
         """One cycle over everything; the word vectors learn with the rest."""
-        from textladder.training import Stage
+        from textladder.training.stages import Stage
 
-        epochs = self.settled(self.learner.dls.train.rows).epochs or EPOCHS
+        epochs = self.resolved(self.learner.dls.train.rows).epochs or EPOCHS
         return [Stage("lstm", epochs, learning_rate, self.config.warm_up, self.config.shortest_first)]
 
-    def settled(self, rows: int, share: float = 1.0) -> LSTMConfig:
+    def resolved(self, rows: int, share: float = 1.0) -> LSTMConfig:
         """The config with the number of epochs written out."""
         steps = -(-rows // self.config.batch_size)
         return replace(self.config, epochs=self.config.epochs or max(EPOCHS, -(-LEAST_STEPS // steps)))
@@ -227,13 +231,13 @@ class LSTMLevel:
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
         encoded = self.vocabulary.encode_texts(texts)
-        self.texts_cut += int((encoded.lengths > self.config.max_tokens).sum())
+        self.texts_truncated += int((encoded.lengths > self.config.max_tokens).sum())
         return predict_probabilities(self.exported or NetworkScorer(self._ready()), encoded, self._padding())
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""
         import_extra("onnx", "export")
-        from textladder.networks.graphs import lstm_graph
+        from textladder.networks.onnx_graphs import lstm_graph
 
         return lstm_graph(self._ready(), self.classes)
 
@@ -297,7 +301,7 @@ class LSTMLevel:
             layers=config.layers,
             bidirectional=config.bidirectional,
             pooling=config.pooling,
-            pool_words=config.pool_words,
+            pool_embeddings=config.pool_embeddings,
             head_size=config.head_size,
             embedding_dropout=config.embedding_dropout,
             dropout=config.dropout,

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from textladder.batching import softmax
 from textladder.bundle import Bundle
-from textladder.data import LabelledTexts
+from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import BundleError, DataError, import_extra
-from textladder.lean import ExportedNetwork
 from textladder.levels.base import FitReport, Preset
+from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
+from textladder.scoring import softmax
 from textladder.settings import setting
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
 class TfidfConfig:
     """The recipe's numbers. On Amazon validation rows (mean of 4 splits): each choice's gain is beside it."""
 
-    longest_ngram: int = setting(2, "count runs of up to this many words", low=1, high=5)
+    max_ngram: int = setting(2, "count runs of up to this many words", low=1, high=5)
     # a run that occurs in one text alone teaches nothing: 0.8 points, and a quarter of the size
     min_documents: int = setting(2, "leave out runs that occur in fewer texts than this", low=1)
     # 1 + log(count): 0.5 points
@@ -74,7 +74,7 @@ class TfidfLevel:
 
         vectorizer = TfidfVectorizer(
             token_pattern=TOKEN_PATTERN,
-            ngram_range=(1, self.config.longest_ngram),
+            ngram_range=(1, self.config.max_ngram),
             min_df=min(self.config.min_documents, len(train)),
             sublinear_tf=self.config.sublinear,
             dtype=np.float32,
@@ -110,7 +110,7 @@ class TfidfLevel:
         """Words and marks of each text, int64 (texts,)."""
         return np.array([len(self.tokenize(text)) for text in texts], np.int64)
 
-    def settled(self, rows: int, share: float = 1.0) -> TfidfConfig:
+    def resolved(self, rows: int, share: float = 1.0) -> TfidfConfig:
         """The config as it is: nothing depends on the number of rows."""
         return self.config
 
@@ -130,7 +130,7 @@ class TfidfLevel:
     def graph(self) -> "ModelProto":
         """The regression as ONNX."""
         import_extra("onnx", "export")
-        from textladder.networks.graphs import linear_graph
+        from textladder.networks.onnx_graphs import linear_graph
 
         weights, bias = self._weights, self._bias
         if weights.shape[1] == 1:
@@ -163,7 +163,7 @@ class TfidfLevel:
         added = dict(zip(numbers.tolist(), (values * towards).tolist(), strict=True))
         counts = Counter(self._ngrams(tokens))
         found = [0.0] * len(tokens)
-        for size in range(1, self.config.longest_ngram + 1):
+        for size in range(1, self.config.max_ngram + 1):
             for start in range(len(tokens) - size + 1):
                 term = " ".join(tokens[start : start + size])
                 part = added.get(self._terms.get(term, -1), 0.0) / counts[term] / size
@@ -189,7 +189,7 @@ class TfidfLevel:
 
     def _ngrams(self, tokens: list[str]) -> Iterator[str]:
         yield from tokens
-        for size in range(2, self.config.longest_ngram + 1):
+        for size in range(2, self.config.max_ngram + 1):
             for start in range(len(tokens) - size + 1):
                 yield " ".join(tokens[start : start + size])
 

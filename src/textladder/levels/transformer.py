@@ -15,22 +15,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from tokenizers import Tokenizer
 
-from textladder.batching import NetworkScorer, Padding, TextBatches, predict_probabilities
+from textladder.batching import Padding, TextBatches
 from textladder.bundle import Bundle
-from textladder.data import LabelledTexts
+from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import BundleError, ConfigError, import_extra
-from textladder.lean import ExportedNetwork
 from textladder.levels.base import FitReport, Preset, TrainingConfig
+from textladder.onnx_scorer import ExportedNetwork
 from textladder.pretrained import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, find_encoder
 from textladder.progress import Monitor
+from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.settings import setting
-from textladder.text.wordpieces import FittedTexts, WordPieces
+from textladder.text.wordpieces import EncoderInputs, WordPieces
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from textladder.encoders import Encoder
-    from textladder.training import Stage
+    from textladder.training.stages import Stage
 
 EPOCHS = 3
 LEAST_TOKENS = 512  # of a batch, however few the rows are
@@ -70,7 +71,9 @@ class TransformerConfig(TrainingConfig):
     # 4096 is no quicker and takes half a gigabyte more; 2048 is 5% slower
     batch_tokens: int = setting(3072, "word pieces of a batch, padding counted (fewer where rows are few)", low=16)
     batch_size: int | None = setting(None, "texts of a batch at most", low=1)
-    least_steps: int = setting(40, "batches of an epoch at least; they are smaller for it where rows are few", low=1)
+    min_steps_per_epoch: int = setting(
+        40, "batches of an epoch at least; they are smaller for it where rows are few", low=1
+    )
     accumulate: int = setting(1, "batches whose gradients add up to a step", low=1)
     # as accurate after two epochs, and less certain where it is wrong: log loss 0.213 instead of 0.222
     label_smoothing: float = setting(0.1, "share of the target spread over all classes", low=0, high=0.5)
@@ -123,7 +126,7 @@ class TransformerLevel:
             raise ConfigError("Settings 'epochs' and 'frozen_epochs' cannot both be 0.")
         self.config, self.classes = config, classes
         self.learner: Any = None
-        self.texts_cut = 0
+        self.texts_truncated = 0
         self.encoder: Encoder | None = None
         self.exported: ExportedNetwork | None = None
         self.pieces: WordPieces | None = None
@@ -131,7 +134,8 @@ class TransformerLevel:
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, an encoder with a fresh head, and both to a Learner."""
         from textladder.encoders import check_reading, load_encoder, make_quick
-        from textladder.training import class_weights, make_learner, seeded
+        from textladder.training.learner import class_weights, make_learner
+        from textladder.training.stages import seeded
 
         config = self.config
         # torch's library for bfloat16 keeps what it prepared for the last 1,024 shapes, a gigabyte in all; it looks
@@ -142,11 +146,11 @@ class TransformerLevel:
             self.encoder = load_encoder(config.encoder, train.label_names, config.max_tokens)
         network, self.pieces = self.encoder.network, self.encoder.pieces
         monitor.start("splitting into word pieces", None)
-        fitted = self._fit_texts(train, config.batch_tokens)
+        fitted = self._to_sequences(train, config.batch_tokens)
         train_batches = self._batches(fitted, train.label_ids, shuffle=True, seed=seed)
         valid_batches = None
         if valid is not None:
-            looked_at = self._fit_texts(valid, PREDICTED_TOKENS)
+            looked_at = self._to_sequences(valid, PREDICTED_TOKENS)
             valid_batches = self._batches(looked_at, valid.label_ids, batch_tokens=PREDICTED_TOKENS)
         monitor.stop()
         monitor.say(self._long_text_sentence(fitted, len(train)))
@@ -164,7 +168,7 @@ class TransformerLevel:
         self.learner = make_learner(network, train_batches, valid_batches, **self._learner_options)
         facts = {
             "encoder": config.encoder,
-            "texts_cut": fitted.cut,
+            "texts_truncated": fitted.cut,
             "texts_windowed": fitted.windowed,
             "tokens": len(fitted.sequences.ids),
         }
@@ -173,10 +177,10 @@ class TransformerLevel:
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Train on `train`, keep the weights that did best on `valid`."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
-        from textladder.training import run_stages, seeded, suggested_rate
+        from textladder.training.stages import run_stages, seeded, suggested_rate
 
         config = self.config
-        options = {"monitor": monitor, **config.looking()}
+        options = {"monitor": monitor, **config.validation_options()}
         with seeded(seed):
             if config.frozen_epochs:
                 # the learner goes with the states it keeps
@@ -189,14 +193,14 @@ class TransformerLevel:
 
     def stages(self, learning_rate: float) -> list["Stage"]:
         """One cycle over everything, the lower layers more carefully."""
-        from textladder.training import Stage
+        from textladder.training.stages import Stage
 
-        epochs = self.settled(self.learner.dls.train.rows).epochs or 0
+        epochs = self.resolved(self.learner.dls.train.rows).epochs or 0
         warm_up, decay = self.config.warm_up, self.config.layer_decay
         return [Stage("fine-tuning", epochs, learning_rate, warm_up, decay=decay)] if epochs else []
 
     def _head_stage(self) -> "Stage":
-        from textladder.training import Stage
+        from textladder.training.stages import Stage
 
         return Stage("head", self.config.frozen_epochs, self.config.frozen_learning_rate, trainable="head")
 
@@ -204,10 +208,10 @@ class TransformerLevel:
         """A Learner of the head on what the frozen encoder makes of the texts, computed once, without dropout."""
         import torch
 
-        from textladder.frozen import StoredBatches
         from textladder.networks.encoder import EncoderHead
-        from textladder.precision import computing
-        from textladder.training import make_learner
+        from textladder.training.frozen_states import CachedStateBatches
+        from textladder.training.learner import make_learner
+        from textladder.training.precision import computing
 
         network, loaders = self._ready().network, self.learner.dls
         ids = next(iter(loaders.valid if len(loaders.valid) else loaders.train))[0][:4]
@@ -225,10 +229,10 @@ class TransformerLevel:
             return states
 
         encoder: Any = network.model.config
-        train = StoredBatches(loaders.train, compute, encoder.hidden_size, first_only=first_only)
+        train = CachedStateBatches(loaders.train, compute, encoder.hidden_size, first_only=first_only)
         valid = None
         if len(loaders.valid):
-            valid = StoredBatches(loaders.valid, compute, encoder.hidden_size, first_only=first_only)
+            valid = CachedStateBatches(loaders.valid, compute, encoder.hidden_size, first_only=first_only)
         if not train.kept:
             monitor.say("What the frozen encoder makes of the texts is too large to keep: it is computed every epoch.")
         return make_learner(EncoderHead(network), train, valid, **self._learner_options)
@@ -239,7 +243,7 @@ class TransformerLevel:
         return None if self.config.long_text == "windows" else self.config.max_tokens
 
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
-        """Word pieces of each text with the encoder's signs, int64 (texts,); of the tokenizer, if that is at hand."""
+        """Word pieces of each text, special tokens included, int64 (texts,); needs the tokenizer alone."""
         pieces = self.pieces or self._find_pieces()
         return pieces.encode(texts).lengths + len(pieces.before) + len(pieces.after)
 
@@ -254,10 +258,12 @@ class TransformerLevel:
 
         return load_pieces(self.config.encoder)
 
-    def settled(self, rows: int, share: float = 1.0) -> TransformerConfig:
+    def resolved(self, rows: int, share: float = 1.0) -> TransformerConfig:
         """The config with the number of epochs written out, and as many steps as that share of the rows makes."""
         epochs = EPOCHS if self.config.epochs is None else self.config.epochs
-        return replace(self.config, epochs=epochs, least_steps=max(1, round(share * self.config.least_steps)))
+        return replace(
+            self.config, epochs=epochs, min_steps_per_epoch=max(1, round(share * self.config.min_steps_per_epoch))
+        )
 
     def tokenize(self, text: str) -> list[str]:
         """The encoder's word pieces."""
@@ -266,20 +272,20 @@ class TransformerLevel:
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
-        fitted = self._fit_texts(texts)
-        self.texts_cut += fitted.cut
+        fitted = self._to_sequences(texts)
+        self.texts_truncated += fitted.cut
         return predict_probabilities(
             self.exported or NetworkScorer(self._ready().network),
             fitted.sequences,
             self._padding(),
-            firsts=fitted.firsts,
+            sequence_offsets=fitted.sequence_offsets,
             batch_padding=BATCH_COST,
         )
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""
         import_extra("onnx", "export")
-        from textladder.networks.graphs import encoder_graph
+        from textladder.networks.onnx_graphs import encoder_graph
 
         return encoder_graph(self._ready().network)
 
@@ -315,21 +321,21 @@ class TransformerLevel:
         assert self.encoder is not None, "The level has learnt nothing yet."
         return self.encoder
 
-    def _fit_texts(self, texts: LabelledTexts | Sequence[str], batch_tokens: int | None = None) -> FittedTexts:
+    def _to_sequences(self, texts: LabelledTexts | Sequence[str], batch_tokens: int | None = None) -> EncoderInputs:
         """Texts as sequences; no text of more windows than a batch of so many tokens holds."""
         config, pieces = self.config, self.pieces
         assert pieces is not None, "The level has learnt nothing yet."
         most = None if batch_tokens is None else max(1, batch_tokens // config.max_tokens)
-        return pieces.fit(pieces.encode(texts), config.max_tokens, config.long_text, most_windows=most)
+        return pieces.to_sequences(pieces.encode(texts), config.max_tokens, config.long_text, most_windows=most)
 
     def _batches(
-        self, fitted: FittedTexts, label_ids: np.ndarray, *, batch_tokens: int | None = None, **options: Any
+        self, fitted: EncoderInputs, label_ids: np.ndarray, *, batch_tokens: int | None = None, **options: Any
     ) -> TextBatches:
         if batch_tokens is None:
             batch_tokens = self.config.batch_tokens
             if self.config.batch_size is None:
                 batch_tokens = min(
-                    batch_tokens, max(LEAST_TOKENS, len(fitted.sequences.ids) // self.config.least_steps)
+                    batch_tokens, max(LEAST_TOKENS, len(fitted.sequences.ids) // self.config.min_steps_per_epoch)
                 )
         return TextBatches(
             fitted.sequences,
@@ -337,7 +343,7 @@ class TransformerLevel:
             self._padding(),
             batch_size=self.config.batch_size,
             batch_tokens=batch_tokens,
-            firsts=fitted.firsts,
+            sequence_offsets=fitted.sequence_offsets,
             **options,
         )
 
@@ -345,7 +351,7 @@ class TransformerLevel:
         multiple = LENGTH_MULTIPLE if self.exported is None else 1
         return Padding(self.config.max_tokens, self.config.fixed_length, multiple)
 
-    def _long_text_sentence(self, fitted: FittedTexts, texts: int) -> str:
+    def _long_text_sentence(self, fitted: EncoderInputs, texts: int) -> str:
         limit = f"of {texts:,} training texts are longer than {self.config.max_tokens} word pieces"
         if self.config.long_text != "windows":
             return f"{fitted.cut:,} {limit} and lose tokens ({self.config.long_text} is kept)."

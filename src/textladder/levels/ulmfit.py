@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from textladder.batching import NetworkScorer, Padding, TextBatches, predict_probabilities
+from textladder.batching import Padding, TextBatches
 from textladder.bundle import Bundle
-from textladder.data import LabelledTexts
-from textladder.documents import read_documents
+from textladder.data.labelled_texts import LabelledTexts
+from textladder.data.unlabelled import read_documents
 from textladder.errors import BundleError, ConfigError, import_extra
 from textladder.language_models import PretrainedLanguageModel, load_language_model
-from textladder.lean import ExportedNetwork
 from textladder.levels.base import FitReport, Preset, TrainingConfig
+from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
+from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.settings import setting
-from textladder.text.fastai_words import SIGNS, fastai_words, spacy_rules, tokenize_words
+from textladder.text.fastai_words import SPECIAL_TOKENS, fastai_words, spacy_rules, tokenize_words
 from textladder.text.tokenizer import TokenizedTexts
 from textladder.text.vocabulary import EncodedTexts, Vocabulary
 from textladder.text.word_rules import WordRules
@@ -35,9 +36,10 @@ from textladder.text.word_rules import WordRules
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from textladder.frozen import StoredBatches
-    from textladder.networks.awd_lstm import AWDLSTM, AWDClassifier, AWDTop, LanguageModel
-    from textladder.training import Stage
+    from textladder.networks.awd_classifier import AWDClassifier, AWDTop
+    from textladder.networks.awd_lstm import AWDLSTM, LanguageModel
+    from textladder.training.frozen_states import CachedStateBatches
+    from textladder.training.stages import Stage
 
 MODEL_FILE, VOCABULARY_FILE, RULES_FILE = "model.safetensors", "vocabulary.json", "word_rules.json"
 FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # few rows are read more often
@@ -57,7 +59,7 @@ class UlmfitConfig(TrainingConfig):
     )
     unlabelled: str | None = setting(None, "also fine-tune it on this file, one text a line")
     min_freq: int = setting(2, "leave out new words that occur less often than this", low=1)
-    most_words: int = setting(60_000, "know so many words at most", low=len(SIGNS) + 1)
+    max_vocabulary: int = setting(60_000, "know so many words at most", low=len(SPECIAL_TOKENS) + 1)
     max_tokens: int = setting(600, "cut texts to this many words", low=1)
     language_epochs: int = setting(2, "passes that fine-tune the language model", low=0)
     language_learning_rate: float = setting(4e-3, "peak of these passes, of the topmost layer", low=1e-7, high=1)
@@ -148,16 +150,17 @@ class UlmfitLevel:
             raise ConfigError("Settings 'epochs' and 'frozen_epochs' cannot both be 0 without 'gradual'.")
         self.config, self.classes = config, classes
         self.learner: Any = None
-        self.texts_cut = 0
-        self.vocabulary = Vocabulary(SIGNS, signs=SIGNS, split=fastai_words)
+        self.texts_truncated = 0
+        self.vocabulary = Vocabulary(SPECIAL_TOKENS, special_tokens=SPECIAL_TOKENS, split=fastai_words)
         self.network: AWDClassifier | None = None
         self.exported: ExportedNetwork | None = None
         self.rules: WordRules | None = None  # that texts are split by; None for those of the installed spaCy
-        self._stored: tuple[StoredBatches, StoredBatches | None] | None = None
+        self._stored: tuple[CachedStateBatches, CachedStateBatches | None] | None = None
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, a pretrained language model to a classifier, and both to a Learner."""
-        from textladder.training import class_weights, make_learner, seeded
+        from textladder.training.learner import class_weights, make_learner
+        from textladder.training.stages import seeded
 
         config = self.config
         monitor.start("numbering words", None)
@@ -206,17 +209,17 @@ class UlmfitLevel:
             "language_model": config.language_model,
             "vocabulary": len(self.vocabulary),
             "words_known": known,
-            "texts_cut": cut,
+            "texts_truncated": cut,
         }
         return FitReport(sum(one.numel() for one in self.network.parameters()), facts=facts)
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Fine-tune the language model on the texts, one direction after the other, then train the classifier."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
-        from textladder.training import run_stages, seeded, suggested_rate
+        from textladder.training.stages import run_stages, seeded, suggested_rate
 
         config = self.config
-        options = {"monitor": monitor, **config.looking()}
+        options = {"monitor": monitor, **config.validation_options()}
         with seeded(seed):
             epochs: list[dict[str, Any]] = []
             if config.language_epochs:
@@ -236,7 +239,7 @@ class UlmfitLevel:
 
     def stages(self, learning_rate: float) -> list["Stage"]:
         """The head alone, then one layer more at a time, then everything (section 3.3, "gradual unfreezing")."""
-        from textladder.training import Stage
+        from textladder.training.stages import Stage
 
         config = self.config
         layers = self.language_model.encoder.lstms
@@ -249,7 +252,7 @@ class UlmfitLevel:
         stages.append(Stage("classifier", config.epochs, learning_rate, **rates))
         return [one for one in stages if one.epochs]
 
-    def settled(self, rows: int, share: float = 1.0) -> UlmfitConfig:
+    def resolved(self, rows: int, share: float = 1.0) -> UlmfitConfig:
         """The config with the number of frozen epochs written out."""
         if self.config.frozen_epochs is not None:
             return self.config
@@ -257,7 +260,7 @@ class UlmfitLevel:
         return replace(self.config, frozen_epochs=min(max(least, -(-FROZEN_STEPS // steps)), most))
 
     def _frozen_epochs(self) -> int:
-        epochs = self.settled(self.learner.dls.train.rows).frozen_epochs
+        epochs = self.resolved(self.learner.dls.train.rows).frozen_epochs
         assert epochs is not None
         return epochs
 
@@ -273,8 +276,9 @@ class UlmfitLevel:
         self, model: "LanguageModel", seed: int, monitor: Monitor, facts: dict[str, Any]
     ) -> list[dict[str, Any]]:
         """Section 3.2: the language model reads the texts, each layer at its own rate."""
-        from textladder.streams import WordStream
-        from textladder.training import Stage, make_language_learner, run_stages
+        from textladder.training.learner import make_language_learner
+        from textladder.training.stages import Stage, run_stages
+        from textladder.training.word_streams import WordStream
 
         config, layers = self.config, len(self.language_model.encoder.lstms)
         texts, valid_texts = self.texts, self.valid_texts
@@ -328,8 +332,8 @@ class UlmfitLevel:
 
     def _top_learner(self, stage: "Stage") -> Any:
         """A Learner of the upper layers on what the frozen ones make of the texts."""
-        from textladder.networks.awd_lstm import AWDTop
-        from textladder.training import make_learner
+        from textladder.networks.awd_classifier import AWDTop
+        from textladder.training.learner import make_learner
 
         network = self._ready()
         trained = 1 if stage.trainable == "head" else int(stage.trainable)
@@ -340,15 +344,15 @@ class UlmfitLevel:
         narrowed = None if valid is None else valid.narrowed(top.width)
         return make_learner(top, train.narrowed(top.width), narrowed, **self._learner_options)
 
-    def _store(self, top: "AWDTop") -> tuple["StoredBatches", "StoredBatches | None"]:
+    def _store(self, top: "AWDTop") -> tuple["CachedStateBatches", "CachedStateBatches | None"]:
         """Training and validation texts as the frozen layers see them: without dropout, computed once for all stages.
 
         A later stage thaws more and needs less of it.
         """
         import torch
 
-        from textladder.frozen import StoredBatches
-        from textladder.precision import computing
+        from textladder.training.frozen_states import CachedStateBatches
+        from textladder.training.precision import computing
 
         network, loaders = self._ready(), self.learner.dls
 
@@ -365,8 +369,8 @@ class UlmfitLevel:
             "half": True,
             "keep": self._frozen_epochs() + self.config.gradual > 1,
         }
-        train = StoredBatches(loaders.train, compute, top.width, **options)
-        return train, StoredBatches(loaders.valid, compute, top.width, **options) if len(loaders.valid) else None
+        train = CachedStateBatches(loaders.train, compute, top.width, **options)
+        return train, CachedStateBatches(loaders.valid, compute, top.width, **options) if len(loaders.valid) else None
 
     @property
     def longest_text(self) -> int:
@@ -384,14 +388,14 @@ class UlmfitLevel:
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
         encoded = self.vocabulary.encode_tokenized(tokenize_words(texts, self.rules))
-        self.texts_cut += int((encoded.lengths > self.config.max_tokens).sum())
+        self.texts_truncated += int((encoded.lengths > self.config.max_tokens).sum())
         scorer = self.exported or NetworkScorer(self._ready())
         return predict_probabilities(scorer, encoded, self._padding())
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""
         import_extra("onnx", "export")
-        from textladder.networks.graphs import awd_graph
+        from textladder.networks.onnx_graphs import awd_graph
 
         return awd_graph(self._ready(), self.classes)
 
@@ -417,7 +421,7 @@ class UlmfitLevel:
         tokens = bundle.read_json(VOCABULARY_FILE)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of words.")
-        level.vocabulary = Vocabulary(tokens, signs=SIGNS, split=level.tokenize)
+        level.vocabulary = Vocabulary(tokens, special_tokens=SPECIAL_TOKENS, split=level.tokenize)
         if exported is not None:
             return level
         torch = import_extra("torch", "train")
@@ -442,13 +446,17 @@ class UlmfitLevel:
     def _vocabulary(self, words: TokenizedTexts, pretrained: PretrainedLanguageModel) -> tuple[Vocabulary, int]:
         """The words of the texts, then those that only the language model knows, and how many it knows in all."""
         own = Vocabulary.from_tokenized(
-            words, min_freq=self.config.min_freq, most=self.config.most_words, signs=SIGNS, split=fastai_words
+            words,
+            min_freq=self.config.min_freq,
+            most=self.config.max_vocabulary,
+            special_tokens=SPECIAL_TOKENS,
+            split=fastai_words,
         )
         known = set(pretrained.words)
         there = set(own.tokens)
         rest = [word for word in pretrained.words if word not in there]
-        tokens = [*own.tokens, *rest][: self.config.most_words]
-        vocabulary = Vocabulary(tokens, own.counts, signs=SIGNS, split=fastai_words)
+        tokens = [*own.tokens, *rest][: self.config.max_vocabulary]
+        vocabulary = Vocabulary(tokens, own.counts, special_tokens=SPECIAL_TOKENS, split=fastai_words)
         return vocabulary, sum(token in known for token in tokens)
 
     def _make_language_model(self, words: int, sizes: Mapping[str, int]) -> "LanguageModel":
@@ -457,7 +465,7 @@ class UlmfitLevel:
         return LanguageModel(AWDLSTM(words, **sizes))
 
     def _make_classifier(self, encoder: "AWDLSTM") -> "AWDClassifier":
-        from textladder.networks.awd_lstm import AWDClassifier
+        from textladder.networks.awd_classifier import AWDClassifier
 
         part = self.config.dropout
         return AWDClassifier(

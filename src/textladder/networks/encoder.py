@@ -23,16 +23,16 @@ class EncoderClassifier(nn.Module):
         super().__init__()
         self.model, self.pad_id = model, pad_id
 
-    def forward(self, ids: Tensor, owners: Tensor | None = None) -> Tensor:
+    def forward(self, ids: Tensor, text_index: Tensor | None = None) -> Tensor:
         """Class scores, (texts, classes).
 
         Args:
             ids: int64 (sequences, time).
-            owners: int64 (sequences,), the text of each sequence, rising from 0; the logits of a text are the mean of
-                its sequences'. None: each sequence is a text.
+            text_index: int64 (sequences,), the text of each sequence, rising from 0; the logits of a text are the mean
+                over its sequences. None: each sequence is a text.
         """
         logits: Tensor = self.model(input_ids=ids, attention_mask=(ids != self.pad_id).long()).logits
-        return logits if owners is None else mean_by_owner(logits, owners)
+        return logits if text_index is None else mean_by_text(logits, text_index)
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """Embeddings, one group for each layer from the bottom up, and the head, pooler included."""
@@ -95,7 +95,7 @@ class EncoderHead(nn.Module):
         self._network[0].train(mode)
         return super().train(mode)
 
-    def forward(self, states: Tensor, mask: Tensor, owners: Tensor | None = None) -> Tensor:
+    def forward(self, states: Tensor, mask: Tensor, text_index: Tensor | None = None) -> Tensor:
         """Class scores, (texts, classes), from states (sequences, time, hidden) and where they are no padding."""
         model = self._network[0].model
         name = str(model.base_model_prefix)
@@ -106,7 +106,7 @@ class EncoderHead(nn.Module):
             logits: Tensor = model(input_ids=ids, attention_mask=mask.long()).logits
         finally:
             setattr(model, name, base)
-        return logits if owners is None else mean_by_owner(logits, owners)
+        return logits if text_index is None else mean_by_text(logits, text_index)
 
 
 class _Known(nn.Module):
@@ -127,8 +127,8 @@ class _Output(tuple[Tensor, ...]):
     hidden_states = attentions = None
 
 
-def mean_by_owner(logits: Tensor, owners: Tensor) -> Tensor:
-    """The mean of the rows of each owner, (owners, classes); owners are numbered from 0 without a gap."""
-    counts = torch.bincount(owners)
+def mean_by_text(logits: Tensor, text_index: Tensor) -> Tensor:
+    """The mean of the rows of each owner, (text_index, classes); text_index are numbered from 0 without a gap."""
+    counts = torch.bincount(text_index)
     sums = torch.zeros(len(counts), logits.shape[1], dtype=logits.dtype, device=logits.device)
-    return sums.index_add(0, owners, logits) / counts[:, None]
+    return sums.index_add(0, text_index, logits) / counts[:, None]

@@ -29,7 +29,7 @@ class LSTMClassifier(nn.Module):
             state), or the `last` state of every layer. Or a function or module of your own, from the states (batch,
             time, width) and a mask (batch, time), true where there is text, to (batch, width). Several are put side by
             side.
-        pool_words: put the mean and the maximum of the word vectors themselves beside these.
+        pool_embeddings: put the mean and the maximum of the word vectors themselves beside these.
         head_size: units of the head's hidden layer; 0 for none.
         embedding_dropout: share of the word vectors' numbers left out, the same ones for a whole text (Gal &
             Ghahramani 2016).
@@ -47,14 +47,14 @@ class LSTMClassifier(nn.Module):
         layers: int = 1,
         bidirectional: bool = True,
         pooling: Sequence[str | Pooling] = ("mean", "max"),
-        pool_words: bool = False,
+        pool_embeddings: bool = False,
         head_size: int = 0,
         embedding_dropout: float = 0.0,
         dropout: float = 0.0,
         pad_id: int = 1,
     ) -> None:
         super().__init__()
-        self.pooling, self.pool_words, self.pad_id = tuple(pooling), pool_words, pad_id
+        self.pooling, self.pool_embeddings, self.pad_id = tuple(pooling), pool_embeddings, pad_id
         self.embedding_dropout = embedding_dropout
         self.embedding = nn.Embedding(vocabulary_size, dimension)
         between = dropout if layers > 1 else 0.0
@@ -66,7 +66,7 @@ class LSTMClassifier(nn.Module):
         self.attention = nn.Linear(width, 1) if "attention" in self.pooling else None
         self.own_poolings = nn.ModuleList(one for one in self.pooling if isinstance(one, nn.Module))
         pooled = sum(layers * width if name == "last" else width for name in self.pooling)
-        pooled += 2 * dimension if pool_words else 0
+        pooled += 2 * dimension if pool_embeddings else 0
         self.dropout = nn.Dropout(dropout)
         self.head: nn.Module = nn.Linear(head_size or pooled, classes)
         if head_size:
@@ -91,7 +91,7 @@ class LSTMClassifier(nn.Module):
             states = torch.cat([states, _reversed(backward, lengths)], dim=2)
             last = torch.cat([last, backward_last])
         pooled = [self._pool(name, states.float(), last, mask, lengths) for name in self.pooling]
-        if self.pool_words:
+        if self.pool_embeddings:
             pooled += [self._pool(name, vectors.float(), last, mask, lengths) for name in ("mean", "max")]
         logits: Tensor = self.head(self.dropout(torch.cat(pooled, dim=1)))
         return logits

@@ -313,12 +313,12 @@ def _sentence(errors: Sequence[Any]) -> str:
 
 def _observer(metrics: Metrics, name: str, classifier: TextClassifier) -> Any:
     """Counts what a queue predicted."""
-    texts, cut = metrics.texts.labels(name), metrics.texts_cut.labels(name)
+    texts, cut = metrics.texts.labels(name), metrics.texts_truncated.labels(name)
     sizes, times = metrics.batches.labels(name), metrics.batch_seconds.labels(name)
 
     def observe(number: int, seconds: float) -> None:
         texts.inc(number)
-        cut.set(classifier.texts_cut)
+        cut.set(classifier.texts_truncated)
         sizes.observe(number)
         times.observe(seconds)
 

@@ -75,7 +75,9 @@ class Metrics:
             "textladder_request_seconds", "From a request to its answer", ["path"], buckets=SECONDS, registry=registry
         )
         self.texts = Counter("textladder_texts", "Texts predicted", ["model"], registry=registry)
-        self.texts_cut = Gauge("textladder_texts_cut", "Texts too long for the level", ["model"], registry=registry)
+        self.texts_truncated = Gauge(
+            "textladder_texts_cut", "Texts too long for the level", ["model"], registry=registry
+        )
         self.refused = Counter("textladder_refused", "Requests that found the queue full", ["model"], registry=registry)
         self.waiting = Gauge("textladder_waiting_texts", "Texts that wait now", ["model"], registry=registry)
         self.batches = Histogram(

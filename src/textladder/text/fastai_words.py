@@ -7,7 +7,6 @@ asked for its rules alone (`word_rules.py`), which are applied without it and ke
 
 import html
 import json
-import os
 import re
 import sys
 from array import array
@@ -21,12 +20,13 @@ from typing import IO, Any
 
 import numpy as np
 
+from textladder.cores import available_cores
 from textladder.errors import import_extra
 from textladder.text.tokenizer import Split, TokenizedTexts, in_batches, in_parallel, put_together
 from textladder.text.word_rules import WordRules
 
 # The first stands for words that are not known, the second fills up; `xxbos` begins a text.
-SIGNS = ("xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxrep", "xxwrep", "xxup", "xxmaj")
+SPECIAL_TOKENS = ("xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxrep", "xxwrep", "xxup", "xxmaj")
 
 # What web pages and older corpora leave in a text, in the order in which it is mended.
 LEFT_OVERS = (
@@ -48,7 +48,7 @@ MOST_KNOWN = 500_000  # chunks that are remembered
 
 
 def fastai_words(text: str, rules: WordRules | None = None) -> list[str]:
-    """The words of a text, lower-case, what that loses told by signs; by default by the installed spaCy's rules.
+    """The words of a text in lower case, with special tokens for what that loses; by default spaCy's own rules.
 
     >>> fastai_words("It's SO good!!!!")
     ['xxbos', 'xxmaj', 'it', "'s", 'xxup', 'so', 'good', 'xxrep', '4', '!']
@@ -67,7 +67,7 @@ def tokenize_words(texts: Iterable[str], rules: WordRules | None = None) -> Toke
     begun = list(islice(batches, PROCESSES_FROM))
     if len(begun) < PROCESSES_FROM or not sys.executable:
         return put_together(map(_Splitter(rules), begun))
-    with _Processes(os.cpu_count() or 1, rules) as processes:
+    with _Processes(available_cores(), rules) as processes:
         return put_together(in_parallel(processes.split, chain(begun, batches)))
 
 
@@ -193,7 +193,7 @@ def spacy_rules() -> WordRules:
 
 
 def spacy_tokenizer() -> Any:
-    """spaCy's English tokenizer, which leaves the signs as they are.
+    """spaCy's English tokenizer, which leaves the special tokens as they are.
 
     Raises:
         MissingExtraError: spaCy is not installed.
@@ -207,7 +207,7 @@ def spacy_tokenizer() -> Any:
         for name in hidden:
             del sys.modules[name]
     tokenizer = spacy.blank("en").tokenizer
-    for sign in SIGNS:
+    for sign in SPECIAL_TOKENS:
         tokenizer.add_special_case(sign, [{"ORTH": sign}])
     return tokenizer
 

@@ -4,13 +4,14 @@ First step of `lstm`. One table of rules serves both ways; a test holds both to 
 rules. The many-at-once way never makes a Python string of a token: a token is a number as soon as it is split off.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+
+from textladder.cores import available_cores
 
 # torchtext 0.18, data/utils.py, `basic_english`: applied to the lower-cased text in this order, then `str.split`.
 RULES: tuple[tuple[str, str], ...] = (
@@ -95,7 +96,7 @@ def put_together(splits: Iterable[Split]) -> TokenizedTexts:
 
 def in_parallel(work: Callable[[list[str]], Split], batches: Iterable[list[str]]) -> Iterator[Split]:
     """The results in order, a few batches ahead of their use; the work must let other threads run."""
-    threads = os.cpu_count() or 1
+    threads = available_cores()
     waiting: deque[Future[Split]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for batch in batches:

@@ -58,8 +58,8 @@ class EncodedTexts:
 class Vocabulary:
     """Tokens and their numbers: `<unk>` is 0, `<pad>` is 1, then by count, then by first sight.
 
-    Args of the constructor and of `from_tokenized` that another level than `lstm` gives: the `signs` that come first
-    (what is unknown, what fills up, and perhaps more), and how a text is `split`.
+    The constructor and `from_tokenized` also take the `special_tokens` that come first (unknown, padding and perhaps
+    more) and `split`, which tokenizes a text; levels other than `lstm` pass their own.
 
     Attributes:
         tokens: the kept tokens; a token's place is its number.
@@ -72,21 +72,23 @@ class Vocabulary:
         tokens: Sequence[str],
         counts: Counter[str] | None = None,
         *,
-        signs: Sequence[str] = (UNKNOWN, PAD),
+        special_tokens: Sequence[str] = (UNKNOWN, PAD),
         split: Callable[[str], list[str]] = basic_english,
     ) -> None:
         """Number the given tokens.
 
         Raises:
-            BundleError: the list does not begin with the signs, or a token stands in it twice.
+            BundleError: the list does not begin with the special tokens, or a token stands in it twice.
         """
         self.tokens, self._split = list(tokens), split
         self.counts: Counter[str] = Counter() if counts is None else counts
         self._numbers = {token: number for number, token in enumerate(self.tokens)}
-        if self.tokens[: len(signs)] != list(signs) or len(self._numbers) != len(self.tokens):
-            raise BundleError(f"A vocabulary must begin with {' and '.join(signs[:2])} and hold every token once.")
+        if self.tokens[: len(special_tokens)] != list(special_tokens) or len(self._numbers) != len(self.tokens):
+            raise BundleError(
+                f"A vocabulary must begin with {' and '.join(special_tokens[:2])} and hold every token once."
+            )
         # A text that says "<pad>" must not be read as padding.
-        del self._numbers[signs[UNKNOWN_ID]], self._numbers[signs[PAD_ID]]
+        del self._numbers[special_tokens[UNKNOWN_ID]], self._numbers[special_tokens[PAD_ID]]
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], *, min_freq: int = 1) -> "Vocabulary":
@@ -107,7 +109,7 @@ class Vocabulary:
         *,
         min_freq: int = 1,
         most: int | None = None,
-        signs: Sequence[str] = (UNKNOWN, PAD),
+        special_tokens: Sequence[str] = (UNKNOWN, PAD),
         split: Callable[[str], list[str]] = basic_english,
     ) -> "Vocabulary":
         """The same from texts that are already split; `most` tokens at most."""
@@ -115,8 +117,8 @@ class Vocabulary:
         order = np.argsort(-counts, kind="stable")  # stable: first seen, first kept
         counter = Counter({texts.tokens[place]: int(counts[place]) for place in order})
         kept = [texts.tokens[place] for place in order[: int((counts >= min_freq).sum())]]
-        tokens = [*signs, *(token for token in kept if token not in signs)]
-        return cls(tokens[:most], counter, signs=signs, split=split)
+        tokens = [*special_tokens, *(token for token in kept if token not in special_tokens)]
+        return cls(tokens[:most], counter, special_tokens=special_tokens, split=split)
 
     def __len__(self) -> int:
         return len(self.tokens)

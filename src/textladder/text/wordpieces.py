@@ -21,19 +21,19 @@ TEXTS_AT_ONCE = 1024  # enough for every core, few enough that the library's own
 
 
 @dataclass(frozen=True)
-class FittedTexts:
+class EncoderInputs:
     """Texts as sequences that an encoder can read, its special tokens included.
 
     Attributes:
         sequences: at least one for each text, the ones of a text side by side.
-        firsts: int64 (texts + 1,), text i is the sequences from `firsts[i]` up to `firsts[i + 1]`; None where every
-            text is one sequence.
+        sequence_offsets: int64 (texts + 1,), text i is the sequences from offset i up to offset i + 1; None where
+            every text is one sequence.
         cut: how many texts lost tokens.
         windowed: how many texts were read in several windows.
     """
 
     sequences: EncodedTexts
-    firsts: np.ndarray | None
+    sequence_offsets: np.ndarray | None
     cut: int
     windowed: int
 
@@ -42,7 +42,7 @@ class WordPieces:
     """A tokenizer that neither pads nor cuts by itself.
 
     The tokenizer file that ships with an encoder may carry both (all-MiniLM-L6-v2 pads and cuts to 128); neither
-    survives here. A text that says `[PAD]` or `[SEP]` means these words, not the encoder's signs.
+    survives here. A text that says `[PAD]` or `[SEP]` means these words, not the encoder's special tokens.
 
     Attributes:
         tokenizer: the library's tokenizer.
@@ -97,9 +97,9 @@ class WordPieces:
                 lengths.append(len(ids))
         return EncodedTexts(np.concatenate(parts), np.cumsum(lengths, dtype=np.int64), self.pad_id)
 
-    def fit(
+    def to_sequences(
         self, texts: EncodedTexts, max_tokens: int, long_text: str = "head", *, most_windows: int | None = None
-    ) -> FittedTexts:
+    ) -> EncoderInputs:
         """Make every text fit, its special tokens included.
 
         Args:
@@ -118,15 +118,17 @@ class WordPieces:
             raise ConfigError(f"Setting 'max_tokens' must be at least {max_tokens - room + 1}; received {max_tokens}.")
         lengths, starts = texts.lengths, texts.offsets[:-1]
         long = lengths > room
-        firsts = None
+        sequence_offsets = None
         thinned = np.zeros(len(texts), bool)
         tail_starts, tail_lengths = starts, np.zeros(len(texts), np.int64)
         if long_text == "windows":
             needed = np.maximum(1, -(-lengths // room))
             count = needed if most_windows is None else np.minimum(needed, max(1, most_windows))
             thinned = count < needed
-            firsts = np.concatenate([[0], np.cumsum(count)])
-            number = np.arange(firsts[-1]) - np.repeat(firsts[:-1], count)  # of a window among its text's
+            sequence_offsets = np.concatenate([[0], np.cumsum(count)])
+            number = np.arange(sequence_offsets[-1]) - np.repeat(
+                sequence_offsets[:-1], count
+            )  # of a window among its text's
             spare, gaps = np.repeat(np.maximum(0, lengths - room), count), np.repeat(np.maximum(1, count - 1), count)
             starts = np.repeat(starts, count) + spare * number // gaps
             lengths = np.repeat(lengths, count)
@@ -137,7 +139,7 @@ class WordPieces:
         head_lengths = np.minimum(lengths, room - tail_lengths)
         sequences = self._framed(texts.ids, starts, head_lengths, tail_starts, tail_lengths)
         cut = int(thinned.sum()) if long_text == "windows" else int(long.sum())
-        return FittedTexts(sequences, firsts, cut, int(long.sum()) if long_text == "windows" else 0)
+        return EncoderInputs(sequences, sequence_offsets, cut, int(long.sum()) if long_text == "windows" else 0)
 
     def _framed(
         self,

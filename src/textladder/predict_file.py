@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from textladder.classifier import TextClassifier
-from textladder.columns import check_texts
-from textladder.data import joined_texts, sample_columns
+from textladder.data.columns import check_texts
+from textladder.data.row_files import open_rows
+from textladder.data.row_rewriting import atomic_row_writer, check_target
+from textladder.data.row_sources import joined_texts, sample_columns
 from textladder.errors import ConfigError, DataError, TextladderError
 from textladder.progress import Monitor
-from textladder.rewriting import check_target, rewritten
-from textladder.rows import open_rows
 
 ADDED = ("predicted_label", "predicted_probability")
 RECORD = np.dtype([("label", "<i4"), ("probability", "<f8")])
@@ -71,7 +71,9 @@ def predict_file(
     check_target(source, target, overwrite)
     size, changed = source.stat().st_size, source.stat().st_mtime_ns
     about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, columns, file_encoding]
-    kept = _Kept(target.with_name(f"{target.name}.partial"), json.dumps(about), overwrite or classifier.digest is None)
+    kept = PredictionJournal(
+        target.with_name(f"{target.name}.partial"), json.dumps(about), overwrite or classifier.digest is None
+    )
     try:
         monitor.start("predicting", None)
         done = 0
@@ -85,7 +87,7 @@ def predict_file(
             kept.path.unlink()
             raise
         monitor.start("writing", None)
-        with rewritten(rows, source, target, ADDED, overwrite) as writer:
+        with atomic_row_writer(rows, source, target, ADDED, overwrite) as writer:
             place = 0
             for batch in rows.batches():
                 labels, probabilities = kept.get(place, len(batch))
@@ -98,7 +100,7 @@ def predict_file(
     return done
 
 
-class _Kept:
+class PredictionJournal:
     """Predictions in a file of their own: a line that says what they are of, and a record for each row.
 
     Args:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from textladder.batching import Batches
 from textladder.errors import ConfigError
-from textladder.precision import computing
 from textladder.progress import Monitor
+from textladder.training.precision import computing
 
 
 class Autocast(Callback):  # type: ignore[misc]
@@ -41,7 +41,7 @@ class Autocast(Callback):  # type: ignore[misc]
             context.__exit__(None, None, None)
 
 
-class Adversary(Callback):  # type: ignore[misc]
+class AdversarialTraining(Callback):  # type: ignore[misc]
     """Learn every batch a second time with its word vectors moved to where the loss rises fastest.
 
     Miyato, Dai & Goodfellow 2017, "Adversarial training methods for semi-supervised text classification", section 3:

@@ -4,7 +4,6 @@ What `predict --input --output` and `audit --fix --output` write with. Memory ho
 """
 
 import gzip
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 
+from textladder.atomic_files import atomic_path
+from textladder.data.row_files import RowFile, RowWriter, file_format, open_rows
 from textladder.errors import ConfigError, DataError
-from textladder.rows import RowFile, RowWriter, file_format, open_rows
 
 
 def check_target(source: Path, target: Path, overwrite: bool) -> bool:
@@ -33,7 +33,9 @@ def check_target(source: Path, target: Path, overwrite: bool) -> bool:
 
 
 @contextmanager
-def rewritten(rows: RowFile, source: Path, target: Path, added: Sequence[str], overwrite: bool) -> Iterator[RowWriter]:
+def atomic_row_writer(
+    rows: RowFile, source: Path, target: Path, added: Sequence[str], overwrite: bool
+) -> Iterator[RowWriter]:
     """A writer of the form of `rows`; what it was given is in place once the block has ended without an error.
 
     Args:
@@ -48,9 +50,8 @@ def rewritten(rows: RowFile, source: Path, target: Path, added: Sequence[str], o
         DataError: the output is there, or cannot be written.
     """
     gzipped = check_target(source, target, overwrite)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as plain:
+        with atomic_path(target) as part, part.open("wb") as plain:
             # no time stamp inside, so that the same rows give the same bytes
             stream: IO[bytes] = gzip.GzipFile(fileobj=plain, mode="wb", filename="", mtime=0) if gzipped else plain  # type: ignore[assignment]
             writer = rows.write(stream, added)
@@ -58,15 +59,12 @@ def rewritten(rows: RowFile, source: Path, target: Path, added: Sequence[str], o
             writer.close()
             if gzipped:
                 stream.close()
-        part.replace(target)
     except OSError as error:
         raise DataError(
             f"{target}: the rows could not be written ({error.strerror or error}); nothing was kept."
         ) from None
     except UnicodeEncodeError as error:
         raise DataError(f"{target}: a value cannot be written as {error.encoding} ({error.reason}).") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def without_rows(
@@ -96,7 +94,7 @@ def without_rows(
     source, target = Path(source), Path(target)
     rows = open_rows(source, columns=columns, encoding=file_encoding)
     labelled = written = 0
-    with rewritten(rows, source, target, (), overwrite) as writer:
+    with atomic_row_writer(rows, source, target, (), overwrite) as writer:
         for batch in rows.batches():
             has_label = np.array([value not in (None, "") for value in rows.column(batch, label)], bool)
             numbers = labelled + np.cumsum(has_label) - 1

@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textladder.bundle import CHECKPOINT, Bundle, check_output, read_bundle, write_bundle
-from textladder.documents import read_documents
+from textladder.data.unlabelled import read_documents
 from textladder.errors import BundleError, ConfigError, DataError, import_extra
 from textladder.language_models import PretrainedLanguageModel, load_language_model, save_language_model
 from textladder.progress import Monitor
 from textladder.settings import checked, setting
-from textladder.text.fastai_words import SIGNS, tokenize_words
+from textladder.text.fastai_words import SPECIAL_TOKENS, tokenize_words
 from textladder.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from textladder.callbacks import History
+    from textladder.training.callbacks import History
 
 # Between two looks and checkpoints. Not counted in steps: a look computes the whole softmax, and with small batches,
 # whose steps are many, looking took longer than training.
@@ -50,7 +50,7 @@ class PretrainingConfig:
     dimension: int = setting(256, "numbers of a word vector", low=1)
     hidden_size: int = setting(512, "state of the LSTMs below the last", low=1)
     layers: int = setting(3, "how many LSTMs", low=1)
-    vocabulary: int = setting(25_000, "know so many words at most", low=len(SIGNS) + 1)
+    vocabulary: int = setting(25_000, "know so many words at most", low=len(SPECIAL_TOKENS) + 1)
     min_freq: int = setting(3, "leave out words that occur less often than this", low=1)
     passes: int = setting(2, "passes over the documents", low=1)
     learning_rate: float = setting(6e-3, "peak of the one-cycle policy", low=1e-7, high=1)
@@ -137,10 +137,10 @@ class _Documents:
         self.held_out_written = int(written.sum())
         if base is None:
             self.vocabulary = Vocabulary.from_tokenized(
-                train, min_freq=config.min_freq, most=config.vocabulary, signs=SIGNS
+                train, min_freq=config.min_freq, most=config.vocabulary, special_tokens=SPECIAL_TOKENS
             )
         else:
-            self.vocabulary = Vocabulary(base.words[: config.vocabulary], signs=SIGNS[:2])
+            self.vocabulary = Vocabulary(base.words[: config.vocabulary], special_tokens=SPECIAL_TOKENS[:2])
         self.train = self.vocabulary.encode_tokenized(train)
         self.held_out = self.vocabulary.encode_tokenized(held_out)
         if base is not None:
@@ -186,8 +186,9 @@ class _Run:
         import torch
 
         from textladder.networks.awd_lstm import AWDLSTM, LanguageModel
-        from textladder.streams import WordStream
-        from textladder.training import make_language_learner, seeded
+        from textladder.training.learner import make_language_learner
+        from textladder.training.stages import seeded
+        from textladder.training.word_streams import WordStream
 
         self.texts, self.config, self.seed, self.out, self.overwrite = texts, config, seed, out, overwrite
         self.monitor, self.partial = monitor, out.with_name(f"{out.name}.partial")
@@ -228,8 +229,8 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Train what is left, write the folder, take the checkpoint away."""
-        from textladder.callbacks import History, Resumable
-        from textladder.training import seeded
+        from textladder.training.callbacks import History, Resumable
+        from textladder.training.stages import seeded
 
         history = History(keep_best=True, patience=0, looks=1, monitor=self.monitor)
         history.stage, self.spent = "language model", 0.0

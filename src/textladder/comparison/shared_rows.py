@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from textladder.data import SCHEMA, LabelledTexts, TextData, stratified
+from textladder.data.labelled_texts import SCHEMA, LabelledTexts, TextData
+from textladder.data.splits import stratified
 
 ABOUT, LEARNT_FROM, TESTED_ON = "parts.json", "train.arrow", "test.arrow"
 STORED = SCHEMA.append(pa.field("row", pa.int64()))  # the row that it had where it came from
 
 
-def write_spool(data: TextData, folder: Path) -> None:
+def write_shared_rows(data: TextData, folder: Path) -> None:
     """Write every part's texts, labels and row numbers in order; training and validation rows are one table."""
     folder.mkdir(parents=True)
     _write_table(folder / LEARNT_FROM, [data.train, *([] if data.valid is None else [data.valid])])
@@ -45,8 +46,8 @@ def _write_table(path: Path, parts: Sequence[LabelledTexts]) -> None:
                 start = stop
 
 
-def read_spool(folder: Path) -> TextData:
-    """The data that `write_spool` wrote."""
+def read_shared_rows(folder: Path) -> TextData:
+    """The data that `write_shared_rows` wrote."""
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     labels, names = tuple(about["labels"]), tuple(about["label_names"])
     learnt_from, tested_on = (

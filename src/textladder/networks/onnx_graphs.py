@@ -16,12 +16,12 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from textladder.errors import TextladderError
-from textladder.networks.quick_graphs import quick_norms, spare_states
+from textladder.networks.onnx_rewrites import quick_norms, spare_states
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from textladder.networks.awd_lstm import AWDClassifier
+    from textladder.networks.awd_classifier import AWDClassifier
     from textladder.networks.encoder import EncoderClassifier
     from textladder.networks.lstm import LSTMClassifier
 
@@ -195,7 +195,7 @@ def lstm_graph(network: "LSTMClassifier", classes: int) -> ModelProto:
             pooled += [graph.mean(states) if name == "mean" else graph.maximum(states) for states, _, _ in parts]
         else:
             raise TextladderError(f"A pooling of your own has no ONNX form; received {name!r}.")
-    if network.pool_words:
+    if network.pool_embeddings:
         pooled += [graph.mean(graph.words), graph.maximum(graph.words)]
     *hidden, output = _linear_layers(network.head)
     logits = graph.concat(pooled)
@@ -206,7 +206,7 @@ def lstm_graph(network: "LSTMClassifier", classes: int) -> ModelProto:
 
 def awd_graph(network: "AWDClassifier", classes: int) -> ModelProto:
     """The graph of the level `ulmfit`."""
-    from textladder.networks.awd_lstm import AttentionHead
+    from textladder.networks.awd_classifier import AttentionHead
 
     encoder = network.encoder
     graph = _Texts(_arrays(encoder.embedding)["weight"], encoder.pad_id, first_stays=True)

@@ -18,7 +18,7 @@ import pytest
 from textladder import TextClassifier
 from textladder.cli import main
 from textladder.errors import ConfigError, DataError
-from textladder.predicting import predict_file
+from textladder.predict_file import predict_file
 
 FORMS = ("csv", "csv.gz", "tsv", "jsonl", "jsonl.gz", "parquet")
 ROWS = 20_000  # five batches
@@ -95,7 +95,7 @@ def test_cut_off_while_writing(classifier: TextClassifier, tmp_path: Path, monke
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("textladder.rows._DelimitedWriter.add", full)
+    monkeypatch.setattr("textladder.data.row_files._DelimitedWriter.add", full)
     with pytest.raises(DataError, match="could not be written"):
         predict_file(classifier, source, target)
     monkeypatch.undo()
@@ -110,7 +110,7 @@ def test_a_full_disk_keeps_what_is_there(classifier: TextClassifier, tmp_path: P
     script = (
         "import resource, signal, sys\n"
         "from textladder import TextClassifier\n"
-        "from textladder.predicting import predict_file\n"
+        "from textladder.predict_file import predict_file\n"
         "classifier = TextClassifier.load(sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))\n"
@@ -194,7 +194,7 @@ def test_memory_does_not_grow_with_the_rows(classifier: TextClassifier, tmp_path
         "import json, sys\n"
         "from textladder import TextClassifier\n"
         "from textladder.comparison.worker import peak_memory_mb\n"
-        "from textladder.predicting import predict_file\n"
+        "from textladder.predict_file import predict_file\n"
         "classifier = TextClassifier.load(sys.argv[1])\n"
         "found = []\n"
         "for source in sys.argv[2:]:\n"

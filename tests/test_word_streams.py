@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from textladder.streams import WordStream
 from textladder.text.vocabulary import EncodedTexts
+from textladder.training.word_streams import WordStream
 
 
 def texts(number: int = 30, length: int = 11) -> EncodedTexts:

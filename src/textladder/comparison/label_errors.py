@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from textladder.data import LabelledTexts, TextData, stratified
+from textladder.data.labelled_texts import LabelledTexts, TextData
+from textladder.data.splits import stratified
 from textladder.errors import DataError, import_extra
 from textladder.levels import find_level
 from textladder.levels.base import make_config
@@ -18,11 +19,11 @@ from textladder.progress import Monitor
 
 FOLDS, LEAST_ROWS = 5, 40
 MOST_ROWS = 50_000  # of more, a random choice is looked at
-MOST_DOUBTS = 100
+MOST_ERRORS = 100
 
 
 @dataclass(frozen=True)
-class Doubt:
+class LabelError:
     """A row whose label looks wrong.
 
     Attributes:
@@ -38,7 +39,7 @@ class Doubt:
     probability: float
 
 
-def doubtful_labels(data: TextData, *, seed: int = 0, monitor: Monitor | None = None) -> list[Doubt]:
+def find_label_errors(data: TextData, *, seed: int = 0, monitor: Monitor | None = None) -> list[LabelError]:
     """The training and validation rows whose label looks most likely wrong, the most doubtful first.
 
     Raises:
@@ -62,8 +63,8 @@ def doubtful_labels(data: TextData, *, seed: int = 0, monitor: Monitor | None = 
         )
     likely = probabilities.argmax(axis=1)
     return [
-        Doubt(int(rows.rows[at]), int(rows.label_ids[at]), int(likely[at]), float(probabilities[at, likely[at]]))
-        for at in ranked.tolist()[:MOST_DOUBTS]
+        LabelError(int(rows.rows[at]), int(rows.label_ids[at]), int(likely[at]), float(probabilities[at, likely[at]]))
+        for at in ranked.tolist()[:MOST_ERRORS]
     ]
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from textladder.atomic_files import write_whole
 from textladder.errors import ConfigError
-from textladder.writing import write_whole
 
 
 def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """What frozen layers make of texts, computed in the first pass and kept for the later ones.
 
-Stands between the batches and the training: `StoredBatches` is any iterable of batches to the Learner, as
+Stands between the batches and the training: `CachedStateBatches` is any iterable of batches to the Learner, as
 `TextBatches` is. Frozen layers run without dropout here, so that what is kept is worth keeping.
 """
 
@@ -19,11 +19,11 @@ IN_MEMORY = 256 << 20  # bytes; what is larger goes to a file in the folder for 
 ON_DISK = 16 << 30  # bytes, and at most half of what is free; what is larger is not kept
 
 
-class StoredBatches:
+class CachedStateBatches:
     """The batches of `TextBatches`, with states in the place of token numbers.
 
     Each pass gives states, float32 (sequences, time, hidden), where they are no padding, bool (sequences, time), the
-    owners where texts may be several sequences, and labels.
+    text_index where texts may be several sequences, and labels.
 
     Args:
         batches: the texts.
@@ -61,7 +61,7 @@ class StoredBatches:
         self._states = self._room() if self.kept else None
         self._given = hidden
 
-    def narrowed(self, given: int) -> "StoredBatches":
+    def narrowed(self, given: int) -> "CachedStateBatches":
         """The same, of which a pass gives the first `given` numbers of each state alone."""
         narrowed = copy.copy(self)  # what the one computes, the other knows
         narrowed._given = given

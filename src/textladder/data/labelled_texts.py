@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from textladder import pretrained
-from textladder.columns import MOST_CLASSES, Sample, check_texts, choose_columns, find_texts
+from textladder.data.columns import MOST_CLASSES, check_texts, choose_columns, find_texts
+from textladder.data.row_files import RowSource
+from textladder.data.row_sources import joined_texts, looks_like_file, open_source, open_sources, sample_columns
+from textladder.data.splits import check_classes, stratified
 from textladder.errors import ConfigError, DataError, unknown_name
-from textladder.rows import RowSource, as_text, open_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TEST_FRACTION = 0.2
 VALID_FRACTION = 0.1
-SAMPLE_ROWS = 1000
 AMAZON_NAMES = {"1": "negative", "2": "positive"}
 SCHEMA = pa.schema([("text", pa.string()), ("label", pa.int32())])
 
@@ -168,13 +167,13 @@ def read_texts(
         raise ConfigError(f"The seed must be from 0 to 4294967295; received {seed}.")
     if not 0 <= valid < 1:
         raise ConfigError(f"The fraction of validation rows must be at least 0 and below 1; received {valid}.")
-    source, where, test_source, test_where = _open_sources(data, test, columns, file_encoding)
+    source, where, test_source, test_where = open_sources(data, test, columns, file_encoding)
     main = _spool(source, where, text, label, drop_missing, first)
     chosen = np.arange(main.table.num_rows)
     ids = main.table["label"].to_numpy()
     if rows is not None and rows < len(chosen):
         chosen = np.sort(stratified(chosen, ids, rows, np.random.default_rng(seed)))
-    _check_classes(ids[chosen], main.labels, where)
+    check_classes(ids[chosen], main.labels, where)
     rng = np.random.default_rng(seed)
     if test_source is None:
         held_out = stratified(chosen, ids, round(TEST_FRACTION * len(chosen)), rng)
@@ -209,7 +208,7 @@ def read_labelled(
     Raises:
         DataError: a label that is not among `labels`, or anything else that is wrong with the data.
     """
-    source, where, test_source, test_where = _open_sources(data, None, columns, file_encoding)
+    source, where, test_source, test_where = open_sources(data, None, columns, file_encoding)
     if test_source is not None:  # a data set of known parts: its held-out part is the one to evaluate on
         source, where = test_source, test_where
     table = _spool(source, where, text, label, drop_missing, None)
@@ -234,10 +233,10 @@ def read_perhaps_labelled(
     Raises:
         DataError: a text column is missing, a label is not among `labels`, or something else is wrong with the data.
     """
-    if isinstance(data, (str, Path)) and not _looks_like_file(data):
+    if isinstance(data, (str, Path)) and not looks_like_file(data):
         labelled = True  # known data sets are
     else:
-        source, where = _open(data, columns, file_encoding)
+        source, where = open_source(data, columns, file_encoding)
         labelled = label in source.names
     if labelled:
         options: dict[str, Any] = {"columns": columns, "file_encoding": file_encoding, "drop_missing": drop_missing}
@@ -246,103 +245,6 @@ def read_perhaps_labelled(
     check_texts(sample_columns(source, where), text, where)
     texts = (one for batch in source.batches() for one in joined_texts(source, batch, text))
     return list(islice(texts, first))
-
-
-def sample_columns(source: RowSource, where: str) -> Sample:
-    """The first values of every column of a source.
-
-    Raises:
-        DataError: there are no rows.
-    """
-    batch = next(source.batches(SAMPLE_ROWS), None)
-    if batch is None:
-        raise DataError(f"{where}: there are no rows, only a header.")
-    return {name: source.column(batch, name) for name in source.names}
-
-
-def joined_texts(source: RowSource, batch: Any, columns: Sequence[str]) -> list[str]:
-    """The text columns of a batch, joined with a space; a missing text is an empty one."""
-    parts = [source.column(batch, name) for name in columns]
-    return [" ".join(value for value in values if value) for values in zip(*parts, strict=True)]
-
-
-def _open_sources(
-    data: Any, test: Any, columns: Sequence[str] | None, encoding: str
-) -> tuple[RowSource, str, RowSource | None, str]:
-    """The training source and, where there is one, the test source, each with its name for errors."""
-    if isinstance(data, (str, Path)) and not _looks_like_file(data):
-        train, held_out = pretrained.find_data_set(str(data))
-        source, where = _open(train, columns, encoding)
-        if test is None and held_out is not None:
-            return source, where, *_open(held_out, columns, encoding)
-    else:
-        source, where = _open(data, columns, encoding)
-    return (source, where, *_open(test, columns, encoding)) if test is not None else (source, where, None, "")
-
-
-def _looks_like_file(data: str | Path) -> bool:
-    """A name without an ending that is no file here is a data set; so is a folder of files."""
-    return not os.path.isdir(data) and (isinstance(data, Path) or os.path.exists(data) or "." in Path(data).name)
-
-
-def _open(data: Any, columns: Sequence[str] | None, encoding: str) -> tuple[RowSource, str]:
-    if isinstance(data, (str, Path)):
-        return open_rows(data, columns=columns, encoding=encoding), str(data)
-    if hasattr(data, "iter_batches") or hasattr(data, "features"):
-        return HubRows(data), "the data set"
-    if hasattr(data, "columns") and hasattr(data, "iloc"):
-        return FrameRows(data), "the DataFrame"
-    raise DataError(f"Data must be a file, a DataFrame or the name of a data set; received a {type(data).__name__}.")
-
-
-class FrameRows:
-    """A pandas DataFrame as a source of rows."""
-
-    form = "DataFrame"
-
-    def __init__(self, frame: "pd.DataFrame") -> None:
-        self.frame = frame
-        self.names = [str(name) for name in frame.columns]
-
-    def batches(self, rows: int = SAMPLE_ROWS) -> Iterator["pd.DataFrame"]:
-        """The rows in order, at most `rows` at a time."""
-        for start in range(0, len(self.frame), rows):
-            yield self.frame.iloc[start : start + rows]
-
-    def column(self, batch: "pd.DataFrame", name: str) -> list[str | None]:
-        """One column of a batch."""
-        return [as_text(value) for value in batch.iloc[:, self.names.index(name)]]
-
-    def label_order(self, name: str) -> list[str] | None:
-        """The order of a categorical column's values."""
-        dtype = self.frame.dtypes.iloc[self.names.index(name)]
-        return [str(as_text(value)) for value in dtype.categories] if hasattr(dtype, "categories") else None
-
-
-class HubRows:
-    """One split of a data set of the `datasets` library as a source of rows; class numbers become names."""
-
-    form = "data set"
-
-    def __init__(self, split: Any) -> None:
-        self.split = split
-        self.names = list(split.column_names)
-
-    def batches(self, rows: int = SAMPLE_ROWS) -> Iterator[dict[str, list[Any]]]:
-        """The rows in order, at most `rows` at a time."""
-        yield from self.split.iter(batch_size=rows)
-
-    def column(self, batch: dict[str, list[Any]], name: str) -> list[str | None]:
-        """One column of a batch."""
-        names = self.label_order(name)
-        if names is None:
-            return [as_text(value) for value in batch[name]]
-        return [None if value is None or value < 0 else names[value] for value in batch[name]]
-
-    def label_order(self, name: str) -> list[str] | None:
-        """The names of a class column in the order of their numbers."""
-        names = getattr(self.split.features[name], "names", None)
-        return list(names) if names else None
 
 
 def _spool(
@@ -468,34 +370,3 @@ def _ordered(codes: dict[str, int], order: list[str] | None) -> tuple[str, ...]:
         return tuple(sorted(codes, key=lambda value: (float(value), value)))
     except ValueError:
         return tuple(sorted(codes))
-
-
-def _check_classes(ids: np.ndarray, labels: tuple[str, ...], where: str) -> None:
-    counts = Counter(ids.tolist())
-    if len(counts) < 2:
-        raise DataError(
-            f"{where}: every row has the label {labels[next(iter(counts))]!r}; at least two classes are needed."
-        )
-    for place, value in enumerate(labels):
-        if counts[place] < 2:
-            many = "no row" if not counts[place] else "only one row"
-            raise DataError(f"{where}: there is {many} of class {value!r}; every class needs at least two.")
-
-
-def stratified(
-    rows: np.ndarray, ids: np.ndarray, wanted: int, rng: np.random.Generator, *, keep_back: bool = True
-) -> np.ndarray:
-    """A random choice of `wanted` of some rows with every class in proportion; `ids` are the classes of all rows.
-
-    Shares are rounded by largest remainder; a class gives at least one row and, with `keep_back`, keeps at least one,
-    which comes first. With the same state of `rng` a smaller choice is a part of a larger one.
-    """
-    classes, counts = np.unique(ids[rows], return_counts=True)
-    exact = counts * (wanted / len(rows))
-    share = np.floor(exact).astype(np.int64)
-    for place in np.argsort(share - exact, kind="stable")[: wanted - share.sum()]:
-        share[place] += 1
-    most = counts - keep_back
-    share = np.clip(share, np.minimum(1, most), most)
-    picked = [rng.permutation(rows[ids[rows] == value])[:many] for value, many in zip(classes, share, strict=True)]
-    return np.concatenate(picked)

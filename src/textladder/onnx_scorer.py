@@ -1,0 +1,77 @@
+"""An exported network, run by ONNX Runtime: what predicts where there is no torch.
+
+Stands beside `batching`: to the rest it is a scorer like another, arrays in and logits out.
+"""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from textladder.cores import BATCH_TOKENS, available_cores, map_over_cores
+from textladder.errors import BundleError, first_line
+
+FLOAT32, INT8 = "onnx-float32", "onnx-int8"  # the exported forms
+
+
+class ExportedNetwork:
+    """Token numbers to logits, float32 (sequences, classes).
+
+    Args:
+        content: the ONNX file.
+        inputs: the names of the arrays that it takes, in their order.
+        classes: how many classes there must be.
+        one_by_one: as of `scoring.Scorer`. Dynamic int8 quantization has one scale for a whole batch, so that a text's
+            answer would depend on the others of its batch.
+
+    Raises:
+        BundleError: it is no network, or one of other inputs or classes.
+    """
+
+    def __init__(self, content: bytes, inputs: tuple[str, ...], classes: int, *, one_by_one: bool = False) -> None:
+        self.inputs, self.one_by_one, self._content = inputs, one_by_one, content
+        self.batch_tokens = BATCH_TOKENS
+        self._session = _session(content, available_cores())
+        taken = tuple(one.name for one in self._session.get_inputs())
+        shapes = {one.name: one.shape for one in self._session.get_outputs()}
+        if set(taken) != set(inputs) or len(shapes.get("logits", [])) != 2 or shapes["logits"][1] != classes:
+            raise BundleError(f"The exported network takes {taken} and gives {shapes}, which does not fit.")
+
+    def run(self, *arrays: np.ndarray) -> np.ndarray:
+        """The logits of one batch.
+
+        Raises:
+            BundleError: it does not take them, so it is not this text side's.
+        """
+        return self._run(self._session, arrays)
+
+    def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """The logits of batch after batch; of several side by side, each on a core."""
+        several = list(batches)
+        if len(several) == 1 or available_cores() == 1:
+            return [self.run(ids) for ids in several]
+        return map_over_cores(lambda ids: self._run(self._on_one_core, (ids,)), several, available_cores())
+
+    @cached_property
+    def _on_one_core(self) -> Any:
+        return _session(self._content, 1)
+
+    def _run(self, session: Any, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+        try:
+            logits: np.ndarray = session.run(["logits"], dict(zip(self.inputs, arrays, strict=True)))[0]
+        except Exception as error:  # the library's errors have no common base
+            raise BundleError(f"The exported network failed on a batch ({first_line(error)}).") from None
+        return logits
+
+
+def _session(content: bytes, cores: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores
+    options.log_severity_level = 3  # errors; what it warns of, nobody here can mend
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library's errors have no common base
+        raise BundleError(f"The exported network cannot be read ({first_line(error)}).") from None
