@@ -84,7 +84,7 @@ def test_orders_are_seeded_and_differ_between_passes() -> None:
 
 def test_one_pass_may_go_from_short_to_long() -> None:
     one = batches(shuffle=True, padding=Padding(40))
-    one.begin_with_the_shortest()
+    one.shortest_first()
     lengths = [float((ids != 1).sum(dim=1).float().mean()) for ids, _ in one]
     assert np.corrcoef(lengths, range(len(lengths)))[0, 1] > 0.9
     again = [float((ids != 1).sum(dim=1).float().mean()) for ids, _ in one]

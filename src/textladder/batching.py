@@ -1,8 +1,7 @@
-"""Batches of encoded texts: encoded once, of like length, padded only to the longest of the batch.
+"""Batches of token ids: encoded once, grouped by length, padded only to the longest text of the batch.
 
-Stands between the text side and the networks. A batch is cut out of one array of numbers; nothing is tokenized
-here, and nothing here knows of fastai: `TextBatches` is any iterable of batches to it. To predict needs no torch: a
-network is whatever gives logits for token numbers.
+Stands between the text side and the networks. Nothing is tokenized here, and nothing here knows of fastai, which meets
+these batches through `training/data_loaders.py`.
 """
 
 import math
@@ -17,26 +16,26 @@ from textladder.text.vocabulary import UNKNOWN_ID, EncodedTexts
 if TYPE_CHECKING:
     from torch import Tensor
 
-LENGTH_NOISE = 8  # tokens by which lengths are blurred, so that a text does not always meet the same others
+LENGTH_NOISE = 8  # tokens of noise on the lengths that are sorted by, so that a text does not always meet the same ones
 
 
 class Batches(Protocol):
-    """What a Learner is fed with: `TextBatches`, or the states of frozen layers in their place."""
+    """What a Learner iterates over: `TextBatches`, or the states of frozen layers in their place."""
 
     def __len__(self) -> int:
-        """How many batches the next pass has."""
+        """Number of batches in the next pass."""
 
     def __iter__(self) -> "Iterator[tuple[Tensor, ...]]":
-        """One pass: what the network takes, then the labels."""
+        """One pass: the network's inputs, then the labels."""
 
 
 @dataclass(frozen=True)
 class Padding:
-    """How texts of one batch are brought to one length.
+    """How the texts of a batch are brought to one length.
 
     Attributes:
-        max_tokens: longer texts are cut to this.
-        fixed: pad every text to `max_tokens` and do not sort by length, as the tutorial does.
+        max_tokens: longer texts are truncated to this.
+        fixed: pad every text to `max_tokens` and do not sort by length, as the source tutorial does.
         multiple: pad to a multiple of this, so that fewer shapes occur.
     """
 
@@ -45,28 +44,27 @@ class Padding:
     multiple: int = 1
 
     def length(self, longest: int) -> int:
-        """The length of a batch whose longest text has so many tokens."""
+        """The length of a batch whose longest text has `longest` tokens."""
         if self.fixed:
             return self.max_tokens
         return min(-(-max(1, longest) // self.multiple) * self.multiple, max(self.max_tokens, 1))
 
 
 class TextBatches:
-    """Batches for one pass after another over labelled texts.
+    """Batches of labelled texts, one pass after another.
 
-    Each pass gives pairs of token numbers, int64 (batch, time), and labels, int64 (batch,). Where texts may be
-    several sequences, it gives triples: token numbers, int64 (sequences, time), the place in the batch of the text that
-    each sequence belongs to, int64 (sequences,), and labels.
+    A batch is a pair: token ids, int64 (batch, time), and labels, int64 (batch,). Where a text may be several
+    sequences, the ids are int64 (batch, sequences, time), and missing sequences are padding throughout.
 
     Args:
-        texts: the encoded texts, or the sequences that they were cut into.
+        texts: the encoded texts, or the sequences that they were split into.
         label_ids: int64 (texts,).
         padding: how a batch is brought to one length.
-        batch_size: texts of a batch at most; the last one of a pass may have fewer.
-        batch_tokens: tokens of a batch at most, padding counted; a longer text is a batch by itself.
-        batch_padding: tokens of padding in a batch at most, beyond what its texts have alone; None for any number.
+        batch_size: maximum texts per batch; the last one of a pass may have fewer.
+        batch_tokens: maximum tokens per batch, padding included; a longer text is a batch of its own.
+        batch_padding: maximum tokens of padding per batch, beyond what its texts have alone; None for no limit.
         sequence_offsets: int64 (texts + 1,), text i is the sequences from offset i up to offset i + 1.
-        shuffle: another order at every pass.
+        shuffle: a new order in every pass.
         seed: of the orders.
     """
 
@@ -84,97 +82,143 @@ class TextBatches:
         seed: int = 0,
     ) -> None:
         self.texts, self.label_ids, self.padding, self.sequence_offsets = texts, label_ids, padding, sequence_offsets
-        self.batch_size, self.batch_tokens = batch_size or len(label_ids), batch_tokens
-        self.batch_padding = math.inf if batch_padding is None else batch_padding
+        self.batch_size, self.batch_tokens = batch_size, batch_tokens
+        self._batch_padding = batch_padding
         self.shuffle = shuffle
         self._shortest_first = False
         self._random = np.random.default_rng(seed)
         self._order: list[np.ndarray] | None = None
         lengths = np.minimum(texts.lengths, padding.max_tokens)
         self._sequences = np.ones(len(label_ids), np.int64) if sequence_offsets is None else np.diff(sequence_offsets)
-        # a text's windows are as long as each other, so the first one speaks for all
+        # the sequences of a text all have the same length, so the first one stands for all
         self._lengths = lengths if sequence_offsets is None else lengths[sequence_offsets[:-1]]
 
+    def like(
+        self,
+        texts: EncodedTexts,
+        label_ids: np.ndarray,
+        sequence_offsets: np.ndarray | None = None,
+        *,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+    ) -> "TextBatches":
+        """Batches of other texts with the same limits.
+
+        Args:
+            texts: the encoded texts.
+            label_ids: int64 (texts,).
+            sequence_offsets: as of the constructor.
+            batch_size: maximum texts per batch, if it is to differ.
+            shuffle: a new order in every pass.
+        """
+        return TextBatches(
+            texts,
+            label_ids,
+            self.padding,
+            batch_size=batch_size or self.batch_size,
+            batch_tokens=self.batch_tokens,
+            batch_padding=self._batch_padding,
+            sequence_offsets=sequence_offsets,
+            shuffle=shuffle,
+        )
+
     def __len__(self) -> int:
-        """How many batches the next pass has; filled by tokens, passes differ a little."""
+        """Number of batches in the next pass; with `batch_tokens` it varies a little."""
         return len(self._next_order())
 
     @property
     def rows(self) -> int:
-        """How many texts a pass has."""
+        """Number of texts in a pass."""
         return len(self.label_ids)
 
-    def begin_with_the_shortest(self) -> None:
+    def shortest_first(self) -> None:
         """Take the next pass from short texts to long ones, so that its first half costs a third of its time."""
         self._shortest_first = True
 
     def __iter__(self) -> "Iterator[tuple[Tensor, ...]]":
-        for places in self.next_pass():
-            yield self.batch(places)
+        for indices in self.next_pass():
+            yield self.batch(indices)
 
     def next_pass(self) -> list[np.ndarray]:
-        """The places of every batch's texts in one pass; the next call gives the next pass."""
+        """The text indices of every batch of a pass; each call begins a new pass."""
         order = self._next_order()
         if self.shuffle and not self.padding.fixed and not self._shortest_first:
-            order = [order[place] for place in self._random.permutation(len(order))]
+            order = [order[index] for index in self._random.permutation(len(order))]
         self._shortest_first, self._order = False, None
         return order
 
-    def batch(self, places: np.ndarray) -> "tuple[Tensor, ...]":
-        """The batch of the texts at some places."""
+    def batch(self, indices: np.ndarray) -> "tuple[Tensor, Tensor]":
+        """The batch of some texts."""
         import torch
 
-        labels = torch.from_numpy(self.label_ids[places])
-        ids = torch.from_numpy(pad_batch(self.texts, self.sequences(places), self.padding))
-        if self.sequence_offsets is None:
-            return ids, labels
-        return ids, torch.from_numpy(np.repeat(np.arange(len(places)), self._sequences[places])), labels
+        ids = pad_batch(self.texts, self.sequences(indices), self.padding)
+        if self.sequence_offsets is not None:
+            counts = self._sequences[indices]
+            grouped = np.full((len(indices), counts.max(initial=1), ids.shape[1]), self.texts.pad_id, np.int64)
+            grouped[np.arange(grouped.shape[1]) < counts[:, None]] = ids
+            ids = grouped
+        return torch.from_numpy(ids), torch.from_numpy(self.label_ids[indices])
 
-    def sequences(self, places: np.ndarray) -> np.ndarray:
-        """The places of the sequences of some texts."""
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        """The indices of the sequences of some texts."""
+        offsets = self.sequence_offsets
+        if offsets is None:
+            return indices
+        return np.concatenate([np.arange(offsets[index], offsets[index + 1]) for index in indices])
+
+    def text_index(self, indices: np.ndarray) -> np.ndarray | None:
+        """For each sequence of a batch the position of its text in the batch; None where a text is one sequence."""
         if self.sequence_offsets is None:
-            return places
-        return np.concatenate(
-            [np.arange(self.sequence_offsets[place], self.sequence_offsets[place + 1]) for place in places]
-        )
+            return None
+        return np.repeat(np.arange(len(indices)), self._sequences[indices])
 
     def _next_order(self) -> list[np.ndarray]:
         """The batches of the next pass, from short texts to long ones."""
         if self._order is not None:
             return self._order
-        places = np.arange(self.rows)
+        indices = np.arange(self.rows)
         if self.shuffle:
-            places = self._random.permutation(places)
+            indices = self._random.permutation(indices)
         if not self.padding.fixed:
-            lengths = self._lengths[places].astype(np.float64)
+            lengths = self._lengths[indices].astype(np.float64)
             if self.shuffle:
                 lengths += self._random.uniform(-LENGTH_NOISE, LENGTH_NOISE, len(lengths))
-            places = places[np.argsort(lengths, kind="stable")]
-        self._order = list(self._cut(places))
+            indices = indices[np.argsort(lengths, kind="stable")]
+        self._order = list(self.split(indices))
         return self._order
 
-    def _cut(self, places: np.ndarray) -> Iterator[np.ndarray]:
-        """Batches of neighbours, each as full as it may be."""
-        if self.batch_tokens is None:
-            for start in range(0, len(places), self.batch_size):
-                yield places[start : start + self.batch_size]
+    def split(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """Split texts in the given order into batches, each as large as allowed."""
+        if not len(indices):
             return
+        size = self.batch_size or len(indices)
+        if self.batch_tokens is None:
+            for start in range(0, len(indices), size):
+                yield indices[start : start + size]
+            return
+        most = math.inf if self._batch_padding is None else self._batch_padding
         start = sequences = longest = tokens = 0
-        for stop, place in enumerate(places):
-            # what a text is padded to alone is no cost of its batch
-            more, length = self._sequences[place], self.padding.length(int(self._lengths[place]))
+        for stop, index in enumerate(indices):
+            # what a text is padded to alone does not count as padding of its batch
+            more, length = self._sequences[index], self.padding.length(int(self._lengths[index]))
             sequences, longest, tokens = sequences + more, max(longest, length), tokens + more * length
             padded = sequences * self.padding.length(longest)
-            full = stop - start == self.batch_size or padded > self.batch_tokens
-            if (full or padded - tokens > self.batch_padding) and stop > start:
-                yield places[start:stop]
+            full = stop - start == size or padded > self.batch_tokens
+            if (full or padded - tokens > most) and stop > start:
+                yield indices[start:stop]
                 start, sequences, longest, tokens = stop, more, length, more * length
-        yield places[start:]
+        yield indices[start:]
 
 
-def pad_batch(texts: EncodedTexts, places: np.ndarray, padding: Padding) -> np.ndarray:
-    """Some texts as one array, int64 (batch, time); an empty text becomes one unknown word."""
-    rows = [texts[place][: padding.max_tokens] for place in places]
+def pad_batch(texts: EncodedTexts, indices: np.ndarray, padding: Padding) -> np.ndarray:
+    """Some texts as one array, int64 (batch, time); an empty text becomes one unknown token.
+
+    Args:
+        texts: the encoded texts.
+        indices: which of them.
+        padding: how they are brought to one length.
+    """
+    rows = [texts[index][: padding.max_tokens] for index in indices]
     time = padding.length(max((len(row) for row in rows), default=1))
     ids = np.full((len(rows), time), texts.pad_id, np.int64)
     for number, row in enumerate(rows):

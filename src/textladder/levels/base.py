@@ -117,24 +117,36 @@ class NeuralLevel(Level, Protocol):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings that every level has which fastai's Learner trains."""
+    """Settings of every level that is trained through fastai's Learner."""
 
     find_rate: bool = setting(False, "let the finder choose the learning rate")
-    class_weights: str = setting("none", "weigh rows so that every class counts the same", choices=("none", "balanced"))
+    class_weights: str = setting("none", "weight rows so that all classes count the same", choices=("none", "balanced"))
     keep_best: bool = setting(True, "end with the weights that did best on the validation rows")
-    patience: int = setting(0, "stop after so many epochs without a better one; 0 for never", low=0)
-    validations_per_epoch: int = setting(1, "looks at the validation rows in an epoch", low=1)
+    patience: int = setting(0, "stop after this many epochs without a better one; 0 for never", low=0)
+    validations_per_epoch: int = setting(1, "validation runs per epoch", low=1)
     # with AVX512-BF16 a fit of `lstm` took 25 s instead of 34 s, to the same accuracy; of a DistilBERT a quarter
     precision: str = setting(
-        "auto", "compute in bfloat16 where the machine has it", choices=("auto", "float32", "bfloat16")
+        "auto", "auto: bfloat16 where the hardware supports it", choices=("auto", "float32", "bfloat16")
     )
+    optimizer: str = setting("adamw", "torch's AdamW or fastai's Adam", choices=("adamw", "adam"))
+    weight_decay: float = setting(0.0, "decoupled weight decay; biases and norms do not decay", low=0)
+    gradient_clip: float = setting(0.0, "scale gradients down to this norm; 0 for never", low=0)
 
     def validation_options(self) -> dict[str, Any]:
-        """What `training.run_stages` is to know of them."""
+        """The settings that `training.stages.run_stages` takes."""
         return {
             "keep_best": self.keep_best,
             "patience": self.patience,
             "validations_per_epoch": self.validations_per_epoch,
+        }
+
+    def learner_options(self) -> dict[str, Any]:
+        """The settings that `training.learner.make_learner` takes."""
+        return {
+            "optimizer": self.optimizer,
+            "weight_decay": self.weight_decay,
+            "gradient_clip": self.gradient_clip,
+            "precision": self.precision,
         }
 
 

@@ -1,9 +1,9 @@
 """`lstm`: from the ground up, as a recipe.
 
-    texts -> basic_english tokens -> vocabulary -> GloVe vectors -> batches of like length
-          -> LSTM both ways -> mean, maximum and attention over its states -> one linear layer
+    texts -> basic_english tokens -> vocabulary -> GloVe vectors -> batches of similar length
+          -> bidirectional LSTM -> mean, maximum and attention over its states -> one linear layer
 
-Every step is a public piece that can be used by itself; this file only says in which order and with which numbers.
+Every step is a public piece that can be used on its own; this file has their order and their hyperparameters.
 """
 
 import json
@@ -23,7 +23,7 @@ from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.settings import setting
-from textladder.text.tokenizer import basic_english, tokenize
+from textladder.text.tokenizer import TOKENIZERS, tokenize
 from textladder.text.vectors import load_vectors
 from textladder.text.vocabulary import Vocabulary
 
@@ -35,32 +35,35 @@ if TYPE_CHECKING:
 
 EPOCHS = 3
 # On a thousand Amazon rows 64 steps taught little (0.80 on validation rows), 200 steps more (0.85).
-LEAST_STEPS = 250
+MIN_STEPS = 250
 
 MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
 
 
 @dataclass(frozen=True)
 class LSTMConfig(TrainingConfig):
-    """The recipe's numbers, with the reason for each.
+    """The recipe's hyperparameters, with the reason for each.
 
     Points are of accuracy on Amazon validation rows, each choice changed alone: 4 random splits of 1,000 rows or, where
-    it says blocked, 5 stretches of 1,000 neighbouring rows, whose products the training rows know less. The standard
-    error of such a mean is about half a point, so a gain below that is a hint.
+    it says blocked, 5 blocks of 1,000 neighbouring rows, whose products occur less in the training rows. The standard
+    error of such a mean is about half a point, so a smaller gain is only a hint.
     """
 
     vectors: str | None = setting(None, "word vectors: a file in GloVe's text form, or a name")
-    # 1 leaves nothing to learn <unk> from (1.0 points less); 5 forgets words that have good vectors (0.2 less)
-    min_freq: int = setting(2, "leave out words that occur less often than this", low=1)
-    # about the spread of GloVe's own numbers (0.5 in 100d, 0.7 in 50d); a standard normal is louder (0.4 less)
-    missing_vector_std: float = setting(0.4, "standard deviation of the vectors drawn for words without one", low=1e-6)
-    # cuts none of the Amazon reviews, and bounds what one endless text can cost
-    max_tokens: int = setting(400, "cut texts to this many tokens", low=1)
+    freeze_vectors: bool = setting(False, "keep the word vectors as they are instead of training them")
+    tokenizer: str = setting("basic_english", "how texts are split into tokens", choices=tuple(TOKENIZERS))
+    # 1 leaves nothing to learn <unk> from (1.0 points less); 5 drops words that have good vectors (0.2 less)
+    min_freq: int = setting(2, "drop tokens that occur less often than this", low=1)
+    # about the spread of GloVe's own numbers (0.5 in 100d, 0.7 in 50d); a standard normal is wider (0.4 less)
+    missing_vector_std: float = setting(0.4, "standard deviation of random vectors for words without one", low=1e-6)
+    # truncates none of the Amazon reviews, and bounds the cost of one very long text
+    max_tokens: int = setting(400, "truncate texts to this many tokens", low=1)
     fixed_length: bool = setting(False, "pad every text to max_tokens instead of to the longest of its batch")
+    cell: str = setting("lstm", "recurrent cell", choices=("lstm", "gru"))
     # 64 is 0.4 less (blocked), 256 no more and twice as slow
-    hidden_size: int = setting(128, "state of the LSTM in each direction", low=1)
+    hidden_size: int = setting(128, "size of the state in each direction", low=1)
     # a second layer gained as much as a wider first one and cost more
-    layers: int = setting(1, "LSTMs stacked in each direction", low=1)
+    layers: int = setting(1, "recurrent layers in each direction", low=1)
     bidirectional: bool = setting(True, "also read every text from its end")
     # attention finds the few words that decide: 0.8 more than mean and maximum alone
     pooling: tuple[str, ...] = setting(
@@ -70,25 +73,25 @@ class LSTMConfig(TrainingConfig):
     pool_embeddings: bool = setting(False, "also pool the word vectors themselves")
     head_size: int = setting(0, "units of a hidden layer in the head; 0 for none", low=0)
     # more of either (0.4 and 0.5) is 0.4 less in so few epochs
-    embedding_dropout: float = setting(0.2, "share of the word vectors' numbers left out", low=0, high=0.9)
-    dropout: float = setting(0.3, "share left out before the head and between layers", low=0, high=0.9)
-    epochs: int | None = setting(None, "passes over the training rows (default 3, more where rows are few)", low=1)
+    embedding_dropout: float = setting(0.2, "dropout of the word vectors", low=0, high=0.9)
+    dropout: float = setting(0.3, "dropout before the head and between layers", low=0, high=0.9)
+    epochs: int | None = setting(None, "passes over the training rows (default: 3, more with few rows)", low=1)
     # 1.5e-3 is 1.7 less than 3e-3, and that 0.6 less than 6e-3: word vectors have far to go in three epochs
     learning_rate: float = setting(5e-3, "peak of the one-cycle policy", low=1e-7, high=10)
-    # soon at the peak, so that the first look is a good one; 0.15 and 0.25 end no better
+    # early at the peak, so that the first validation is a good one; 0.15 and 0.25 end no better
     warm_up: float = setting(0.07, "share of the steps in which the rate rises", low=0.01, high=0.99)
-    batch_size: int = setting(64, "texts of a batch", low=1)
+    batch_size: int = setting(64, "texts per batch", low=1)
     # half of the rows in a third of the time: 0.86 on validation rows after 3 seconds of training instead of 5
     shortest_first: bool = setting(True, "take the first epoch from short texts to long ones")
     # 0.4 more, and less certain where it is wrong
-    label_smoothing: float = setting(0.1, "share of the target spread over all classes", low=0, high=0.5)
+    label_smoothing: float = setting(0.1, "share of the target that is spread over all classes", low=0, high=0.5)
     # 0.4 more (blocked), as much as an ensemble of three; in the first epoch it would only cost time
-    adversarial_norm: float = setting(1.0, "train against word vectors moved by this much; 0 for not", low=0)
-    adversarial_from_epoch: int = setting(1, "the epoch from which the vectors are moved, counted from 0", low=0)
+    adversarial_norm: float = setting(1.0, "norm of adversarial perturbations of word vectors; 0 for none", low=0)
+    adversarial_from_epoch: int = setting(1, "epoch in which perturbations begin, counted from 0", low=0)
 
 
 TUTORIAL = Preset(
-    "the well-known tutorial as published: the text column alone, no validation rows",
+    "the source tutorial as published: the text column alone, no validation rows",
     settings={
         "min_freq": 20,
         "missing_vector_std": 1.0,
@@ -101,6 +104,9 @@ TUTORIAL = Preset(
         "head_size": 64,
         "embedding_dropout": 0.0,
         "dropout": 0.0,
+        # `Learner(dls, model, loss_func=CrossEntropyLoss())` and `fit_one_cycle(5, 3e-3)`: fastai's Adam
+        "optimizer": "adam",
+        "weight_decay": 0.01,
         "epochs": 5,
         "learning_rate": 3e-3,
         "warm_up": 0.25,
@@ -134,59 +140,66 @@ class LSTMLevel:
         self.config, self.classes = config, classes
         self.learner: Any = None
         self.texts_truncated = 0
-        self.vocabulary = Vocabulary(["<unk>", "<pad>"])
+        self.vocabulary = Vocabulary(["<unk>", "<pad>"], split=TOKENIZERS[config.tokenizer])
         self.network: LSTMClassifier | None = None
         self.exported: ExportedNetwork | None = None
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, vectors to a network, and both to a Learner."""
-        from textladder.training.learner import class_weights, make_learner
+        from textladder.training.data_loaders import TextCodec
+        from textladder.training.learner import Adversarial, class_weights, make_learner
         from textladder.training.stages import seeded
 
-        config = self.config
-        monitor.start("numbering words", None)
-        tokens = tokenize(train)
-        self.vocabulary = Vocabulary.from_tokenized(tokens, min_freq=config.min_freq)
+        config, split = self.config, TOKENIZERS[self.config.tokenizer]
+        monitor.start("building the vocabulary", None)
+        tokens = tokenize(train, split)
+        self.vocabulary = Vocabulary.from_tokenized(tokens, min_freq=config.min_freq, split=split)
         train_texts = self.vocabulary.encode_tokenized(tokens)
         vectors = load_vectors(config.vectors)
         matrix, found = vectors.lookup(self.vocabulary.tokens, seed=seed, spread=config.missing_vector_std)
         monitor.stop()
         monitor.say(
-            f"Vectors: {vectors.name} ({vectors.dimension}d), {found:,} of {len(self.vocabulary):,} words found."
+            f"Vectors: {vectors.name} ({vectors.dimension}d), {found:,} of {len(self.vocabulary):,} tokens found."
         )
-        cut = int((train_texts.lengths > config.max_tokens).sum())
-        if cut:
-            monitor.say(
-                f"{cut:,} of {len(train):,} training texts are longer than {config.max_tokens} tokens and were cut."
-            )
+        truncated = int((train_texts.lengths > config.max_tokens).sum())
+        if truncated:
+            monitor.say(f"{truncated:,} of {len(train):,} training texts were truncated to {config.max_tokens} tokens.")
 
-        padding = self._padding()
         train_batches = TextBatches(
-            train_texts, train.label_ids, padding, batch_size=config.batch_size, shuffle=True, seed=seed
+            train_texts, train.label_ids, self._padding(), batch_size=config.batch_size, shuffle=True, seed=seed
         )
         valid_batches = None
         if valid is not None:
             valid_texts = self.vocabulary.encode_texts(valid)
-            valid_batches = TextBatches(valid_texts, valid.label_ids, padding, batch_size=256)
+            valid_batches = TextBatches(valid_texts, valid.label_ids, self._padding(), batch_size=256)
         with seeded(seed):
-            self.network = self._make_network(len(self.vocabulary), vectors.dimension, matrix)
+            self.network = self._make_network(*matrix.shape, matrix)
+        adversarial = None
+        if config.adversarial_norm and not config.freeze_vectors:
+            adversarial = Adversarial(
+                self.network.embedding, config.adversarial_norm, config.adversarial_from_epoch
+            )
         self.learner = make_learner(
             self.network,
             train_batches,
             valid_batches,
+            codec=TextCodec(
+                encode=lambda texts: (self.vocabulary.encode_texts(texts), None),
+                decode=self.vocabulary.decode,
+                tokens=lambda: self.vocabulary.tokens,
+                labels=train.labels,
+            ),
             class_weights=class_weights(config.class_weights, train.label_ids, self.classes),
             label_smoothing=config.label_smoothing,
-            precision=config.precision,
-            adversarial=(self.network.embedding, config.adversarial_norm, config.adversarial_from_epoch)
-            if config.adversarial_norm
-            else None,
+            adversarial=adversarial,
+            **config.learner_options(),
         )
         facts = {
             "unique_tokens": len(self.vocabulary.counts),
             "vocabulary": len(self.vocabulary),
             "vectors": vectors.name,
             "vectors_found": found,
-            "texts_truncated": cut,
+            "texts_truncated": truncated,
         }
         return FitReport(sum(parameter.numel() for parameter in self.network.parameters()), facts=facts)
 
@@ -200,20 +213,24 @@ class LSTMLevel:
             rate = config.learning_rate
             if config.find_rate:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
-            report.epochs = run_stages(self.learner, self.stages(rate), monitor=monitor, **config.validation_options())
+            report.epochs = run_stages(
+                self.learner, self.stages(rate), monitor=monitor, **config.validation_options()
+            )
         return report
 
     def stages(self, learning_rate: float) -> list["Stage"]:
-        """One cycle over everything; the word vectors learn with the rest."""
+        """One cycle over everything; the word vectors are trained with the rest, unless they are frozen."""
         from textladder.training.stages import Stage
 
+        config = self.config
         epochs = self.resolved(self.learner.dls.train.rows).epochs or EPOCHS
-        return [Stage("lstm", epochs, learning_rate, self.config.warm_up, self.config.shortest_first)]
+        trainable = len(self._ready().parameter_groups()) - 1 if config.freeze_vectors else "all"
+        return [Stage("lstm", epochs, learning_rate, config.warm_up, config.shortest_first, trainable)]
 
     def resolved(self, rows: int, share: float = 1.0) -> LSTMConfig:
-        """The config with the number of epochs written out."""
+        """The config with the number of epochs resolved."""
         steps = -(-rows // self.config.batch_size)
-        return replace(self.config, epochs=self.config.epochs or max(EPOCHS, -(-LEAST_STEPS // steps)))
+        return replace(self.config, epochs=self.config.epochs or max(EPOCHS, -(-MIN_STEPS // steps)))
 
     @property
     def longest_text(self) -> int:
@@ -221,12 +238,12 @@ class LSTMLevel:
         return self.config.max_tokens
 
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
-        """`basic_english` tokens of each text, int64 (texts,)."""
-        return np.diff(tokenize(texts).offsets)
+        """Number of tokens of each text, int64 (texts,)."""
+        return np.diff(tokenize(texts, TOKENIZERS[self.config.tokenizer]).offsets)
 
     def tokenize(self, text: str) -> list[str]:
-        """`basic_english` tokens."""
-        return basic_english(text)
+        """The tokens of a text."""
+        return TOKENIZERS[self.config.tokenizer](text)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
@@ -259,7 +276,7 @@ class LSTMLevel:
         tokens = bundle.read_json(VOCABULARY_FILE)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of words.")
-        level.vocabulary = Vocabulary(tokens)
+        level.vocabulary = Vocabulary(tokens, split=TOKENIZERS[config.tokenizer])
         if exported is not None:
             return level
         torch = import_extra("torch", "train")
@@ -297,6 +314,7 @@ class LSTMLevel:
             words,
             dimension,
             self.classes,
+            cell=config.cell,
             hidden_size=config.hidden_size,
             layers=config.layers,
             bidirectional=config.bidirectional,

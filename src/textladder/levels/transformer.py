@@ -1,7 +1,7 @@
 """`transformer`: a Hugging Face encoder, fine-tuned, as a recipe.
 
-    texts -> the encoder's own word pieces -> batches of like length, filled by tokens
-          -> the encoder and a fresh head, each layer at its own rate
+    texts -> the encoder's own subword tokens -> batches of similar length, filled by tokens
+          -> the encoder and a new head, each layer at its own learning rate
 
 Any encoder that `AutoModelForSequenceClassification` takes will do; `encoders.py` loads it.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from tokenizers import Tokenizer
 
-from textladder.batching import Padding, TextBatches
+from textladder.batching import Padding, TextBatches, pad_batch
 from textladder.bundle import Bundle
 from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import BundleError, ConfigError, import_extra
@@ -25,62 +25,63 @@ from textladder.pretrained import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, fin
 from textladder.progress import Monitor
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.settings import setting
+from textladder.text.vocabulary import EncodedTexts
 from textladder.text.wordpieces import EncoderInputs, WordPieces
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from textladder.encoders import Encoder
+    from textladder.training.data_loaders import TextCodec
     from textladder.training.stages import Stage
 
 EPOCHS = 3
-LEAST_TOKENS = 512  # of a batch, however few the rows are
+MIN_BATCH_TOKENS = 512  # however few the rows are
 LENGTH_MULTIPLE = 8  # so that torch's library meets fewer shapes to prepare for
-PREDICTED_TOKENS = 4096  # of a batch, where the training looks at the validation rows
-BATCH_COST = 16  # word pieces: what reading all weights once more costs; more padding than that is dearer
+VALIDATION_BATCH_TOKENS = 4096
+MAX_BATCH_PADDING = 16  # tokens, in prediction: more padding costs more than reading all weights once more
 
 
 @dataclass(frozen=True)
 class TransformerConfig(TrainingConfig):
-    """The recipe's numbers, with the reason for each.
+    """The recipe's hyperparameters, with the reason for each.
 
-    Accuracies are all-MiniLM-L6-v2's on two stretches of 1,000 neighbouring Amazon training rows, trained on the 7,995
-    others; their standard error is half a point, so that they tell a bad choice from a good one and no more.
+    Accuracies are all-MiniLM-L6-v2's on two blocks of 1,000 neighbouring Amazon training rows, trained on the 7,995
+    others; their standard error is half a point, so they tell a bad choice from a good one and no more.
     """
 
     encoder: str = setting(
         "distilbert-base-uncased", "a name on the Hugging Face Hub, a folder, or all-MiniLM-L6-v2 (installed)"
     )
-    # all but 2 in 1,000 Amazon reviews; attention costs the square of it
-    max_tokens: int = setting(256, "read at most this many word pieces at a time", low=3, high=8192)
+    # all but 2 in 1,000 Amazon reviews; the cost of attention is quadratic in it
+    max_tokens: int = setting(256, "maximum length of a sequence in subword tokens", low=3, high=8192)
     long_text: str = setting(
         "head-tail",
         "what is read of a longer text: its head, its head and tail, or all of it in windows",
         choices=("head", "head-tail", "windows"),
     )
     fixed_length: bool = setting(False, "pad every text to max_tokens instead of to the longest of its batch")
-    frozen_epochs: int = setting(0, "passes that train the head alone, before the rest", low=0)
-    frozen_learning_rate: float = setting(1e-3, "peak of these passes", low=1e-7, high=1)
+    frozen_epochs: int = setting(0, "epochs that train the head alone, before the rest", low=0)
+    frozen_learning_rate: float = setting(1e-3, "peak learning rate of the frozen epochs", low=1e-7, high=1)
     # 0.917 after one, 0.931 after two, 0.933 after three (without label smoothing)
-    epochs: int | None = setting(None, "passes that train everything (default 3)", low=0)
+    epochs: int | None = setting(None, "epochs that train everything (default: 3)", low=0)
     # 2e-4 is higher after the first epoch (0.922) and lower after the last (0.931)
     learning_rate: float = setting(1e-4, "peak of the one-cycle policy, of the head", low=1e-8, high=1)
-    layer_decay: float = setting(0.9, "rate of a layer as a share of the rate of the one above", low=0.1, high=1)
+    layer_decay: float = setting(0.9, "learning rate of a layer as a share of the layer above", low=0.1, high=1)
     warm_up: float = setting(0.1, "share of the steps in which the rate rises", low=0.01, high=0.99)
-    weight_decay: float = setting(0.01, "of everything but biases and norms", low=0)
+    weight_decay: float = setting(0.01, "decoupled weight decay; biases and norms do not decay", low=0)
+    gradient_clip: float = setting(1.0, "scale gradients down to this norm; 0 for never", low=0)
     # 4096 is no quicker and takes half a gigabyte more; 2048 is 5% slower
-    batch_tokens: int = setting(3072, "word pieces of a batch, padding counted (fewer where rows are few)", low=16)
-    batch_size: int | None = setting(None, "texts of a batch at most", low=1)
-    min_steps_per_epoch: int = setting(
-        40, "batches of an epoch at least; they are smaller for it where rows are few", low=1
-    )
-    accumulate: int = setting(1, "batches whose gradients add up to a step", low=1)
+    batch_tokens: int = setting(3072, "tokens per batch, padding included (fewer with few rows)", low=16)
+    batch_size: int | None = setting(None, "maximum texts per batch (default: as many as batch_tokens allows)", low=1)
+    min_steps_per_epoch: int = setting(40, "minimum batches per epoch; with few rows they are smaller", low=1)
+    accumulate: int = setting(1, "batches whose gradients add up to a step; 0 for the plain mean of each batch", low=0)
     # as accurate after two epochs, and less certain where it is wrong: log loss 0.213 instead of 0.222
-    label_smoothing: float = setting(0.1, "share of the target spread over all classes", low=0, high=0.5)
+    label_smoothing: float = setting(0.1, "share of the target that is spread over all classes", low=0, high=0.5)
 
 
 TUTORIAL = Preset(
-    "the well-known tutorial as published: the text column alone, padded to 512, no validation rows",
+    "the source tutorial as published: the text column alone, padded to 512, no validation rows",
     settings={
         "max_tokens": 512,
         "long_text": "head",
@@ -89,7 +90,11 @@ TUTORIAL = Preset(
         "learning_rate": 3e-4,
         "layer_decay": 1.0,
         "warm_up": 0.25,
-        "weight_decay": 0.0,
+        # `Learner(dls, model, loss_func=CrossEntropyLoss())` and `fit_one_cycle(3, 3e-4)`: fastai's Adam
+        "optimizer": "adam",
+        "weight_decay": 0.01,
+        "gradient_clip": 0.0,
+        "accumulate": 0,
         "label_smoothing": 0.0,
         "batch_tokens": 8 * 512,
         "batch_size": 8,
@@ -118,7 +123,7 @@ class TransformerLevel:
         "default": Preset("the recipe chosen on Amazon validation rows"),
         "tutorial": TUTORIAL,
     }
-    # The finder looks at a hundred steps and points near 1e-3, where a pretrained encoder forgets what it knows.
+    # The finder sees a hundred steps and points near 1e-3, where a pretrained encoder forgets what it knows.
     learning_rates: ClassVar[tuple[float, float]] = (1e-5, 2e-4)
 
     def __init__(self, config: TransformerConfig, classes: int) -> None:
@@ -132,47 +137,57 @@ class TransformerLevel:
         self.pieces: WordPieces | None = None
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Texts to batches, an encoder with a fresh head, and both to a Learner."""
+        """Texts to batches, an encoder with a new head, and both to a Learner."""
         from textladder.encoders import check_reading, load_encoder, make_quick
         from textladder.training.learner import class_weights, make_learner
         from textladder.training.stages import seeded
 
         config = self.config
-        # torch's library for bfloat16 keeps what it prepared for the last 1,024 shapes, a gigabyte in all; it looks
-        # here before it first computes
+        # torch's library for bfloat16 caches its kernels for the last 1,024 shapes, a gigabyte in all; it reads this
+        # before its first computation
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
         monitor.start(f"loading {config.encoder}", None)
         with seeded(seed):
             self.encoder = load_encoder(config.encoder, train.label_names, config.max_tokens)
         network, self.pieces = self.encoder.network, self.encoder.pieces
-        monitor.start("splitting into word pieces", None)
-        fitted = self._to_sequences(train, config.batch_tokens)
-        train_batches = self._batches(fitted, train.label_ids, shuffle=True, seed=seed)
+        monitor.start("tokenizing", None)
+        inputs = self._to_sequences(train, config.batch_tokens)
+        train_batches = self._batches(inputs, train.label_ids, shuffle=True, seed=seed)
         valid_batches = None
         if valid is not None:
-            looked_at = self._to_sequences(valid, PREDICTED_TOKENS)
-            valid_batches = self._batches(looked_at, valid.label_ids, batch_tokens=PREDICTED_TOKENS)
+            validation = self._to_sequences(valid, VALIDATION_BATCH_TOKENS)
+            valid_batches = self._batches(validation, valid.label_ids, batch_tokens=VALIDATION_BATCH_TOKENS)
         monitor.stop()
-        monitor.say(self._long_text_sentence(fitted, len(train)))
+        monitor.say(self._long_text_sentence(inputs, len(train)))
         check_reading(config.encoder, network, self.pieces, config.max_tokens)
         make_quick(network)
         self._learner_options: dict[str, Any] = {
             "class_weights": class_weights(config.class_weights, train.label_ids, self.classes),
             "label_smoothing": config.label_smoothing,
-            "weight_decay": config.weight_decay,
-            "precision": config.precision,
-            # a batch of long texts has few: each text is to count the same
+            # a batch of long texts has few of them: each text is to count the same
             "accumulate": min(len(train), round(config.accumulate * len(train) / len(train_batches))),
-            "clip": 1.0,
+            **config.learner_options(),
         }
-        self.learner = make_learner(network, train_batches, valid_batches, **self._learner_options)
+        codec = self._codec(train.labels)
+        self.learner = make_learner(network, train_batches, valid_batches, codec=codec, **self._learner_options)
         facts = {
             "encoder": config.encoder,
-            "texts_truncated": fitted.cut,
-            "texts_windowed": fitted.windowed,
-            "tokens": len(fitted.sequences.ids),
+            "texts_truncated": inputs.cut,
+            "texts_windowed": inputs.windowed,
+            "tokens": len(inputs.sequences.ids),
         }
         return FitReport(sum(one.numel() for one in network.parameters()), facts=facts)
+
+    def _codec(self, labels: tuple[str, ...]) -> "TextCodec":
+        """How the Learner encodes new texts and shows those it has."""
+        from textladder.training.data_loaders import TextCodec
+
+        def encode(texts: Sequence[str]) -> tuple[EncodedTexts, np.ndarray | None]:
+            inputs = self._to_sequences(texts)
+            return inputs.sequences, inputs.sequence_offsets
+
+        pieces = self._pieces()
+        return TextCodec(encode, pieces.decode, lambda: pieces.vocabulary, labels)
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Train on `train`, keep the weights that did best on `valid`."""
@@ -183,12 +198,12 @@ class TransformerLevel:
         options = {"monitor": monitor, **config.validation_options()}
         with seeded(seed):
             if config.frozen_epochs:
-                # the learner goes with the states it keeps
+                # this learner and the states that it caches are not needed after its stage
                 report.epochs += run_stages(self._head_learner(monitor), [self._head_stage()], **options)
             rate = config.learning_rate
             if config.find_rate:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
-            report.epochs += run_stages(self.learner, self.stages(rate), looks=report.epochs, **options)
+            report.epochs += run_stages(self.learner, self.stages(rate), earlier=report.epochs, **options)
         return report
 
     def stages(self, learning_rate: float) -> list["Stage"]:
@@ -205,17 +220,18 @@ class TransformerLevel:
         return Stage("head", self.config.frozen_epochs, self.config.frozen_learning_rate, trainable="head")
 
     def _head_learner(self, monitor: Monitor) -> Any:
-        """A Learner of the head on what the frozen encoder makes of the texts, computed once, without dropout."""
+        """A Learner of the head on the states of the frozen encoder, computed once and without dropout."""
         import torch
 
         from textladder.networks.encoder import EncoderHead
         from textladder.training.frozen_states import CachedStateBatches
         from textladder.training.learner import make_learner
-        from textladder.training.precision import computing
+        from textladder.training.precision import autocast
 
         network, loaders = self._ready().network, self.learner.dls
-        ids = next(iter(loaders.valid if len(loaders.valid) else loaders.train))[0][:4]
-        first_only = network.head_sees_first_state_only(ids.to(next(network.parameters()).device))
+        batches = (loaders.valid if len(loaders.valid) else loaders.train).batches
+        sample = torch.from_numpy(pad_batch(batches.texts, batches.sequences(np.arange(min(4, batches.rows))), batches.padding))
+        first_only = network.head_sees_first_state_only(sample.to(next(network.parameters()).device))
         if first_only is None:
             monitor.say("This encoder cannot be run without its head, so it is computed again in every frozen epoch.")
             return self.learner
@@ -223,23 +239,23 @@ class TransformerLevel:
         def compute(ids: torch.Tensor) -> torch.Tensor:
             training = network.training
             network.eval()
-            with torch.no_grad(), computing(network, self.config.precision):
+            with torch.no_grad(), autocast(network, self.config.precision):
                 states = network.states(ids.to(next(network.parameters()).device))
             network.train(training)
             return states
 
         encoder: Any = network.model.config
-        train = CachedStateBatches(loaders.train, compute, encoder.hidden_size, first_only=first_only)
+        train = CachedStateBatches(loaders.train.batches, compute, encoder.hidden_size, first_only=first_only)
         valid = None
         if len(loaders.valid):
-            valid = CachedStateBatches(loaders.valid, compute, encoder.hidden_size, first_only=first_only)
-        if not train.kept:
-            monitor.say("What the frozen encoder makes of the texts is too large to keep: it is computed every epoch.")
+            valid = CachedStateBatches(loaders.valid.batches, compute, encoder.hidden_size, first_only=first_only)
+        if not train.cached:
+            monitor.say("The states of the frozen encoder are too large to cache, so they are computed every epoch.")
         return make_learner(EncoderHead(network), train, valid, **self._learner_options)
 
     @property
     def longest_text(self) -> int | None:
-        """Word pieces that are read of a text; None in windows, which read all of it."""
+        """Tokens beyond which a text is truncated; None with windows, which read all of it."""
         return None if self.config.long_text == "windows" else self.config.max_tokens
 
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
@@ -248,7 +264,7 @@ class TransformerLevel:
         return pieces.encode(texts).lengths + len(pieces.before) + len(pieces.after)
 
     def _find_pieces(self) -> WordPieces:
-        """The tokenizer by itself; of a folder without the libraries that take seconds to import."""
+        """The tokenizer alone; that of a folder needs none of the libraries that take seconds to import."""
         file = Path(find_encoder(self.config.encoder), TOKENIZER_FILE)
         if file.is_file():
             return WordPieces.from_file(file)
@@ -259,27 +275,26 @@ class TransformerLevel:
         return load_pieces(self.config.encoder)
 
     def resolved(self, rows: int, share: float = 1.0) -> TransformerConfig:
-        """The config with the number of epochs written out, and as many steps as that share of the rows makes."""
+        """The config with the number of epochs resolved, and the steps that this share of the rows makes."""
         epochs = EPOCHS if self.config.epochs is None else self.config.epochs
         return replace(
             self.config, epochs=epochs, min_steps_per_epoch=max(1, round(share * self.config.min_steps_per_epoch))
         )
 
     def tokenize(self, text: str) -> list[str]:
-        """The encoder's word pieces."""
-        assert self.pieces is not None, "The level has learnt nothing yet."
-        return self.pieces.pieces(text)
+        """The encoder's subword tokens."""
+        return self._pieces().pieces(text)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
-        fitted = self._to_sequences(texts)
-        self.texts_truncated += fitted.cut
+        inputs = self._to_sequences(texts)
+        self.texts_truncated += inputs.cut
         return predict_probabilities(
             self.exported or NetworkScorer(self._ready().network),
-            fitted.sequences,
+            inputs.sequences,
             self._padding(),
-            sequence_offsets=fitted.sequence_offsets,
-            batch_padding=BATCH_COST,
+            sequence_offsets=inputs.sequence_offsets,
+            batch_padding=MAX_BATCH_PADDING,
         )
 
     def graph(self) -> "ModelProto":
@@ -318,32 +333,36 @@ class TransformerLevel:
         return level
 
     def _ready(self) -> "Encoder":
-        assert self.encoder is not None, "The level has learnt nothing yet."
+        assert self.encoder is not None, "The level is not fitted yet."
         return self.encoder
 
-    def _to_sequences(self, texts: LabelledTexts | Sequence[str], batch_tokens: int | None = None) -> EncoderInputs:
-        """Texts as sequences; no text of more windows than a batch of so many tokens holds."""
-        config, pieces = self.config, self.pieces
-        assert pieces is not None, "The level has learnt nothing yet."
+    def _pieces(self) -> WordPieces:
+        assert self.pieces is not None, "The level is not fitted yet."
+        return self.pieces
+
+    def _to_sequences(
+        self, texts: LabelledTexts | Sequence[str], batch_tokens: int | None = None
+    ) -> EncoderInputs:
+        """Texts as sequences; no text of more windows than a batch of `batch_tokens` holds."""
+        config, pieces = self.config, self._pieces()
         most = None if batch_tokens is None else max(1, batch_tokens // config.max_tokens)
         return pieces.to_sequences(pieces.encode(texts), config.max_tokens, config.long_text, most_windows=most)
 
     def _batches(
-        self, fitted: EncoderInputs, label_ids: np.ndarray, *, batch_tokens: int | None = None, **options: Any
+        self, inputs: EncoderInputs, label_ids: np.ndarray, *, batch_tokens: int | None = None, **options: Any
     ) -> TextBatches:
         if batch_tokens is None:
             batch_tokens = self.config.batch_tokens
             if self.config.batch_size is None:
-                batch_tokens = min(
-                    batch_tokens, max(LEAST_TOKENS, len(fitted.sequences.ids) // self.config.min_steps_per_epoch)
-                )
+                few = len(inputs.sequences.ids) // self.config.min_steps_per_epoch
+                batch_tokens = min(batch_tokens, max(MIN_BATCH_TOKENS, few))
         return TextBatches(
-            fitted.sequences,
+            inputs.sequences,
             label_ids,
             self._padding(),
             batch_size=self.config.batch_size,
             batch_tokens=batch_tokens,
-            sequence_offsets=fitted.sequence_offsets,
+            sequence_offsets=inputs.sequence_offsets,
             **options,
         )
 
@@ -351,17 +370,17 @@ class TransformerLevel:
         multiple = LENGTH_MULTIPLE if self.exported is None else 1
         return Padding(self.config.max_tokens, self.config.fixed_length, multiple)
 
-    def _long_text_sentence(self, fitted: EncoderInputs, texts: int) -> str:
-        limit = f"of {texts:,} training texts are longer than {self.config.max_tokens} word pieces"
+    def _long_text_sentence(self, inputs: EncoderInputs, texts: int) -> str:
+        limit = f"of {texts:,} training texts are longer than {self.config.max_tokens} tokens"
         if self.config.long_text != "windows":
-            return f"{fitted.cut:,} {limit} and lose tokens ({self.config.long_text} is kept)."
-        return f"{fitted.windowed:,} {limit} and are read in windows; {fitted.cut:,} lose tokens in training."
+            return f"{inputs.cut:,} {limit} and were truncated ({self.config.long_text} is kept)."
+        return f"{inputs.windowed:,} {limit} and are read in windows; {inputs.cut:,} lose tokens in training."
 
 
 def _pad_id(bundle: Bundle) -> int:
-    """The number that fills up, as the encoder's config says it."""
+    """The id of the padding token, from the encoder's config."""
     config = bundle.read_json(CONFIG_FILE)
     found = config.get("pad_token_id") if isinstance(config, dict) else None
     if not isinstance(found, int):
-        raise BundleError(f"{bundle.folder / CONFIG_FILE}: there is no pad_token_id, which batches are filled up with.")
+        raise BundleError(f"{bundle.folder / CONFIG_FILE}: there is no pad_token_id, which padding needs.")
     return found

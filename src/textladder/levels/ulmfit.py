@@ -1,11 +1,11 @@
 """`ulmfit`: a language model first, then the classifier, as a recipe.
 
-    texts -> fastai's words -> numbers of a pretrained language model's words and the texts' own
+    texts -> fastai's tokens -> ids in a vocabulary of the texts' words and the language model's
     (1) the pretrained language model   (2) fine-tuned on the texts   (3) a head on its states, then everything
 
 Howard & Ruder 2018, "Universal language model fine-tuning for text classification" (arXiv 1801.06146), sections 3.1 to
-3.3. The network is an AWD-LSTM that reads both ways; the stages are visible in `train --json`. Where the default recipe
-leaves the paper (what the head sees, and thawing at once), it was measured; the preset `paper` does not.
+3.3. The network is a bidirectional AWD-LSTM; its stages are listed by `train --json`. Where the default recipe departs
+from the paper (the head's inputs, unfreezing at once), that was measured; the preset `paper` does not depart.
 """
 
 import json
@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -42,65 +42,90 @@ if TYPE_CHECKING:
     from textladder.training.stages import Stage
 
 MODEL_FILE, VOCABULARY_FILE, RULES_FILE = "model.safetensors", "vocabulary.json", "word_rules.json"
-FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # few rows are read more often
+FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # with few rows the head is trained for more epochs
 POOLINGS = ("layers", "concat")
-TIME = 70  # words that the language model reads in a step; further back it remembers, but does not learn
-# The shares that fastai tuned for language models and for classifiers, of which the settings take a part.
+TIME = 70  # words per step of the language model: the length of backpropagation through time
+# The dropout that fastai tuned for language models and for classifiers, which the settings scale.
 LANGUAGE_DROPOUT = {"word": 0.02, "input": 0.25, "hidden": 0.15, "weight": 0.2, "output": 0.1}
 CLASSIFIER_DROPOUT = {"word": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, "output": 0.4, "head": 0.2}
+MOMENTUM = {"fastai": (0.8, 0.7, 0.8), "one-cycle": (0.95, 0.85, 0.95)}
 
 
 @dataclass(frozen=True)
 class UlmfitConfig(TrainingConfig):
-    """The recipe's numbers, with the reason for each."""
+    """The recipe's hyperparameters, with the reason for each."""
 
     language_model: str = setting(
         "compact", "pretrained language model: compact, wt103, a folder, an archive, or random for none"
     )
-    unlabelled: str | None = setting(None, "also fine-tune it on this file, one text a line")
-    min_freq: int = setting(2, "leave out new words that occur less often than this", low=1)
-    max_vocabulary: int = setting(60_000, "know so many words at most", low=len(SPECIAL_TOKENS) + 1)
-    max_tokens: int = setting(600, "cut texts to this many words", low=1)
-    language_epochs: int = setting(2, "passes that fine-tune the language model", low=0)
-    language_learning_rate: float = setting(4e-3, "peak of these passes, of the topmost layer", low=1e-7, high=1)
-    language_layer_decay: float = setting(0.8, "rate of a layer as a share of the one above", low=0.1, high=1)
-    language_dropout: float = setting(0.3, "dropout of these passes, as a share of the AWD-LSTM's own", low=0, high=1.5)
-    language_batch_size: int = setting(32, "rows read side by side", low=1)
+    unlabelled: str | None = setting(None, "also fine-tune the language model on this file, one text per line")
+    min_freq: int = setting(2, "drop new words that occur less often than this", low=1)
+    max_vocabulary: int = setting(60_000, "maximum vocabulary size", low=len(SPECIAL_TOKENS) + 1)
+    language_model_words: bool = setting(True, "keep words that only the language model knows")
+    max_tokens: int = setting(600, "truncate texts to this many tokens", low=1)
+    language_epochs: int = setting(2, "epochs that fine-tune the language model", low=0)
+    language_learning_rate: float = setting(4e-3, "peak of these epochs, of the top layer", low=1e-7, high=1)
+    language_layer_decay: float = setting(0.8, "learning rate of a layer as a share of the layer above", low=0.1, high=1)
+    language_dropout: float = setting(0.3, "dropout of these epochs, as a share of the AWD-LSTM's own", low=0, high=1.5)
+    language_batch_size: int = setting(32, "rows of the stream of words", low=1)
     # the head alone gives most of what there is, at a fraction of the time: on a thousand rows all of it, on nine
     # thousand 0.91 of 0.92
     frozen_epochs: int | None = setting(
-        None, "passes that train the head alone (default 2, more where rows are few)", low=0
+        None, "epochs that train the head alone (default: 2, more with few rows)", low=0
     )
-    frozen_learning_rate: float = setting(3e-3, "peak of the passes in which layers are frozen", low=1e-7, high=1)
-    gradual: bool = setting(False, "then thaw the layers one by one from the top, a pass each")
-    epochs: int = setting(3, "passes that train everything", low=0)
+    frozen_learning_rate: float = setting(3e-3, "peak learning rate of the frozen epochs", low=1e-7, high=1)
+    frozen_warm_up: float | None = setting(
+        None, "share of the steps in which the rate rises in frozen epochs (default: warm_up)", low=0.01, high=0.99
+    )
+    cache_frozen: bool = setting(True, "cache the states of frozen layers, without dropout, for the frozen epochs")
+    gradual: bool = setting(False, "gradual unfreezing: one more layer per epoch, from the top")
+    epochs: int = setting(3, "epochs that train everything", low=0)
     learning_rate: float = setting(3e-3, "peak of the one-cycle policy, of the head", low=1e-8, high=1)
-    layer_decay: float = setting(0.8, "rate of a layer as a share of the rate of the one above", low=0.1, high=1)
+    layer_decay: float = setting(0.8, "learning rate of a layer as a share of the layer above", low=0.1, high=1)
     warm_up: float = setting(0.1, "share of the steps in which the rate rises", low=0.01, high=0.99)
-    weight_decay: float = setting(0.01, "of everything but biases and norms", low=0)
+    div: float = setting(25.0, "the rate begins at its peak divided by this", low=1)
+    momentum: str = setting("one-cycle", "0.95 falling to 0.85, or 0.8 falling to 0.7 as in fastai", choices=MOMENTUM)
+    activation_regularization: float = setting(0.0, "weight of the mean square of the last states", low=0)
+    temporal_regularization: float = setting(0.0, "weight of the mean square of their change in time", low=0)
+    weight_decay: float = setting(0.01, "decoupled weight decay; biases and norms do not decay", low=0)
+    gradient_clip: float = setting(1.0, "scale gradients down to this norm; 0 for never", low=0)
     dropout: float = setting(1.0, "dropout of the classifier, as a share of the AWD-LSTM's own", low=0, high=1.5)
-    # on a thousand rows, of which 80 choose, the best look was 2 points worse than the last (0.826 and 0.848)
+    # on a thousand rows, of which 80 validate, the best validation was 2 points worse than the last (0.826 and 0.848)
     keep_best: bool = setting(False, "end with the weights that did best on the validation rows")
-    pooling: str = setting("layers", "what the head sees: all layers, or the last as published", choices=POOLINGS)
-    batch_size: int = setting(32, "texts of a batch", low=1)
-    label_smoothing: float = setting(0.1, "share of the target spread over all classes", low=0, high=0.5)
+    pooling: str = setting("layers", "input of the head: all layers, or concat pooling of the last", choices=POOLINGS)
+    batch_size: int = setting(32, "texts per batch", low=1)
+    label_smoothing: float = setting(0.1, "share of the target that is spread over all classes", low=0, high=0.5)
 
 
 TUTORIAL = Preset(
-    "the well-known tutorial as published: the text column alone, straight on the pretrained body, no validation rows",
+    "the source tutorial as published: the text column alone, straight on the pretrained body, no validation rows",
     settings={
+        # `DataBlock` with `TextBlock`: words that occur three times
         "min_freq": 3,
+        "language_model_words": False,
         "language_epochs": 0,
+        # `text_classifier_learner(dls, AWD_LSTM)`
+        "dropout": 0.5,
+        "pooling": "concat",
+        "max_tokens": 1440,
+        "momentum": "fastai",
+        "activation_regularization": 2.0,
+        "temporal_regularization": 1.0,
+        "optimizer": "adam",
+        "weight_decay": 0.01,
+        "gradient_clip": 0.0,
+        # `fine_tune(5, base_lr=3e-3)`: an epoch of the head, then half of the rate, the lowest of five groups at a
+        # hundredth of it
         "frozen_epochs": 1,
         "frozen_learning_rate": 3e-3,
+        "frozen_warm_up": 0.99,
+        "cache_frozen": False,
         "gradual": False,
-        # `fine_tune(5, base_lr=3e-3)`: half of the rate, the lowest of five groups at a hundredth of it
         "epochs": 5,
         "learning_rate": 1.5e-3,
         "layer_decay": 0.01**0.25,
         "warm_up": 0.3,
-        "dropout": 0.5,
-        "pooling": "concat",
+        "div": 5.0,
         "batch_size": 32,
         "label_smoothing": 0.0,
         "precision": "float32",
@@ -108,7 +133,7 @@ TUTORIAL = Preset(
     read={"text": "longest", "valid": 0.0},
 )
 PAPER = Preset(
-    "as Howard & Ruder: the last layer's states are pooled, and the layers are thawed one by one",
+    "as Howard & Ruder: concat pooling of the last layer, gradual unfreezing",
     settings={
         "pooling": "concat",
         "frozen_epochs": 1,
@@ -121,6 +146,14 @@ PAPER = Preset(
         "label_smoothing": 0.0,
     },
 )
+
+
+class _StreamTexts(NamedTuple):
+    """Encoded texts that the language model is fine-tuned on."""
+
+    train: EncodedTexts
+    valid: EncodedTexts | None
+    unlabelled: EncodedTexts | None
 
 
 class UlmfitLevel:
@@ -154,62 +187,73 @@ class UlmfitLevel:
         self.vocabulary = Vocabulary(SPECIAL_TOKENS, special_tokens=SPECIAL_TOKENS, split=fastai_words)
         self.network: AWDClassifier | None = None
         self.exported: ExportedNetwork | None = None
-        self.rules: WordRules | None = None  # that texts are split by; None for those of the installed spaCy
-        self._stored: tuple[CachedStateBatches, CachedStateBatches | None] | None = None
+        self.rules: WordRules | None = None  # of the tokenizer; None for those of the installed spaCy
+        self._texts: _StreamTexts | None = None
+        self._cached: tuple[CachedStateBatches, CachedStateBatches | None] | None = None
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, a pretrained language model to a classifier, and both to a Learner."""
-        from textladder.training.learner import class_weights, make_learner
+        from textladder.training.data_loaders import TextCodec
+        from textladder.training.learner import Regularization, class_weights, make_learner
         from textladder.training.stages import seeded
 
         config = self.config
-        monitor.start("numbering words", None)
-        drawn = config.language_model == "random"
-        pretrained = load_language_model("compact" if drawn else config.language_model)
-        if drawn:  # its sizes alone, to compare with
+        monitor.start("building the vocabulary", None)
+        random = config.language_model == "random"
+        pretrained = load_language_model("compact" if random else config.language_model)
+        if random:  # its sizes alone, to compare with
             pretrained = replace(pretrained, words=[])
         if config.pooling == "concat":
             pretrained = pretrained.forward_only()
-        self.pretrained = pretrained
         words = tokenize_words(train)
         more = tokenize_words(read_documents(config.unlabelled)) if config.unlabelled else None
         self.vocabulary, known = self._vocabulary(words if more is None else words.joined(more), pretrained)
         texts = self.vocabulary.encode_tokenized(words)
-        self.unlabelled = None if more is None else self.vocabulary.encode_tokenized(more)
         monitor.stop()
         new = len(self.vocabulary) - known
         monitor.say(
             f"Language model: {config.language_model}, {known:,} words; {new:,} words of the texts are new to it."
         )
-        cut = int((texts.lengths > config.max_tokens).sum())
-        if cut:
-            monitor.say(
-                f"{cut:,} of {len(train):,} training texts are longer than {config.max_tokens} words and were cut."
-            )
+        truncated = int((texts.lengths > config.max_tokens).sum())
+        if truncated:
+            monitor.say(f"{truncated:,} of {len(train):,} training texts were truncated to {config.max_tokens} tokens.")
         with seeded(seed):
             self.language_model = self._make_language_model(len(self.vocabulary), pretrained.sizes)
-            if not drawn:
+            if not random:
                 self._fill(self.language_model, pretrained.weights_for(self.vocabulary.tokens)[0])
             self.network = self._make_classifier(self.language_model.encoder)
         self._set_dropout(config.dropout, CLASSIFIER_DROPOUT)
         train_batches = self._batches(texts, train.label_ids, shuffle=True, seed=seed)
-        self.texts, self.valid_texts, valid_batches = texts, None, None
+        valid_texts, valid_batches = None, None
         if valid is not None:
-            self.valid_texts = self.vocabulary.encode_tokenized(tokenize_words(valid))
-            valid_batches = self._batches(self.valid_texts, valid.label_ids)
+            valid_texts = self.vocabulary.encode_tokenized(tokenize_words(valid))
+            valid_batches = self._batches(valid_texts, valid.label_ids)
+        unlabelled = None if more is None else self.vocabulary.encode_tokenized(more)
+        self._texts = _StreamTexts(texts, valid_texts, unlabelled)
         self._learner_options: dict[str, Any] = {
             "class_weights": class_weights(config.class_weights, train.label_ids, self.classes),
             "label_smoothing": config.label_smoothing,
-            "weight_decay": config.weight_decay,
-            "precision": config.precision,
-            "clip": 1.0,
+            "momentum": MOMENTUM[config.momentum],
+            **config.learner_options(),
         }
-        self.learner = make_learner(self.network, train_batches, valid_batches, **self._learner_options)
+        regularization = None
+        if config.activation_regularization or config.temporal_regularization:
+            weights = config.activation_regularization, config.temporal_regularization
+            regularization = Regularization(self.network.encoder.lstms, *weights)
+        codec = TextCodec(self._encode, self.vocabulary.decode, lambda: self.vocabulary.tokens, train.labels)
+        self.learner = make_learner(
+            self.network,
+            train_batches,
+            valid_batches,
+            codec=codec,
+            regularization=regularization,
+            **self._learner_options,
+        )
         facts = {
             "language_model": config.language_model,
             "vocabulary": len(self.vocabulary),
             "words_known": known,
-            "texts_truncated": cut,
+            "texts_truncated": truncated,
         }
         return FitReport(sum(one.numel() for one in self.network.parameters()), facts=facts)
 
@@ -221,39 +265,41 @@ class UlmfitLevel:
         config = self.config
         options = {"monitor": monitor, **config.validation_options()}
         with seeded(seed):
-            epochs: list[dict[str, Any]] = []
+            language: list[dict[str, Any]] = []
             if config.language_epochs:
-                epochs = self._fine_tune(self.language_model, seed, monitor, report.facts)
+                language = self._fine_tune(self.language_model, seed, monitor, report.facts)
             if config.language_epochs and len(self.language_model.encoder.backward_lstms):
-                epochs += self._fine_tune(self._backward(), seed, monitor, report.facts)
+                language += self._fine_tune(self._backward(), seed, monitor, report.facts)
             rate = config.learning_rate
             if config.find_rate:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
-            looks: list[dict[str, Any]] = []
+            entries: list[dict[str, Any]] = []
             for stage in self.stages(rate):
-                learner = self.learner if stage.trainable == "all" else self._top_learner(stage)
-                looks += run_stages(learner, [stage], looks=looks, **options)
-            self._stored = None
-        report.epochs = epochs + looks
+                whole = stage.trainable == "all" or not config.cache_frozen
+                learner = self.learner if whole else self._top_learner(stage)
+                entries += run_stages(learner, [stage], earlier=entries, **options)
+        self._texts = self._cached = None  # training data is not kept with a fitted level
+        report.epochs = language + entries
         return report
 
     def stages(self, learning_rate: float) -> list["Stage"]:
-        """The head alone, then one layer more at a time, then everything (section 3.3, "gradual unfreezing")."""
+        """The head alone, then one more layer at a time, then everything (section 3.3, "gradual unfreezing")."""
         from textladder.training.stages import Stage
 
         config = self.config
         layers = self.language_model.encoder.lstms
         rates: dict[str, Any] = {"warm_up": config.warm_up, "decay": config.layer_decay}
-        stages = [Stage("head", self._frozen_epochs(), config.frozen_learning_rate, trainable="head", **rates)]
+        frozen = {**rates, "warm_up": config.frozen_warm_up or config.warm_up}
+        stages = [Stage("head", self._frozen_epochs(), config.frozen_learning_rate, trainable="head", **frozen)]
         if config.gradual:
             for number in range(1, len(layers)):
                 name = f"{number} of {len(layers)} layers"
-                stages.append(Stage(name, 1, config.frozen_learning_rate / 2, trainable=number + 1, **rates))
-        stages.append(Stage("classifier", config.epochs, learning_rate, **rates))
+                stages.append(Stage(name, 1, config.frozen_learning_rate / 2, trainable=number + 1, **frozen))
+        stages.append(Stage("classifier", config.epochs, learning_rate, div=config.div, **rates))
         return [one for one in stages if one.epochs]
 
     def resolved(self, rows: int, share: float = 1.0) -> UlmfitConfig:
-        """The config with the number of frozen epochs written out."""
+        """The config with the number of frozen epochs resolved."""
         if self.config.frozen_epochs is not None:
             return self.config
         (least, most), steps = FROZEN_EPOCHS, -(-rows // self.config.batch_size)
@@ -265,7 +311,7 @@ class UlmfitLevel:
         return epochs
 
     def _backward(self) -> "LanguageModel":
-        """The language model that reads from right to left, on the same words."""
+        """The language model that reads from right to left, with the same word vectors."""
         from textladder.networks.awd_lstm import LanguageModel
 
         model = LanguageModel(self.language_model.encoder, backward=True)
@@ -275,15 +321,16 @@ class UlmfitLevel:
     def _fine_tune(
         self, model: "LanguageModel", seed: int, monitor: Monitor, facts: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """Section 3.2: the language model reads the texts, each layer at its own rate."""
+        """Section 3.2: the language model is trained on the texts, each layer at its own rate."""
         from textladder.training.learner import make_language_learner
         from textladder.training.stages import Stage, run_stages
         from textladder.training.word_streams import WordStream
 
         config, layers = self.config, len(self.language_model.encoder.lstms)
-        texts, valid_texts = self.texts, self.valid_texts
-        if self.unlabelled is not None:
-            texts = texts.joined(self.unlabelled)
+        assert self._texts is not None
+        texts, valid_texts = self._texts.train, self._texts.valid
+        if self._texts.unlabelled is not None:
+            texts = texts.joined(self._texts.unlabelled)
         counts = np.bincount(texts.ids, minlength=len(self.vocabulary))
         if model.backward:
             texts, valid_texts = texts.backwards(), valid_texts and valid_texts.backwards()
@@ -299,13 +346,13 @@ class UlmfitLevel:
             counts=counts,
             weight_decay=config.weight_decay,
             precision=config.precision,
-            clip=1.0,
+            gradient_clip=1.0,
         )
-        looks: list[dict[str, Any]] = []
+        earlier: list[dict[str, Any]] = []
         if valid is not None:
             with learner.no_bar():
                 before = float(learner.validate()[0])
-            looks = [{"valid_loss": before, "valid_accuracy": None}]
+            earlier = [{"valid_loss": before, "valid_accuracy": None}]
         self._set_dropout(config.language_dropout, LANGUAGE_DROPOUT)
         model.output_dropout = config.language_dropout * LANGUAGE_DROPOUT["output"]
         direction = "backward_" if model.backward else ""
@@ -314,52 +361,52 @@ class UlmfitLevel:
             config.language_epochs,
             config.language_learning_rate,
             config.warm_up,
-            # the word vectors are the other direction's as well, which has made them its own
+            # the word vectors are shared with the other direction, which has just adapted them
             trainable=layers if model.backward else "all",
             decay=config.language_layer_decay,
         )
-        epochs = run_stages(learner, [stage], looks=looks, monitor=monitor)
+        epochs = run_stages(learner, [stage], earlier=earlier, monitor=monitor)
         self._set_dropout(config.dropout, CLASSIFIER_DROPOUT)
         model.reset()
         if valid is not None:
-            after = math.exp(min(look["valid_loss"] for look in (*looks, *epochs)))
+            after = math.exp(min(entry["valid_loss"] for entry in (*earlier, *epochs)))
             facts |= {f"{direction}perplexity_before": math.exp(before), f"{direction}perplexity": after}
             monitor.say(
                 f"Perplexity of the validation texts{', read backwards' if model.backward else ''}: "
-                f"{math.exp(before):.0f} before, {after:.0f} after reading the training texts."
+                f"{math.exp(before):.0f} before fine-tuning, {after:.0f} after."
             )
         return [{**epoch, "rows": len(texts)} for epoch in epochs]
 
     def _top_learner(self, stage: "Stage") -> Any:
-        """A Learner of the upper layers on what the frozen ones make of the texts."""
+        """A Learner of the upper layers on the states of the frozen ones."""
         from textladder.networks.awd_classifier import AWDTop
         from textladder.training.learner import make_learner
 
         network = self._ready()
         trained = 1 if stage.trainable == "head" else int(stage.trainable)
         top = AWDTop(network, len(network.encoder.lstms) + 1 - trained)
-        if self._stored is None:
-            self._stored = self._store(top)
-        train, valid = self._stored
+        if self._cached is None:
+            self._cached = self._cache_states(top)
+        train, valid = self._cached
         narrowed = None if valid is None else valid.narrowed(top.width)
         return make_learner(top, train.narrowed(top.width), narrowed, **self._learner_options)
 
-    def _store(self, top: "AWDTop") -> tuple["CachedStateBatches", "CachedStateBatches | None"]:
-        """Training and validation texts as the frozen layers see them: without dropout, computed once for all stages.
+    def _cache_states(self, top: "AWDTop") -> tuple["CachedStateBatches", "CachedStateBatches | None"]:
+        """The frozen layers' states of training and validation texts, without dropout, computed once for all stages.
 
-        A later stage thaws more and needs less of it.
+        A later stage unfreezes more layers and needs a part of each state.
         """
         import torch
 
         from textladder.training.frozen_states import CachedStateBatches
-        from textladder.training.precision import computing
+        from textladder.training.precision import autocast
 
         network, loaders = self._ready(), self.learner.dls
 
         def compute(ids: torch.Tensor) -> torch.Tensor:
             training = network.training
             network.eval()
-            with torch.no_grad(), computing(network, self.config.precision):
+            with torch.no_grad(), autocast(network, self.config.precision):
                 states = top.below(ids.to(next(network.parameters()).device))
             network.train(training)
             return states
@@ -369,28 +416,33 @@ class UlmfitLevel:
             "half": True,
             "keep": self._frozen_epochs() + self.config.gradual > 1,
         }
-        train = CachedStateBatches(loaders.train, compute, top.width, **options)
-        return train, CachedStateBatches(loaders.valid, compute, top.width, **options) if len(loaders.valid) else None
+        train = CachedStateBatches(loaders.train.batches, compute, top.width, **options)
+        if not len(loaders.valid):
+            return train, None
+        return train, CachedStateBatches(loaders.valid.batches, compute, top.width, **options)
 
     @property
     def longest_text(self) -> int:
-        """Words that are read of a text."""
+        """Tokens beyond which a text is truncated."""
         return self.config.max_tokens
 
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
-        """fastai's words of each text, int64 (texts,)."""
+        """Number of tokens of each text, int64 (texts,)."""
         return np.diff(tokenize_words(texts, self.rules).offsets)
 
     def tokenize(self, text: str) -> list[str]:
-        """fastai's words."""
+        """fastai's tokens."""
         return fastai_words(text, self.rules)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities, float32 (texts, classes)."""
-        encoded = self.vocabulary.encode_tokenized(tokenize_words(texts, self.rules))
+        encoded, _ = self._encode(texts)
         self.texts_truncated += int((encoded.lengths > self.config.max_tokens).sum())
         scorer = self.exported or NetworkScorer(self._ready())
         return predict_probabilities(scorer, encoded, self._padding())
+
+    def _encode(self, texts: Sequence[str]) -> tuple[EncodedTexts, None]:
+        return self.vocabulary.encode_tokenized(tokenize_words(texts, self.rules)), None
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""
@@ -440,22 +492,22 @@ class UlmfitLevel:
         return level
 
     def _ready(self) -> "AWDClassifier":
-        assert self.network is not None, "The level has learnt nothing yet."
+        assert self.network is not None, "The level is not fitted yet."
         return self.network
 
     def _vocabulary(self, words: TokenizedTexts, pretrained: PretrainedLanguageModel) -> tuple[Vocabulary, int]:
-        """The words of the texts, then those that only the language model knows, and how many it knows in all."""
+        """The words of the texts, then those that only the language model knows; and how many it knows in all."""
+        config = self.config
         own = Vocabulary.from_tokenized(
             words,
-            min_freq=self.config.min_freq,
-            most=self.config.max_vocabulary,
+            min_freq=config.min_freq,
+            most=config.max_vocabulary,
             special_tokens=SPECIAL_TOKENS,
             split=fastai_words,
         )
-        known = set(pretrained.words)
-        there = set(own.tokens)
-        rest = [word for word in pretrained.words if word not in there]
-        tokens = [*own.tokens, *rest][: self.config.max_vocabulary]
+        known, present = set(pretrained.words), set(own.tokens)
+        others = [word for word in pretrained.words if word not in present] if config.language_model_words else []
+        tokens = [*own.tokens, *others][: config.max_vocabulary]
         vocabulary = Vocabulary(tokens, own.counts, special_tokens=SPECIAL_TOKENS, split=fastai_words)
         return vocabulary, sum(token in known for token in tokens)
 
@@ -487,7 +539,7 @@ class UlmfitLevel:
 
     def _batches(self, texts: EncodedTexts, label_ids: np.ndarray, **options: Any) -> TextBatches:
         batches = -(-len(texts) // self.config.batch_size)
-        size = -(-len(texts) // batches)  # of equal size, so that none is too small to be normed by
+        size = -(-len(texts) // batches)  # of equal size, so that none is too small for batch norm
         return TextBatches(texts, label_ids, self._padding(), batch_size=size, **options)
 
     def _padding(self) -> Padding:

@@ -45,6 +45,14 @@ def basic_english(text: str) -> list[str]:
     return text.split()
 
 
+# What `lstm` can split texts by.
+TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
+    "basic_english": basic_english,
+    "whitespace": str.split,
+    "characters": list,
+}
+
+
 @dataclass(frozen=True)
 class TokenizedTexts:
     """Texts as numbers of distinct tokens.
@@ -76,9 +84,17 @@ class TokenizedTexts:
         return TokenizedTexts(np.concatenate([np.zeros(0, np.int32), *parts]), offsets, self.tokens)
 
 
-def tokenize(texts: Iterable[str]) -> TokenizedTexts:
-    """`basic_english` of many texts, with the distinct tokens numbered as they come."""
-    return put_together(in_parallel(_split, in_batches(texts, TEXTS_AT_ONCE)))
+def tokenize(texts: Iterable[str], split: Callable[[str], list[str]] = basic_english) -> TokenizedTexts:
+    """Tokens of many texts, with the distinct tokens numbered in order of first occurrence.
+
+    Args:
+        texts: raw texts.
+        split: tokenizes one text; `basic_english` has a faster way for many.
+    """
+    batches = in_batches(texts, TEXTS_AT_ONCE)
+    if split is not basic_english:
+        return put_together(_split_few(batch, split) for batch in batches)
+    return put_together(in_parallel(_split, batches))
 
 
 def put_together(splits: Iterable[Split]) -> TokenizedTexts:
@@ -111,9 +127,9 @@ def _split(texts: list[str]) -> Split:
     return _split_few(texts) if len(texts) < FEW_TEXTS else _split_many(texts)
 
 
-def _split_few(texts: Sequence[str]) -> Split:
+def _split_few(texts: Sequence[str], split: Callable[[str], list[str]] = basic_english) -> Split:
     numbers: dict[str, int] = {}
-    lists = [basic_english(text) for text in texts]
+    lists = [split(text) for text in texts]
     ids = [numbers.setdefault(token, len(numbers)) for tokens in lists for token in tokens]
     return list(numbers), np.array(ids, np.int64), np.array([len(tokens) for tokens in lists], np.int64)
 

@@ -149,4 +149,4 @@ class Vocabulary:
 
     def encode_texts(self, texts: Iterable[str]) -> EncodedTexts:
         """The numbers of many raw texts, uncut."""
-        return self.encode_tokenized(tokenize(texts))
+        return self.encode_tokenized(tokenize(texts, self._split))

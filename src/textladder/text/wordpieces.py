@@ -5,7 +5,7 @@ them with array arithmetic. Where an encoder's tokenizer comes from is `encoders
 from its file.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -85,6 +85,16 @@ class WordPieces:
         """The word pieces of a text, without the special tokens."""
         tokens: list[str] = self.tokenizer.encode(text, add_special_tokens=False).tokens
         return tokens
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The word pieces of some ids, special tokens included, joined with a space."""
+        return " ".join(self.tokenizer.id_to_token(int(number)) or "" for number in ids)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """Every word piece in the order of the ids."""
+        ids: dict[str, int] = self.tokenizer.get_vocab()
+        return sorted(ids, key=ids.__getitem__)
 
     def encode(self, texts: Iterable[str]) -> EncodedTexts:
         """The numbers of many texts, uncut and without the special tokens; every core takes part."""

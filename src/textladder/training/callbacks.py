@@ -1,6 +1,6 @@
-"""What fastai's Learner does besides at every batch: bfloat16 in training, an adversary, the record of the run.
+"""What fastai's Learner does besides at every batch: bfloat16, adversarial training, regularization, the record of a fit.
 
-Stands below `training.py`, which alone puts these to a Learner.
+Stands below `learner.py` and `stages.py`, which give these to a Learner.
 """
 
 import math
@@ -15,56 +15,62 @@ from torch import Tensor, nn
 from textladder.batching import Batches
 from textladder.errors import ConfigError
 from textladder.progress import Monitor
-from textladder.training.precision import computing
+from textladder.training.precision import autocast
 
 
 class Autocast(Callback):  # type: ignore[misc]
-    """Compute the forward pass of training in bfloat16; weights, loss and looks at validation rows stay float32."""
+    """Compute the forward pass of training in bfloat16; weights, loss and validation stay in float32."""
 
     order = 10
 
     def before_batch(self) -> None:
         """Enter bfloat16."""
         if self.training:
-            self._context: Any = computing(self.model, "bfloat16")
+            self._context: Any = autocast(self.model, "bfloat16")
             self._context.__enter__()
 
     def after_pred(self) -> None:
         """Leave it before the loss."""
         self.learn.pred = self.pred.float()
-        self.leave()
+        self.close()
 
-    def leave(self) -> None:
-        """Leave bfloat16, wherever the training ended."""
+    def close(self) -> None:
+        """Leave bfloat16, wherever training stopped."""
         context, self._context = getattr(self, "_context", None), None
         if context is not None:
             context.__exit__(None, None, None)
 
 
 class AdversarialTraining(Callback):  # type: ignore[misc]
-    """Learn every batch a second time with its word vectors moved to where the loss rises fastest.
+    """Train on every batch a second time with its word vectors moved in the direction in which the loss rises fastest.
 
     Miyato, Dai & Goodfellow 2017, "Adversarial training methods for semi-supervised text classification", section 3:
-    a text's vectors are moved along their gradient by `size` in all (L2 norm over the text). The gradients of both
+    a text's vectors are moved along their gradient, by `norm` in all (L2 norm over the text). The gradients of both
     passes add up in the step.
+
+    Args:
+        embedding: the network's embedding layer.
+        norm: of the perturbation of a text.
+        first_epoch: the epoch, counted from 0, in which it begins.
+        bfloat16: compute the second pass in bfloat16 too.
     """
 
     order = 20
 
-    def __init__(self, words: nn.Module, size: float, first_epoch: int, bfloat16: bool) -> None:
-        self.words, self.size, self.first_epoch, self.bfloat16 = words, size, first_epoch, bfloat16
-        self.move: Tensor | None = None
+    def __init__(self, embedding: nn.Module, norm: float, first_epoch: int, bfloat16: bool) -> None:
+        self.embedding, self.norm, self.first_epoch, self.bfloat16 = embedding, norm, first_epoch, bfloat16
+        self.perturbation: Tensor | None = None
         self.vectors: Tensor | None = None
 
     def before_fit(self) -> None:
-        """Listen to the word vectors."""
-        self.hook = self.words.register_forward_hook(self._forward)
+        """Hook the embedding."""
+        self.hook = self.embedding.register_forward_hook(self._forward)
 
-    def _forward(self, words: nn.Module, ids: object, vectors: Tensor) -> Tensor:
-        if not words.training or self.epoch < self.first_epoch:
+    def _forward(self, embedding: nn.Module, ids: object, vectors: Tensor) -> Tensor:
+        if not embedding.training or not vectors.requires_grad or self.epoch < self.first_epoch:
             return vectors
-        if self.move is not None:
-            return vectors + self.move
+        if self.perturbation is not None:
+            return vectors + self.perturbation
         vectors.retain_grad()
         self.vectors = vectors
         return vectors
@@ -76,111 +82,239 @@ class AdversarialTraining(Callback):  # type: ignore[misc]
         gradient = self.vectors.grad
         assert gradient is not None
         norm = gradient.flatten(start_dim=1).norm(dim=1).clamp(min=1e-12)
-        self.move, self.vectors = self.size * gradient / norm[:, None, None], None
-        with computing(self.model, "bfloat16" if self.bfloat16 else "float32"):
+        self.perturbation, self.vectors = self.norm * gradient / norm[:, None, None], None
+        with autocast(self.model, "bfloat16" if self.bfloat16 else "float32"):
             logits = self.model(*self.xb)
         self.loss_func(logits.float(), *self.yb).backward()
-        self.move = None
+        self.perturbation = None
 
     def after_fit(self) -> None:
-        """As `leave`."""
-        self.leave()
+        """Remove the hook."""
+        self.close()
 
-    def leave(self) -> None:
-        """Take the hook away; the network is a plain one again."""
-        self.move = self.vectors = None
+    def close(self) -> None:
+        """Remove the hook, wherever training stopped; the network is a plain one again."""
+        self.perturbation = self.vectors = None
         if hasattr(self, "hook"):
             self.hook.remove()
 
 
-class History(Callback):  # type: ignore[misc]
-    """Keeps times, losses and looks, the best weights, and tells the monitor.
+class ActivationRegularization(Callback):  # type: ignore[misc]
+    """Add to the loss how large the last LSTM's states are (AR) and how much they change from token to token (TAR).
 
-    A look is better if its accuracy is higher or, for the same one and where there is none, its loss lower.
+    Merity et al. 2017, "Revisiting activation regularization for language RNNs"; the same terms as fastai's
+    `RNNRegularizer`.
+
+    Args:
+        lstms: the module whose forward pass gives the states of every layer, each (batch, time, width), first.
+        alpha: weight of the mean square of the states.
+        beta: weight of the mean square of their differences in time.
+    """
+
+    order, run_valid = 2, False
+
+    def __init__(self, lstms: nn.Module, alpha: float, beta: float) -> None:
+        self.lstms, self.alpha, self.beta = lstms, alpha, beta
+        self.states: Tensor | None = None
+
+    def before_fit(self) -> None:
+        """Hook the LSTMs."""
+        self.hook = self.lstms.register_forward_hook(self._keep_states)
+
+    def _keep_states(self, lstms: nn.Module, inputs: object, outputs: Any) -> None:
+        self.states = outputs[0][-1] if lstms.training else None
+
+    def after_loss(self) -> None:
+        """Add both terms to the loss whose gradient is taken, and not to the loss that is reported."""
+        if not self.training or self.states is None:
+            return
+        states, self.states = self.states.float(), None
+        self.learn.loss_grad += self.alpha * states.pow(2).mean()
+        if states.shape[1] > 1:
+            self.learn.loss_grad += self.beta * (states[:, 1:] - states[:, :-1]).pow(2).mean()
+
+    def after_fit(self) -> None:
+        """Remove the hook."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the hook, wherever training stopped."""
+        self.states = None
+        if hasattr(self, "hook"):
+            self.hook.remove()
+
+
+class EpochLog(Callback):  # type: ignore[misc]
+    """Keeps an entry for every epoch of the fits that a person calls on a Learner, as `train --json` has them."""
+
+    order = 56  # after the Recorder, which has the losses by then
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self.paused = False  # while stages are run, which keep their own record
+
+    def before_fit(self) -> None:
+        """Start the clock; the learning rate finder is no training."""
+        self.run = not self.paused and not hasattr(self.learn, "lr_finder") and not hasattr(self.learn, "gather_preds")
+        self._restart()
+
+    def after_fit(self) -> None:
+        """Listen to the next fit again."""
+        self.run = True
+
+    def before_train(self) -> None:
+        """Restart the clock."""
+        self._restart()
+
+    def after_batch(self) -> None:
+        """Add up."""
+        if self.training and len(self.yb):
+            rows = len(self.yb[0])
+            self.loss_sum += float(self.loss.detach()) * rows
+            self.rows += rows
+
+    def after_train(self) -> None:
+        """Stop the clock."""
+        self.train_seconds = time.perf_counter() - self.started
+
+    def after_epoch(self) -> None:
+        """Add an entry."""
+        if not hasattr(self, "train_seconds"):
+            return
+        values = [*self.recorder.final_record[1:], None] if len(self.dls.valid) else (None, None)
+        groups = len(self.opt.param_lists)
+        self.entries.append(
+            {
+                "stage": "learner",
+                "epoch": self.epoch + 1,
+                "trainable": groups - self.opt.frozen_idx if self.opt.frozen_idx else "all",
+                "rows": self.rows,
+                "train_loss": self.loss_sum / max(1, self.rows),
+                "valid_loss": values[0],
+                "valid_accuracy": values[1],
+                "train_seconds": self.train_seconds,
+                "seconds": time.perf_counter() - self.started,
+            }
+        )
+
+    def _restart(self) -> None:
+        self.loss_sum, self.rows, self.started = 0.0, 0, time.perf_counter()
+
+
+class History(Callback):  # type: ignore[misc]
+    """The record of the stages of a fit: losses, times and validations, the best weights; tells the monitor.
+
+    A validation is better if its accuracy is higher or, at equal accuracy and where there is none, its loss is lower.
+
+    Args:
+        keep_best: keep the weights of the best validation.
+        patience: stop a stage after this many epochs without a better validation; 0 for never.
+        validations: validation runs per epoch, the one at its end included.
+        monitor: is told of the progress.
     """
 
     order = 55  # after the Recorder, which has the losses by then
 
-    def __init__(self, keep_best: bool, patience: int, looks: int, monitor: Monitor) -> None:
-        self.keep_best, self.patience, self.looks, self.monitor = keep_best, patience, looks, monitor
+    def __init__(self, keep_best: bool, patience: int, validations: int, monitor: Monitor) -> None:
+        self.keep_best, self.patience, self.validations, self.monitor = keep_best, patience, validations, monitor
         self.stage: str = ""
         self.trainable: str | int = "all"
         self.error: ConfigError | None = None
         self.entries: list[dict[str, Any]] = []
-        self.best: tuple[float, float] = (-1.0, -math.inf)
+        self.best: tuple[float, float] = (-1.0, -math.inf)  # accuracy and negative loss
         self.best_weights: dict[str, Tensor] | None = None
-        self.epochs_since_best = self.skipped = 0
+        self.epochs_since_best = self._first_epoch = 0
 
-    def begin_from(self, looks: Sequence[Mapping[str, Any]], network: nn.Module) -> None:
-        """Hold the best of earlier looks against the ones to come."""
+    def begin_stage(self, name: str, trainable: str | int = "all") -> None:
+        """What the next entries belong to."""
+        self.stage, self.trainable = name, trainable
+
+    def begin_from(self, entries: Sequence[Mapping[str, Any]], network: nn.Module) -> None:
+        """Let the present weights count as the best of earlier validations, which later ones have to beat."""
         scores = [
-            (look["valid_accuracy"] or 0.0, -look["valid_loss"]) for look in looks if look["valid_loss"] is not None
+            (entry["valid_accuracy"] or 0.0, -entry["valid_loss"])
+            for entry in entries
+            if entry["valid_loss"] is not None
         ]
         if scores:
             self.best = max(scores)
             self._keep(network)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the best weights, as JSON."""
+        return {"epochs": self.entries, "best": list(self.best)}
+
+    def restore(
+        self, state: Mapping[str, Any], best_weights: dict[str, Tensor] | None, *, finished_epochs: int
+    ) -> None:
+        """Continue from a checkpoint; the epochs that it has finished add no entries."""
+        accuracy, loss = state["best"]
+        self.entries, self.best, self.best_weights = list(state["epochs"]), (accuracy, loss), best_weights
+        self._first_epoch = finished_epochs
 
     def _keep(self, network: nn.Module) -> None:
         if self.keep_best:
             self.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
 
     def before_fit(self) -> None:
-        """Plan the looks."""
+        """Plan the validations."""
         self.steps = len(self.dls.train)
-        self.look_steps = (
-            {round(self.steps * look / self.looks) for look in range(1, self.looks)} if len(self.dls.valid) else set()
+        self.validation_steps = (
+            {round(self.steps * number / self.validations) for number in range(1, self.validations)}
+            if len(self.dls.valid)
+            else set()
         )
         self.monitor.start(self.stage, self.steps * self.n_epoch)
         self.epochs_since_best = 0
-        self._begin()
+        self._restart()
 
-    def _begin(self) -> None:
+    def _restart(self) -> None:
         self.loss_sum, self.rows = 0.0, 0
-        self.begun = self.train_begun = time.perf_counter()
+        self.started = self.train_started = time.perf_counter()
 
     def before_train(self) -> None:
         """Start the clock."""
-        self.steps = len(self.dls.train)  # filled by tokens, passes differ a little
-        self._begin()
+        self.steps = len(self.dls.train)  # with batches filled by tokens, passes differ a little
+        self._restart()
 
     def after_batch(self) -> None:
-        """Add up, tell the monitor, and look where one is due."""
+        """Add up, tell the monitor, and validate where it is due."""
         if not self.training:
             return
         rows = len(self.yb[0])
         loss = float(self.loss.detach())
         if not math.isfinite(loss):
-            # fastai would rewrite the words of an error that is raised in here
-            self.error = ConfigError(f"The training loss became {loss} in stage {self.stage!r}: lower --learning-rate.")
+            # fastai would change the message of an error that is raised in here
+            self.error = ConfigError(f"The training loss became {loss} in stage {self.stage!r}: lower learning_rate.")
             raise CancelFitException
         self.loss_sum += loss * rows
         self.rows += rows
         done = self.epoch * self.steps + self.iter + 1
         if self.iter % 5 == 4:
             self.monitor.advance(done, f"epoch {self.epoch + 1}/{self.n_epoch}  loss {self.loss_sum / self.rows:.3f}")
-        if self.iter + 1 in self.look_steps:
-            seconds = time.perf_counter() - self.train_begun
-            self._look(*measure(self.model, self.dls.valid, self.loss_func), seconds)
+        if self.iter + 1 in self.validation_steps:
+            seconds = time.perf_counter() - self.train_started
+            self._add_entry(*measure(self.model, self.dls.valid, self.loss_func), seconds)
             self.model.train()
-            self._begin()
+            self._restart()
 
     def after_train(self) -> None:
         """Stop the clock."""
-        self.train_seconds = time.perf_counter() - self.train_begun
+        self.train_seconds = time.perf_counter() - self.train_started
 
     def after_epoch(self) -> None:
-        """Note the look at the epoch's end; stop if patience is over."""
-        if self.epoch < self.skipped:
+        """Add the entry of the epoch's end; stop when patience is exhausted."""
+        if self.epoch < self._first_epoch:
             return
-        looked = len(self.dls.valid) > 0
-        valid_loss, valid_accuracy, *_ = [*self.recorder.final_record[1:], None] if looked else (None, None)
-        better = self._look(valid_loss, valid_accuracy, self.train_seconds)
+        validated = len(self.dls.valid) > 0
+        valid_loss, valid_accuracy, *_ = [*self.recorder.final_record[1:], None] if validated else (None, None)
+        better = self._add_entry(valid_loss, valid_accuracy, self.train_seconds)
         self.epochs_since_best = 0 if better else self.epochs_since_best + 1
-        if looked and self.patience and self.epochs_since_best >= self.patience:
+        if validated and self.patience and self.epochs_since_best >= self.patience:
             raise CancelFitException
 
-    def _look(self, valid_loss: float | None, valid_accuracy: float | None, train_seconds: float) -> bool:
-        """Note an entry; True if it is the best so far."""
+    def _add_entry(self, valid_loss: float | None, valid_accuracy: float | None, train_seconds: float) -> bool:
+        """Add an entry; True if it is the best so far."""
         self.entries.append(
             {
                 "stage": self.stage,
@@ -191,7 +325,7 @@ class History(Callback):  # type: ignore[misc]
                 "valid_loss": valid_loss,
                 "valid_accuracy": valid_accuracy,
                 "train_seconds": train_seconds,
-                "seconds": time.perf_counter() - self.begun,
+                "seconds": time.perf_counter() - self.started,
             }
         )
         if valid_loss is None:
@@ -207,32 +341,38 @@ class History(Callback):  # type: ignore[misc]
 
 
 class Resumable(Callback):  # type: ignore[misc]
-    """Makes an epoch depend on its number alone, so that a run can go on after any of them, and calls when one is done.
+    """Makes an epoch depend on its number alone, so that a run can resume after any of them, and calls when one is done.
 
     Args:
-        seed: of dropout; each epoch has its own.
-        done: is called with the number of epochs that are done.
-        begin: the epoch to go on with.
+        seed: of dropout; each epoch draws from its own.
+        done: called with the number of finished epochs.
+        first_epoch: the epoch to resume with.
     """
 
     order = 80  # after the record of the epoch
 
-    def __init__(self, seed: int, done: Callable[[int], None], begin: int = 0) -> None:
-        self.seed, self.done, self.begin = seed, done, begin
+    def __init__(self, seed: int, done: Callable[[int], None], first_epoch: int = 0) -> None:
+        self.seed, self.done, self.first_epoch = seed, done, first_epoch
 
     def before_train(self) -> None:
-        """Draw from the epoch's own seed, and read its own part of the texts."""
+        """Draw from the epoch's own seed, and read the epoch's own part of the texts."""
         torch.manual_seed(self.seed * 1_000_003 + self.epoch)
         self.dls.train.next_part = self.epoch
 
     def after_epoch(self) -> None:
-        """Call."""
-        if self.epoch >= self.begin:
+        """Report the epoch."""
+        if self.epoch >= self.first_epoch:
             self.done(self.epoch + 1)
 
 
 def measure(network: nn.Module, batches: Batches, loss_function: Callable[..., Tensor]) -> tuple[float, float]:
-    """Mean loss and accuracy over batches, in float32; the network is left in evaluation mode."""
+    """Mean loss and accuracy over batches, in float32; the network is left in evaluation mode.
+
+    Args:
+        network: gives logits, (batch, classes).
+        batches: inputs of the network, then labels.
+        loss_function: the mean over a batch.
+    """
     device = next(network.parameters()).device
     network.eval()
     loss_sum, right, rows = 0.0, 0, 0

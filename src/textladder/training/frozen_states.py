@@ -1,7 +1,7 @@
-"""What frozen layers make of texts, computed in the first pass and kept for the later ones.
+"""The states that frozen layers compute, cached in the first pass for the later ones.
 
-Stands between the batches and the training: `CachedStateBatches` is any iterable of batches to the Learner, as
-`TextBatches` is. Frozen layers run without dropout here, so that what is kept is worth keeping.
+Stands between the batches and the Learner, to which `CachedStateBatches` is an iterable of batches as `TextBatches` is.
+Frozen layers run without dropout here, because a cached state would repeat one dropout mask.
 """
 
 import copy
@@ -13,35 +13,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textladder.batching import TextBatches
+from textladder.batching import TextBatches, pad_batch
 
-IN_MEMORY = 256 << 20  # bytes; what is larger goes to a file in the folder for temporary files
-ON_DISK = 16 << 30  # bytes, and at most half of what is free; what is larger is not kept
+IN_MEMORY = 256 << 20  # bytes; a larger cache goes to a temporary file
+ON_DISK = 16 << 30  # bytes, and at most half of the free space; more is not cached
 
 
 class CachedStateBatches:
-    """The batches of `TextBatches`, with states in the place of token numbers.
+    """The batches of `TextBatches` with the states of frozen layers in place of token ids.
 
-    Each pass gives states, float32 (sequences, time, hidden), where they are no padding, bool (sequences, time), the
-    text_index where texts may be several sequences, and labels.
+    A batch is the states, float32 (sequences, time, width), a mask that is true where there is text, bool (sequences,
+    time), where a text may be several sequences the position of each one's text in the batch, and the labels.
 
     Args:
         batches: the texts.
-        compute: token numbers, int64 (sequences, time), to states (sequences, time, hidden).
-        hidden: numbers of a state.
-        first_only: keep the first state of each sequence alone.
-        half: keep them in half precision, for states that are never large.
+        compute: token ids, int64 (sequences, time), to states (sequences, time, width).
+        width: numbers per state.
+        first_only: cache the first state of each sequence alone.
+        half: cache in half precision, for states that are never large.
         keep: False for a single pass.
 
     Attributes:
-        kept: False where the states are too many to keep; they are then computed in every pass.
+        cached: False where there are too many states; they are then computed in every pass.
     """
 
     def __init__(
         self,
         batches: TextBatches,
         compute: Callable[[Tensor], Tensor],
-        hidden: int,
+        width: int,
         *,
         first_only: bool,
         half: bool = False,
@@ -53,18 +53,18 @@ class CachedStateBatches:
         self._lengths = np.ones_like(lengths) if first_only else lengths
         self._offsets = np.concatenate([[0], np.cumsum(self._lengths)])
         self._known = np.zeros(batches.rows, bool)
-        self._shape = int(self._offsets[-1]), hidden
+        self._shape = int(self._offsets[-1]), width
         self._dtype = np.float16 if half else np.float32
-        self._size = np.dtype(self._dtype).itemsize * self._shape[0] * hidden
-        room = max(IN_MEMORY, min(ON_DISK, shutil.disk_usage(tempfile.gettempdir()).free // 2))
-        self.kept = keep and self._size <= room
-        self._states = self._room() if self.kept else None
-        self._given = hidden
+        self._size = np.dtype(self._dtype).itemsize * self._shape[0] * width
+        free = max(IN_MEMORY, min(ON_DISK, shutil.disk_usage(tempfile.gettempdir()).free // 2))
+        self.cached = keep and self._size <= free
+        self._states = self._allocate() if self.cached else None
+        self._width = width
 
-    def narrowed(self, given: int) -> "CachedStateBatches":
-        """The same, of which a pass gives the first `given` numbers of each state alone."""
-        narrowed = copy.copy(self)  # what the one computes, the other knows
-        narrowed._given = given
+    def narrowed(self, width: int) -> "CachedStateBatches":
+        """The same batches with the first `width` numbers of each state alone; both share one cache."""
+        narrowed = copy.copy(self)
+        narrowed._width = width
         return narrowed
 
     def __len__(self) -> int:
@@ -72,33 +72,36 @@ class CachedStateBatches:
 
     @property
     def rows(self) -> int:
-        """How many texts a pass has."""
+        """Number of texts in a pass."""
         return self.batches.rows
 
-    def begin_with_the_shortest(self) -> None:
-        """As of the texts' own batches."""
-        self.batches.begin_with_the_shortest()
+    def shortest_first(self) -> None:
+        """As of `TextBatches`."""
+        self.batches.shortest_first()
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        for places in self.batches.next_pass():
-            sequences = self.batches.sequences(places)
+        for indices in self.batches.next_pass():
+            sequences = self.batches.sequences(indices)
             lengths = self._lengths[sequences]
-            ids, *others = self.batches.batch(places)
-            if self._known[places].all():
+            if self._known[indices].all():
                 states = self._read(sequences, lengths)
             else:
+                ids = torch.from_numpy(pad_batch(self.batches.texts, sequences, self.batches.padding))
                 states = self.compute(ids).float().cpu()[:, : lengths.max()]
-                if self.kept:
+                if self.cached:
                     self._write(sequences, lengths, states.numpy())
-                    self._known[places] = True
-            states = states[:, :, : self._given]
-            yield states, torch.from_numpy(np.arange(states.shape[1]) < lengths[:, None]), *others
+                    self._known[indices] = True
+            states = states[:, :, : self._width]
+            mask = torch.from_numpy(np.arange(states.shape[1]) < lengths[:, None])
+            text_index = self.batches.text_index(indices)
+            owners = () if text_index is None else (torch.from_numpy(text_index),)
+            yield states, mask, *owners, torch.from_numpy(self.batches.label_ids[indices])
 
     def _read(self, sequences: np.ndarray, lengths: np.ndarray) -> Tensor:
         assert self._states is not None
-        states = np.zeros((len(sequences), int(lengths.max()), self._given), np.float32)
+        states = np.zeros((len(sequences), int(lengths.max()), self._width), np.float32)
         for row, (start, length) in enumerate(zip(self._offsets[sequences], lengths, strict=True)):
-            states[row, :length] = self._states[start : start + length, : self._given]
+            states[row, :length] = self._states[start : start + length, : self._width]
         return torch.from_numpy(states)
 
     def _write(self, sequences: np.ndarray, lengths: np.ndarray, states: np.ndarray) -> None:
@@ -106,8 +109,8 @@ class CachedStateBatches:
         for row, (start, length) in enumerate(zip(self._offsets[sequences], lengths, strict=True)):
             self._states[start : start + length] = states[row, :length]
 
-    def _room(self) -> np.ndarray:
-        """Space for every state: in memory if they are few, else in a file that is gone when it is closed."""
+    def _allocate(self) -> np.ndarray:
+        """Space for every state: in memory if it is small, else in a file that is deleted when it is closed."""
         if self._size <= IN_MEMORY:
             return np.empty(self._shape, self._dtype)
         with tempfile.TemporaryFile(prefix="textladder-") as file:

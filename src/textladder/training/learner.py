@@ -1,19 +1,20 @@
-"""Training through fastai's Learner: stages under the one-cycle policy, the rate finder, the best look kept.
+"""Learners: a network, batches and a recipe's optimizer put together for fastai.
 
-The only wrapper of the Learner, shared by all neural levels. It takes a network and batches and knows nothing of
-texts. What a level does differently is data: its list of `Stage`s.
+The only place that makes a fastai Learner. It takes a network and batches and knows nothing of texts; `stages.py` runs
+what is made here, and a person can: `fit_one_cycle`, `get_preds`, `show_results` and the rest are fastai's own.
 """
 
-import os
+import random
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import fastai.callback.hook
 import fastai.callback.progress
-import fastai.callback.schedule  # noqa: F401, gives the Learner lr_find and fit_one_cycle
+import fastai.callback.schedule  # noqa: F401, these three give the Learner summary, no_bar, lr_find and fit_one_cycle
 import numpy as np
 import torch
 from fastai.callback.rnn import ModelResetter
@@ -21,20 +22,113 @@ from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.metrics import accuracy
-from fastai.optimizer import OptimWrapper
 from torch import Tensor, nn
 
-from textladder.batching import Batches
+from textladder.batching import Batches, TextBatches
+from textladder.errors import TextladderError
 from textladder.networks.awd_lstm import LanguageModel
 from textladder.networks.next_word_loss import NextWordLoss
-from textladder.pretrained import cache_folder
-from textladder.training.callbacks import AdversarialTraining, Autocast
-from textladder.training.precision import training_device, trains_in_bfloat16
+from textladder.training.callbacks import ActivationRegularization, AdversarialTraining, Autocast, EpochLog
+from textladder.training.data_loaders import TextCodec, text_data_loaders
+from textladder.training.optimizers import optimizer_function
+from textladder.training.precision import trains_in_bfloat16, training_device
 
-# torch makes a folder for compiled code as soon as there is an optimizer; not among the temporary files, where it stays
-with suppress(OSError):
-    (cache_folder() / "torch").mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "torch"))
+
+@dataclass(frozen=True)
+class Adversarial:
+    """Settings of adversarial training; see `AdversarialTraining`.
+
+    Attributes:
+        embedding: the network's embedding layer.
+        norm: of the perturbation of a text.
+        first_epoch: the epoch, counted from 0, in which it begins.
+    """
+
+    embedding: nn.Module
+    norm: float
+    first_epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """Settings of activation regularization; see `ActivationRegularization`.
+
+    Attributes:
+        lstms: the module whose states are regularized.
+        alpha: weight of their size.
+        beta: weight of their change in time.
+    """
+
+    lstms: nn.Module
+    alpha: float
+    beta: float
+
+
+class ClassifierLearner(Learner):  # type: ignore[misc]
+    """fastai's Learner of a classifier; what cannot be done in fastai's way says what to do instead."""
+
+    def export(self, fname: Any = None, **options: Any) -> NoReturn:
+        """Refused: it would pickle code.
+
+        Raises:
+            TextladderError: always, with what to do instead.
+        """
+        raise TextladderError(
+            "A Learner is not exported, because load_learner would have to unpickle code: save the classifier with "
+            "TextClassifier.save(path) and read it with TextClassifier.load(path)."
+        )
+
+    def lr_find(self, *args: Any, **options: Any) -> Any:
+        """fastai's learning rate finder; the copy of the weights that it makes lies in a temporary folder."""
+        with tempfile.TemporaryDirectory(prefix="textladder-") as folder, _replaced(self, path=Path(folder)):
+            return super().lr_find(*args, **options)
+
+    def get_preds(self, ds_idx: int = 1, dl: Any = None, **options: Any) -> Any:
+        """fastai's, in the order of the rows.
+
+        Raises:
+            TextladderError: there are no rows to predict.
+        """
+        if not len(self.dls[ds_idx] if dl is None else dl):
+            raise TextladderError(
+                "There are no rows to predict: this learner has no validation rows, or the loader is empty; "
+                "pass dl=learner.dls.test_dl(texts)."
+            )
+        return super().get_preds(ds_idx, dl, **options)
+
+
+class ClassificationLoss(nn.CrossEntropyLoss):
+    """Cross-entropy with what fastai asks of a loss: an activation and how to decode it.
+
+    Where classes are weighted, it is the sum of weighted losses by the number of rows. torch divides by the weights of
+    the batch, which undoes them where a batch has few rows or one class.
+
+    Args:
+        weight: float (classes,), how much a row of each class counts; None for all the same.
+        label_smoothing: share of the target that is spread over all classes.
+    """
+
+    def __init__(self, weight: Tensor | None = None, label_smoothing: float = 0.0) -> None:
+        super().__init__(weight, label_smoothing=label_smoothing)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of logits, float (rows, classes), under classes, int64 (rows,)."""
+        if self.weight is None or self.reduction != "mean":
+            return super().forward(input, target)
+        return (
+            nn.functional.cross_entropy(
+                input, target, self.weight, reduction="sum", label_smoothing=self.label_smoothing
+            )
+            / len(target)
+        )
+
+    def activation(self, logits: Tensor) -> Tensor:
+        """Probabilities, (rows, classes)."""
+        return logits.softmax(dim=-1)
+
+    def decodes(self, probabilities: Tensor) -> Tensor:
+        """The most probable class, int64 (rows,)."""
+        return probabilities.argmax(dim=-1)
 
 
 def make_learner(
@@ -42,43 +136,72 @@ def make_learner(
     train: Batches,
     valid: Batches | None,
     *,
+    codec: TextCodec | None = None,
     class_weights: np.ndarray | None = None,
     label_smoothing: float = 0.0,
+    optimizer: str = "adamw",
     weight_decay: float = 0.0,
+    momentum: tuple[float, float, float] = (0.95, 0.85, 0.95),
     precision: str = "auto",
-    adversarial: tuple[nn.Module, float, int] | None = None,
+    adversarial: Adversarial | None = None,
+    regularization: Regularization | None = None,
     accumulate: int = 0,
-    clip: float = 0.0,
-) -> Learner:
+    gradient_clip: float = 0.0,
+) -> ClassifierLearner:
     """A fastai Learner on batches of texts.
 
     Args:
         network: gives logits. If it has `parameter_groups()`, from the bottom up, stages can freeze them and give each
             its own rate.
-        train: the batches to learn from.
-        valid: the batches to look at between epochs.
+        train: the batches to train on.
+        valid: the batches to validate on.
+        codec: turns texts into ids and back; with it the Learner has fastai's own kind of DataLoaders, which show their
+            texts and take new ones. Both `train` and `valid` are then `TextBatches`.
         class_weights: float (classes,), how much a row of each class counts; by default all the same.
-        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
-        weight_decay: of AdamW (Loshchilov & Hutter 2019); biases and norms are left alone.
-        precision: `auto` trains in bfloat16 where the processor computes in it.
-        adversarial: the network's embedding, how far an adversary moves a text's vectors (L2 norm), and the epoch from
-            which it does; see `AdversarialTraining`.
-        accumulate: make a step when the gradients of so many texts have added up, each text counting the same; 0 for
-            a step after each batch, its texts' mean.
-        clip: scale a step's gradient down to this norm (L2, over all parameters); 0 for not.
+        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016, section 7).
+        optimizer: `adamw`, torch's, or `adam`, fastai's; see `optimizers.py`.
+        weight_decay: decoupled; biases and norms do not decay.
+        momentum: of the one-cycle policy: at the start, at the peak of the learning rate, at the end.
+        precision: `auto` trains in bfloat16 where the hardware computes in it.
+        adversarial: train on perturbed word vectors too.
+        regularization: add activation regularization to the loss.
+        accumulate: make a step when the gradients of this many texts have added up, each text counting the same; 0 for
+            a step after each batch, the mean over its texts.
+        gradient_clip: scale a step's gradient down to this norm (L2, over all parameters); 0 for never.
     """
-    network.to(training_device())
     bfloat16 = trains_in_bfloat16(precision)
-    callbacks: list[Any] = [Autocast()] if bfloat16 else []
+    callbacks: list[Any] = [EpochLog(), *([Autocast()] if bfloat16 else [])]
     if adversarial is not None:
-        callbacks.append(AdversarialTraining(*adversarial, bfloat16))
+        parts = adversarial.embedding, adversarial.norm, adversarial.first_epoch
+        callbacks.append(AdversarialTraining(*parts, bfloat16))
+    if regularization is not None:
+        callbacks.append(
+            ActivationRegularization(regularization.lstms, regularization.alpha, regularization.beta)
+        )
     if accumulate:
         callbacks.append(GradientAccumulation(accumulate))
-    if clip:
-        callbacks.append(GradientClip(clip))
+    if gradient_clip:
+        callbacks.append(GradientClip(gradient_clip))
     weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-    loss = _loss_function(weight, label_smoothing)
-    return _learner(network, train, valid, loss, weight_decay, callbacks, [accuracy])
+    with _python_random_state():  # fastai draws from Python's generator for each loader
+        if codec is None:
+            loaders = DataLoaders(train, valid if valid is not None else [])
+        else:
+            assert isinstance(train, TextBatches)
+            assert valid is None or isinstance(valid, TextBatches)
+            loaders = text_data_loaders(train, valid, codec, training_device())
+    return ClassifierLearner(
+        loaders,
+        network.to(training_device()),
+        loss_func=ClassificationLoss(weight, label_smoothing).to(training_device()),
+        opt_func=optimizer_function(optimizer),
+        splitter=_parameter_groups,
+        metrics=[accuracy],
+        cbs=callbacks,
+        wd=weight_decay,
+        moms=momentum,
+        train_bn=optimizer == "adam",  # with our own recipes a frozen norm is frozen
+    )
 
 
 def make_language_learner(
@@ -89,109 +212,77 @@ def make_language_learner(
     counts: np.ndarray | None = None,
     weight_decay: float = 0.0,
     precision: str = "auto",
-    clip: float = 0.0,
+    gradient_clip: float = 0.0,
 ) -> Learner:
     """A fastai Learner of a language model on a stream of words.
 
     Args:
-        model: foretells the next word.
-        train: the words to learn from.
-        valid: the words to look at between epochs.
-        counts: how often each word occurs; the softmax is then computed in part, see `NextWordLoss`.
-        weight_decay: as of `make_learner`, like the rest.
-        precision: as there.
-        clip: as there.
+        model: predicts the next word.
+        train: the words to train on.
+        valid: the words to validate on.
+        counts: how often each word occurs; the softmax is then sampled in training, see `NextWordLoss`.
+        weight_decay: as of `make_learner`.
+        precision: as of `make_learner`.
+        gradient_clip: as of `make_learner`.
     """
-    model.to(training_device())
     bfloat16 = trains_in_bfloat16(precision)
     callbacks: list[Any] = [ModelResetter(), *([Autocast()] if bfloat16 else [])]
-    if clip:
-        callbacks.append(GradientClip(clip))
+    if gradient_clip:
+        callbacks.append(GradientClip(gradient_clip))
     frequencies = None if counts is None else torch.from_numpy(counts).float()
-    return _learner(
-        model, train, valid, NextWordLoss(model, frequencies, bfloat16=bfloat16), weight_decay, callbacks, []
-    )
-
-
-def _plain(method: Callable[..., Any]) -> Any:
-    """A method of torch's optimizers without its wrapper."""
-    return getattr(method, "__wrapped__", method)
-
-
-class _AdamW(torch.optim.AdamW):
-    """torch's, whose wrappers import torch's compiler to tell it to stay away: a thousand modules, for nothing."""
-
-    add_param_group = _plain(torch.optim.Optimizer.add_param_group)
-    zero_grad = _plain(torch.optim.Optimizer.zero_grad)
-    state_dict = _plain(torch.optim.Optimizer.state_dict)
-    load_state_dict = _plain(torch.optim.Optimizer.load_state_dict)
-    step = torch.no_grad()(_plain(torch.optim.AdamW.step))
-
-
-class _Learner(Learner):  # type: ignore[misc]
-    """Counts groups of layers, as its caller does, where fastai would count their halves; see `_halves`."""
-
-    def freeze_to(self, n: int) -> None:
-        """Train the groups from number `n` on; below 0, counted from the top."""
-        super().freeze_to(2 * n)
-
-
-def _learner(
-    network: nn.Module,
-    train: Batches,
-    valid: Batches | None,
-    loss: nn.Module,
-    weight_decay: float,
-    callbacks: list[Any],
-    metrics: list[Any],
-) -> Learner:
-    groups = _halves(network)
-    return _Learner(
+    model.to(training_device())
+    return Learner(
         DataLoaders(train, valid if valid is not None else []),
-        network,
-        loss_func=loss.to(training_device()),
-        opt_func=partial(OptimWrapper, opt=partial(_AdamW, fused=True)),
-        splitter=_halves,
-        metrics=metrics,
+        model,
+        loss_func=NextWordLoss(model, frequencies, bfloat16=bfloat16).to(training_device()),
+        opt_func=optimizer_function("adamw"),
+        splitter=_parameter_groups,
         cbs=callbacks,
-        wd=[weight_decay, 0.0] * (len(groups) // 2),
-        train_bn=False,  # a frozen norm is frozen
-        # the finder keeps its weights in a folder that it takes away again; not in the user's working folder
-        path=Path(tempfile.gettempdir()),
-        model_dir=".",
+        wd=weight_decay,
+        train_bn=False,
     )
 
 
-def _loss_function(weight: Tensor | None, label_smoothing: float) -> nn.Module:
-    """Cross-entropy, the mean over the rows of a batch."""
-    if weight is None:
-        return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
-    return _WeightedLoss(weight, label_smoothing)
-
-
-class _WeightedLoss(nn.CrossEntropyLoss):
-    """torch divides by a batch's weights, which takes them back where its rows are few or of one class."""
-
-    def __init__(self, weight: Tensor, label_smoothing: float) -> None:
-        super().__init__(weight, reduction="sum", label_smoothing=label_smoothing)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return super().forward(input, target) / len(target)
-
-
-def _halves(network: nn.Module) -> list[list[nn.Parameter]]:
-    """For each group of layers, from the bottom up, the parameters that decay and those that do not."""
-    grouped = getattr(network, "parameter_groups", None)
-    groups = grouped() if grouped else [list(network.parameters())]
-    return [[one for one in group if (one.ndim > 1) == decays] for group in groups for decays in (True, False)]
+def _parameter_groups(network: nn.Module) -> list[list[nn.Parameter]]:
+    """A network's groups of layers, from the bottom up; one group where it names none."""
+    grouped: Callable[[], list[list[nn.Parameter]]] | None = getattr(network, "parameter_groups", None)
+    return [list(network.parameters())] if grouped is None else grouped()
 
 
 def class_weights(kind: str, label_ids: np.ndarray, classes: int) -> np.ndarray | None:
-    """How much a row of each class counts, float64 (classes,); None for the same.
+    """How much a row of each class counts, float64 (classes,); None for all the same.
 
-    `balanced` makes every class count the same in all; the mean over the rows is 1.
+    `balanced` makes the classes count the same in total; the mean over the rows is 1.
+
+    Args:
+        kind: `none` or `balanced`.
+        label_ids: int64 (rows,), of the training rows.
+        classes: number of classes.
     """
     if kind == "none":
         return None
     counts = np.bincount(label_ids, minlength=classes)
     return len(label_ids) / (classes * np.maximum(counts, 1))
+
+
+@contextmanager
+def _python_random_state() -> Iterator[None]:
+    """Leave Python's random state as it was."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+@contextmanager
+def _replaced(learner: Learner, **attributes: Any) -> Iterator[None]:
+    """Other values of some attributes."""
+    before = {name: getattr(learner, name) for name in attributes}
+    for name, value in attributes.items():
+        setattr(learner, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(learner, name, value)

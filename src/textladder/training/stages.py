@@ -6,14 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import fastai.callback.progress
-import fastai.callback.schedule  # noqa: F401, gives the Learner lr_find and fit_one_cycle
 import numpy as np
 import torch
 from fastai.learner import Learner
 
 from textladder.progress import Monitor
-from textladder.training.callbacks import AdversarialTraining, Autocast, History
+from textladder.training.callbacks import History
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,10 @@ class Stage:
         learning_rate: the peak, of the topmost group of layers.
         warm_up: share of the steps in which the rate rises; it then falls along a cosine.
         shortest_first: take the first epoch from short texts to long ones.
-        trainable: which groups of layers learn: `all`, the `head` alone, or how many from the top.
+        trainable: which groups of layers are trained: `all`, the `head` alone, or how many from the top.
         decay: the peak of a group is this times that of the group above it (Howard & Ruder 2018, section 3.2,
             "discriminative fine-tuning").
+        div: the rate begins at the peak divided by this.
     """
 
     name: str
@@ -38,17 +37,18 @@ class Stage:
     shortest_first: bool = False
     trainable: str | int = "all"
     decay: float = 1.0
+    div: float = 25.0
 
 
 @dataclass(frozen=True)
 class LearningRateCurve:
-    """What the finder saw (Smith 2015, "Cyclical learning rates", section 3.3).
+    """What the learning rate finder measured (Smith 2015, "Cyclical learning rates", section 3.3).
 
     Attributes:
         rates: the learning rates that were tried, rising.
         losses: the smoothed loss at each.
         suggested: the finder's own suggestion, from the longest valley of the curve.
-        lowest: lower end of the range that is sane for the level.
+        lowest: lower end of the level's usual range.
         highest: upper end.
     """
 
@@ -60,21 +60,21 @@ class LearningRateCurve:
 
     @property
     def learning_rate(self) -> float:
-        """The suggestion, held to the level's range."""
+        """The suggestion, clipped to the level's range."""
         return min(max(self.suggested, self.lowest), self.highest)
 
     def sentence(self) -> str:
-        """The suggestion in words, with what was done to it."""
-        held = "" if self.learning_rate == self.suggested else f", held to {self.learning_rate:.2g}"
+        """The suggestion in a sentence, and whether it was clipped."""
+        clipped = "" if self.learning_rate == self.suggested else f", clipped to {self.learning_rate:.2g}"
         return (
-            f"The finder suggests a learning rate of {self.suggested:.2g}{held} "
-            f"(sane for this level: {self.lowest:.0e} to {self.highest:.0e})."
+            f"The finder suggests a learning rate of {self.suggested:.2g}{clipped} "
+            f"(usual range of this level: {self.lowest:.0e} to {self.highest:.0e})."
         )
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw everything within from one seed, and leave the caller's own random states as they were."""
+    """Draw everything inside from one seed, and leave the caller's random states as they were."""
     state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         random.seed(seed)
@@ -94,7 +94,7 @@ def run_stages(
     keep_best: bool = True,
     patience: int = 0,
     validations_per_epoch: int = 1,
-    looks: Sequence[Mapping[str, Any]] = (),
+    earlier: Sequence[Mapping[str, Any]] = (),
     monitor: Monitor | None = None,
 ) -> list[dict[str, Any]]:
     """Train through the stages.
@@ -102,63 +102,87 @@ def run_stages(
     Args:
         learner: of `make_learner`.
         stages: one after another.
-        keep_best: end with the weights of the look at the validation rows that had the highest accuracy.
-        patience: stop a stage after so many epochs without a better look; 0 for never.
-        validations_per_epoch: looks at the validation rows in an epoch, the one at its end included.
-        looks: entries of an earlier run over a part of the network; the weights as they are now count as its best.
-        monitor: is told how far it is.
+        keep_best: end with the weights of the validation that had the highest accuracy.
+        patience: stop a stage after this many epochs without a better validation; 0 for never.
+        validations_per_epoch: validation runs per epoch, the one at its end included.
+        earlier: entries of earlier stages; the present weights count as the best of these.
+        monitor: is told of the progress.
 
     Returns:
-        An entry for each look: stage, epoch, trainable, rows, train_loss, valid_loss, valid_accuracy (None without
-        validation rows), train_seconds (training alone) and seconds (everything) since the look before.
+        An entry for each validation: stage, epoch, trainable, rows, train_loss, valid_loss, valid_accuracy (None
+        without validation rows), train_seconds (training alone) and seconds (everything) since the entry before.
+
+    Raises:
+        ConfigError: the loss is no longer finite.
     """
     history = History(keep_best, patience, validations_per_epoch, monitor or Monitor())
-    history.begin_from(looks, learner.model)
+    history.begin_from(earlier, learner.model)
     try:
-        with learner.no_logging(), learner.no_bar():
+        with learner.no_logging(), learner.no_bar(), _unlogged(learner):
             for stage in stages:
-                history.stage, history.trainable = stage.name, stage.trainable
+                history.begin_stage(stage.name, stage.trainable)
                 if stage.shortest_first:
-                    learner.dls.train.begin_with_the_shortest()
+                    learner.dls.train.shortest_first()
                 rates = _prepare_groups(learner, stage)
-                learner.fit_one_cycle(stage.epochs, lr_max=rates, pct_start=stage.warm_up, cbs=history)
+                learner.fit_one_cycle(
+                    stage.epochs, lr_max=rates, pct_start=stage.warm_up, div=stage.div, cbs=history
+                )
                 if history.error is not None:
                     raise history.error
     finally:
         history.monitor.stop()
         learner.remove_cb(history)
         for callback in learner.cbs:
-            if isinstance(callback, Autocast | AdversarialTraining):
-                callback.leave()
+            if hasattr(callback, "close"):  # an interrupted fit calls no after_fit
+                callback.close()
     if history.best_weights is not None:
         learner.model.load_state_dict(history.best_weights)
     return history.entries
 
 
+@contextmanager
+def _unlogged(learner: Learner) -> Iterator[None]:
+    """Stages keep their own record, so the learner's log of a person's fits is paused."""
+    log = getattr(learner, "epoch_log", None)
+    if log is not None:
+        log.paused = True
+    try:
+        yield
+    finally:
+        if log is not None:
+            log.paused = False
+
+
 def _prepare_groups(learner: Learner, stage: Stage) -> list[float]:
-    """Freeze what the stage does not train, and give the peak rate of every half of a group."""
+    """Freeze what the stage does not train, and give the peak rate of every group of layers."""
     if learner.opt is None:
         learner.create_opt()
-    groups = len(learner.opt.param_lists) // 2
+    groups = len(learner.opt.param_lists)
     trained = {"all": groups, "head": 1}.get(str(stage.trainable), stage.trainable)
     learner.freeze_to(groups - int(trained))
-    learner.opt.zero_grad()  # what an earlier stage added up and did not use
-    return [stage.learning_rate * stage.decay ** (groups - 1 - number // 2) for number in range(2 * groups)]
+    learner.opt.zero_grad()  # gradients that an earlier stage accumulated and did not use
+    return [stage.learning_rate * stage.decay ** (groups - 1 - number) for number in range(groups)]
 
 
 def suggested_rate(learner: Learner, bounds: tuple[float, float], monitor: Monitor) -> float:
-    """The finder's suggestion, held to the level's range, and said."""
+    """The finder's suggestion, clipped to the level's range and reported.
+
+    Args:
+        learner: of `make_learner`.
+        bounds: the level's usual range.
+        monitor: is told the suggestion.
+    """
     curve = find_learning_rate(learner, *bounds)
     monitor.say(curve.sentence())
     return curve.learning_rate
 
 
 def find_learning_rate(learner: Learner, lowest: float, highest: float) -> LearningRateCurve:
-    """Try rising rates on a copy of the weights and read a suggestion off the curve.
+    """Train with rising rates for a hundred steps and read a suggestion off the losses; the weights are then restored.
 
     Args:
-        learner: of `make_learner`; its weights are as before afterwards.
-        lowest: lower end of the range that is sane for the level.
+        learner: of `make_learner`.
+        lowest: lower end of the level's usual range.
         highest: upper end.
     """
     learner.unfreeze()
@@ -166,5 +190,5 @@ def find_learning_rate(learner: Learner, lowest: float, highest: float) -> Learn
         suggested = float(learner.lr_find(show_plot=False).valley)
     rates = [float(rate) for rate in learner.recorder.lrs]
     losses = [float(loss) for loss in learner.recorder.losses]
-    learner.opt = None  # its moments have seen rates that no training uses
+    learner.opt = None  # its moments come from rates that no training uses
     return LearningRateCurve(rates, losses, suggested, lowest, highest)

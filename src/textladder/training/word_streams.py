@@ -1,4 +1,4 @@
-"""Texts as one stream of words, cut for a language model: what is read, and the word that comes next.
+"""Texts as one stream of words for a language model: the words of a batch, and the words that follow them.
 
 Stands between the text side and the training of language models, as `batching.py` does for classifiers.
 """
@@ -13,17 +13,17 @@ from textladder.text.vocabulary import EncodedTexts
 
 
 class WordStream:
-    """Batches of a language model, each of which reads on where the one before ended.
+    """Batches of a language model, each of which continues where the one before ended.
 
-    The texts stand one after another, in another order at each pass where `shuffle` is set, as so many long rows as
-    a batch has. Each batch is a pair: words, and the words that follow them, both int64 (batch, time).
+    The texts are concatenated, with `shuffle` in a new order in every pass, and split into as many long rows as a batch
+    has. Each batch is a pair: words, and the words that follow them, both int64 (batch, time).
 
     Args:
         texts: the encoded texts.
         batch_size: rows; fewer where there are too few words to fill them.
-        time: words of a batch's row; the last batch of a part may have fewer.
-        parts: an iteration is one of so many parts of a pass.
-        shuffle: another order of the texts at each pass.
+        time: words per row of a batch (the length of backpropagation through time); the last batch may have fewer.
+        parts: number of parts that a pass is divided into; an iteration is one of them.
+        shuffle: a new order of the texts in every pass.
         seed: of the orders; the same part of the same pass is always the same.
     """
 
@@ -47,11 +47,11 @@ class WordStream:
 
     @property
     def rows(self) -> int:
-        """How many texts a pass has."""
+        """Number of texts in a pass."""
         return len(self.texts)
 
     def __len__(self) -> int:
-        """How many batches the next part has."""
+        """Number of batches in the next part."""
         first, last = self._part(self.next_part % self.parts)
         return last - first
 
@@ -63,8 +63,8 @@ class WordStream:
             stream[shift : shift + self.batch_size * self._row].view(self.batch_size, self._row) for shift in (0, 1)
         )
         for step in range(*self._part(part)):
-            stretch = slice(step * self.time, (step + 1) * self.time)
-            yield words[:, stretch].long(), following[:, stretch].long()
+            window = slice(step * self.time, (step + 1) * self.time)
+            yield words[:, window].long(), following[:, window].long()
 
     def _part(self, part: int) -> tuple[int, int]:
         return self._steps * part // self.parts, self._steps * (part + 1) // self.parts
