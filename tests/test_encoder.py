@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from textladder import frozen
 from textladder.batching import Padding, TextBatches
 from textladder.bundle import read_bundle
 from textladder.encoders import load_encoder, read_encoder
@@ -27,6 +26,7 @@ from textladder.networks.cpu_kernels import (
 from textladder.networks.encoder import EncoderClassifier, EncoderHead, mean_by_text
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.text.vocabulary import EncodedTexts
+from textladder.training import frozen_states
 from textladder.training.frozen_states import CachedStateBatches
 from textladder.training.learner import make_learner
 from textladder.training.stages import Stage, run_stages, seeded
@@ -268,7 +268,7 @@ def test_states_are_computed_once(
     network: EncoderClassifier, first_only: bool, on_disk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts, sequence_offsets, lengths = encoded()
-    monkeypatch.setattr(frozen, "IN_MEMORY", 0 if on_disk else 1 << 20)
+    monkeypatch.setattr(frozen_states, "IN_MEMORY", 0 if on_disk else 1 << 20)
     calls = []
 
     def compute(tokens: torch.Tensor) -> torch.Tensor:
@@ -327,8 +327,8 @@ def test_states_that_are_too_many_are_computed_again(
     network: EncoderClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts, sequence_offsets, _ = encoded()
-    monkeypatch.setattr(frozen, "IN_MEMORY", 0)
-    monkeypatch.setattr(frozen, "ON_DISK", 0)
+    monkeypatch.setattr(frozen_states, "IN_MEMORY", 0)
+    monkeypatch.setattr(frozen_states, "ON_DISK", 0)
     calls = []
 
     def compute(tokens: torch.Tensor) -> torch.Tensor:

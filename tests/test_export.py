@@ -26,9 +26,10 @@ from textladder.networks.awd_classifier import AWDClassifier
 from textladder.networks.awd_lstm import AWDLSTM
 from textladder.networks.cpu_kernels import quick_linear
 from textladder.networks.encoder import EncoderClassifier
-from textladder.networks.lstm import POOLINGS, LSTMClassifier
-from textladder.networks.onnx_graphs import _Graph, awd_graph, encoder_graph, lstm_graph
-from textladder.networks.onnx_rewrites import spare_states
+from textladder.networks.lstm import CELLS, POOLINGS, LSTMClassifier
+from textladder.networks.onnx_builder import GraphBuilder
+from textladder.networks.onnx_graphs import awd_graph, encoder_graph, lstm_graph
+from textladder.networks.onnx_rewrites import keep_first_state
 from textladder.onnx_scorer import FLOAT32, INT8, ExportedNetwork
 
 Fit = Callable[[str], Any]
@@ -287,9 +288,12 @@ POOLED = [*((name,) for name in POOLINGS), POOLINGS, ("attention", "mean")]
 
 @pytest.mark.parametrize("pooling", POOLED, ids="-".join)
 @pytest.mark.parametrize(("layers", "bidirectional", "more"), [(1, True, False), (2, True, True), (2, False, False)])
-def test_every_form_of_the_lstm(pooling: tuple[str, ...], layers: int, bidirectional: bool, more: bool) -> None:
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_every_form_of_the_lstm(
+    cell: str, pooling: tuple[str, ...], layers: int, bidirectional: bool, more: bool
+) -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 5, "layers": layers, "bidirectional": bidirectional, "head_size": 6 * more}
+    sizes = {"cell": cell, "hidden_size": 5, "layers": layers, "bidirectional": bidirectional, "head_size": 6 * more}
     network = LSTMClassifier(30, 7, 3, pooling=pooling, pool_embeddings=more, **sizes).eval()
     graph = lstm_graph(network, 3)
     onnx.checker.check_model(graph, full_check=True)
@@ -332,14 +336,14 @@ def test_an_encoders_quicker_graph(
 @pytest.mark.parametrize("operator", ["Add", "MatMul"])
 def test_states_that_may_be_needed_are_computed(operator: str) -> None:
     """What two arrays are made of, of which either may lie otherwise than states do, stays as it is."""
-    graph = _Graph()
+    graph = GraphBuilder()
     together = graph.add(operator, graph.add("Cast", "ids", to=onnx.TensorProto.FLOAT), graph.constant(np.eye(3)[None]))
     table = graph.add(operator, together, graph.add("Cast", "table", to=onnx.TensorProto.FLOAT))
     first = graph.add("Gather", table, graph.constant(0), axis=1)
     inputs = [("ids", onnx.TensorProto.INT64, ("b", "3", "3")), ("table", onnx.TensorProto.INT64, ("3", "3"))]
     whole = graph.model(inputs, first, 3)
     before = whole.SerializeToString()
-    spare_states(whole)
+    keep_first_state(whole)
     assert whole.SerializeToString() == before
 
 

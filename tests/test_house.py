@@ -34,7 +34,8 @@ TIERS = [
 PACKAGES = {
     "data": "columns row_files row_rewriting known_data row_sources splits unlabelled labelled_texts",
     "text": "tokenizer vocabulary vectors wordpieces word_rules fastai_words",
-    "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels onnx_rewrites onnx_graphs",
+    "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels "
+    "onnx_builder onnx_rewrites onnx_graphs",
     "training": "precision word_streams frozen_states callbacks learner stages lr_plot pretraining",
     "levels": "base __init__ tfidf lstm ulmfit transformer",
     "comparison": "wording hardware shared_rows label_errors curve worker trainings verdict results report compare",
@@ -55,7 +56,7 @@ ONLY_IN = {
     "uvicorn": {"serving.*"},
     "jinja2": {"comparison.report"},
     "matplotlib": {"training.lr_plot"},
-    "onnx": {"networks.onnx_graphs", "networks.onnx_rewrites", "levels.*", "classifier", "export"},
+    "onnx": {"networks.*", "levels.*", "classifier", "export"},
     "onnxruntime": {"networks.onnx_graphs", "onnx_scorer", "export"},
     "pandas": {"data.*", "comparison.results"},
     "polars": {"text.tokenizer"},

@@ -4,10 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from textladder.networks.awd_lstm import AWDLSTM
-from textladder.networks.pooling import concat_pool
-
-POOLINGS = ("layers", "concat")
-
+from textladder.networks.pooling import attention_mean, concat_pool, maximum, mean
 
 HEAD_SIZE = 50  # units of the hidden layer that stands on concat pooling (Howard & Ruder 2018, section 4.1)
 
@@ -106,10 +103,11 @@ class AttentionHead(nn.Module):
             states: (batch, time, width).
             mask: bool (batch, time), True where there is text.
         """
-        states, hidden = states.float(), ~mask[:, :, None]
-        weights = self.attention(states).float().masked_fill(hidden, -torch.inf).softmax(dim=1)
-        mean = states.masked_fill(hidden, 0).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
-        pooled = [states.masked_fill(hidden, -torch.inf).amax(dim=1), mean, (weights * states).sum(dim=1)]
+        states = states.float()
+        scores = self.attention(states).float()
+        # the order in which they are computed is that in which their gradients are added up
+        average, greatest = mean(states, mask), maximum(states, mask)
+        pooled = [greatest, average, attention_mean(states, scores, mask)]
         logits: Tensor = self.linear(self.dropout(torch.cat(pooled, dim=1)))
         return logits
 

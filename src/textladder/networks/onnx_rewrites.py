@@ -1,7 +1,7 @@
-"""Rewrites of an encoder's ONNX graph, after which it gives the same numbers sooner.
+"""Rewrites that make an encoder's ONNX graph faster without changing its numbers.
 
-Each takes a graph whose parts are fused, as ONNX Runtime's optimizer for transformers leaves it, and changes it in
-place. What they do not know stays as it is.
+Each takes a graph that ONNX Runtime's optimizer for transformers has fused, and changes it in place. A graph that does
+not have the expected operators is left alone.
 """
 
 from collections import defaultdict
@@ -12,24 +12,28 @@ import numpy as np
 from onnx import ModelProto, helper, numpy_helper
 
 NORMS = {"LayerNormalization", "SkipLayerNormalization"}
-BY_STATE = {*NORMS, "Add", "BiasGelu", "FastGelu", "Gelu", "MatMul"}
+PER_TOKEN = {*NORMS, "Add", "BiasGelu", "FastGelu", "Gelu", "MatMul"}  # operators that mix no tokens
 
 
-def spare_states(graph: ModelProto) -> None:
-    """Where the head reads the first state of a text alone, compute no other one behind the last attention."""
+def keep_first_state(graph: ModelProto) -> None:
+    """Where the head reads only a text's first state, compute no other state after the last attention."""
     constants = _constants(graph)
     readers: dict[str, list[Any]] = defaultdict(list)
     for node in graph.graph.node:
         for name in node.input:
             readers[name].append(node)
-    narrow: set[str] = set()  # outputs of which the first state is enough, found from the head down
+    narrow: set[str] = set()  # outputs whose first state is enough, found from the head down
     for node in reversed(graph.graph.node):
         reading = [reader for name in node.output for reader in readers[name]]
-        enough = all(_takes_the_first(one, constants) or one.output[0] in narrow for one in reading)
-        if _works_by_state(node, constants) and reading and enough:
+        enough = all(_reads_first_only(one, constants) or one.output[0] in narrow for one in reading)
+        if _is_per_token(node, constants) and reading and enough:
             narrow.update(node.output)
-    if not narrow:
-        return
+    if narrow:
+        _cut_inputs(graph, narrow, constants)
+
+
+def _cut_inputs(graph: ModelProto, narrow: set[str], constants: dict[str, np.ndarray]) -> None:
+    """Slice the first state out of everything that enters the nodes whose outputs are `narrow`."""
     nodes, cut = [], set()
     for node in graph.graph.node:
         if node.output[0] in narrow:
@@ -41,28 +45,28 @@ def spare_states(graph: ModelProto) -> None:
                     cut.add(first)
                     nodes.append(helper.make_node("Slice", [name, "first/begin", "first/end", "first/end"], [first]))
         nodes.append(node)
-    for name, number in (("first/begin", 0), ("first/end", 1)):  # of the axis 1, too
+    for name, number in (("first/begin", 0), ("first/end", 1)):  # 1 is also the axis
         graph.graph.initializer.append(numpy_helper.from_array(np.array([number]), name))
     _replace(graph, nodes)
 
 
-def quick_norms(graph: ModelProto) -> None:
-    """Write layer norms as centring and a norm by the root of the mean square.
+def split_layer_norms(graph: ModelProto) -> None:
+    """Write layer norms as centring followed by a root-mean-square norm.
 
-    Of the one ONNX Runtime's kernel adds number after number, of the other many at once: 156 and 25 microseconds for 95
-    states of 384 numbers, which made a quarter of a small int8 encoder's time.
+    ONNX Runtime's kernel for layer norm adds one number at a time, the one for the root mean square many at once: 156
+    and 25 microseconds for 95 states of 384 numbers, which was a quarter of a small int8 encoder's time.
     """
     nodes = []
     for node in graph.graph.node:
-        if node.op_type in NORMS and not any(node.output[1:3]):  # the mean and the deviation, which training asks for
-            nodes += _quick_norm(node)
+        if node.op_type in NORMS and not any(node.output[1:3]):  # nothing reads its mean and deviation
+            nodes += _split_layer_norm(node)
         else:
             nodes.append(node)
     _replace(graph, nodes)
 
 
-def _quick_norm(node: Any) -> list[Any]:
-    """The operators in the place of a layer norm."""
+def _split_layer_norm(node: Any) -> list[Any]:
+    """The operators that replace a layer norm."""
     (name, *more), (states, *others) = node.output, node.input
     nodes = []
     if node.op_type == "SkipLayerNormalization":
@@ -70,7 +74,7 @@ def _quick_norm(node: Any) -> list[Any]:
         for added in biases:
             nodes.append(helper.make_node("Add", [states, added], [f"{name}/biased"]))
             states = f"{name}/biased"
-        total = more[2] if len(more) == 3 else f"{name}/sum"  # which others may read
+        total = more[2] if len(more) == 3 else f"{name}/sum"  # other nodes may read the sum
         nodes.append(helper.make_node("Add", [states, skipped], [total]))
         states = total
     else:
@@ -86,16 +90,16 @@ def _quick_norm(node: Any) -> list[Any]:
     ]
 
 
-def _works_by_state(node: Any, constants: dict[str, np.ndarray]) -> bool:
-    """Whether each state that a node gives is made of the states at its place, and of weights."""
+def _is_per_token(node: Any, constants: dict[str, np.ndarray]) -> bool:
+    """Whether each output state depends only on the input states at its position, and on weights."""
     if node.op_type in {"Add", "MatMul"}:
         weights = [constants[name] for name in node.input if name in constants]
         return len(weights) == 1 and weights[0].ndim == (1 if node.op_type == "Add" else 2)
-    return node.op_type in BY_STATE
+    return node.op_type in PER_TOKEN
 
 
-def _takes_the_first(node: Any, constants: dict[str, np.ndarray]) -> bool:
-    """Whether a node picks the first state of each text, and no other."""
+def _reads_first_only(node: Any, constants: dict[str, np.ndarray]) -> bool:
+    """Whether a node picks each text's first state and no other."""
     axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
     chosen = constants.get(node.input[1]) if node.op_type == "Gather" else None
     return axis == 1 and chosen is not None and chosen.size == 1 and not chosen.any()
