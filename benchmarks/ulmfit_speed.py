@@ -34,6 +34,7 @@ from fastai.torch_core import TensorCategory  # noqa: E402
 from fastcore.foundation import L  # noqa: E402
 
 from textladder import read_texts  # noqa: E402
+from textladder.language_models import load_language_model  # noqa: E402
 from textladder.levels.base import make_config  # noqa: E402
 from textladder.levels.ulmfit import UlmfitLevel  # noqa: E402
 from textladder.progress import Monitor  # noqa: E402
@@ -64,13 +65,13 @@ def theirs(data: Any, level: UlmfitLevel, seed: int) -> tuple[list[float], float
         ]
         return SortedDL(rows, bs=batch, shuffle=shuffle, before_batch=pad_input_chunk, num_workers=0)
 
-    assert level.valid_texts is not None
+    texts, valid_texts = (loader.dataset.batches.texts for loader in level.learner.dls)
     schedule, decay = level.resolved(len(data.train)), level.config.layer_decay
-    sizes = level.pretrained.sizes
+    sizes = load_language_model(level.config.language_model).forward_only().sizes
     config = {"emb_sz": sizes["dimension"], "n_hid": sizes["hidden_size"], "n_layers": sizes["layers"]}
     with seeded(seed):
         loaders = DataLoaders(
-            loader(level.texts, data.train.label_ids, True), loader(level.valid_texts, data.valid.label_ids, False)
+            loader(texts, data.train.label_ids, True), loader(valid_texts, data.valid.label_ids, False)
         )
         loaders.vocab, loaders.c = L(level.vocabulary.tokens, list(data.labels)), len(data.labels)
         learner = text_classifier_learner(
@@ -101,7 +102,8 @@ def theirs(data: Any, level: UlmfitLevel, seed: int) -> tuple[list[float], float
 
 def fill(encoder: Any, level: UlmfitLevel) -> None:
     """The pretrained weights by fastai's names."""
-    weights, _ = level.pretrained.weights_for(level.vocabulary.tokens)
+    pretrained = load_language_model(level.config.language_model).forward_only()
+    weights, _ = pretrained.weights_for(level.vocabulary.tokens)
     with torch.no_grad():
         encoder.encoder.weight.copy_(torch.from_numpy(weights["encoder.embedding.weight"]))
         for number, rnn in enumerate(encoder.rnns):

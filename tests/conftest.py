@@ -221,7 +221,7 @@ def language_model(corpus_file: Path, tmp_path_factory: pytest.TempPathFactory) 
     from textladder.training.pretraining import pretrain
 
     out = tmp_path_factory.mktemp("language_model") / "tiny"
-    forward, settings = out.with_name("forward"), {"batch_size": 8, "time": 16, "passes": 2}
+    forward, settings = out.with_name("forward"), {"batch_size": 8, "sequence_length": 16, "epochs": 2}
     pretrain([corpus_file], forward, dimension=16, hidden_size=24, layers=2, **settings)
     pretrain([corpus_file], out, backward_of=str(forward), hidden_size=20, **settings)
     return out

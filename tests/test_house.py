@@ -36,7 +36,8 @@ PACKAGES = {
     "text": "tokenizer vocabulary vectors wordpieces word_rules fastai_words",
     "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels "
     "onnx_builder onnx_rewrites onnx_graphs",
-    "training": "precision word_streams frozen_states callbacks learner stages lr_plot pretraining",
+    "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner stages checkpoints"
+    " lr_plot pretraining",
     "levels": "base __init__ tfidf lstm ulmfit transformer",
     "comparison": "wording hardware shared_rows label_errors curve worker trainings verdict results report compare",
     "serving": "guard queue app server",
@@ -58,7 +59,7 @@ ONLY_IN = {
     "matplotlib": {"training.lr_plot"},
     "onnx": {"networks.*", "levels.*", "classifier", "export"},
     "onnxruntime": {"networks.onnx_graphs", "onnx_scorer", "export"},
-    "pandas": {"data.*", "comparison.results"},
+    "pandas": {"data.*", "comparison.results", "training.data_loaders"},
     "polars": {"text.tokenizer"},
     "tokenizers": {"encoders", "levels.transformer", "text.wordpieces"},
     "spacy": {"levels.ulmfit", "training.pretraining", "text.fastai_words", "text.word_rules"},

@@ -26,7 +26,14 @@ from textladder.language_models import load_language_model
 from textladder.text.fastai_words import SPECIAL_TOKENS
 from textladder.training.pretraining import pretrain
 
-TINY: dict[str, Any] = {"dimension": 16, "hidden_size": 24, "layers": 2, "batch_size": 8, "time": 16, "min_freq": 1}
+TINY: dict[str, Any] = {
+    "dimension": 16,
+    "hidden_size": 24,
+    "layers": 2,
+    "batch_size": 8,
+    "sequence_length": 16,
+    "min_freq": 1,
+}
 
 
 def test_a_folder_is_whole_and_checked(language_model: Path) -> None:
@@ -47,7 +54,7 @@ def test_a_folder_is_whole_and_checked(language_model: Path) -> None:
 
 
 def test_it_learns(corpus_file: Path, tmp_path: Path) -> None:
-    metrics = pretrain([corpus_file], tmp_path / "model", **TINY, passes=12, learning_rate=0.02, dropout=0.0)
+    metrics = pretrain([corpus_file], tmp_path / "model", **TINY, epochs=12, learning_rate=0.02, dropout=0.0)
     looks = [epoch["valid_loss"] for epoch in metrics["epochs"]]
     assert looks[-1] < 0.6 * looks[0]
     assert metrics["perplexity"] == pytest.approx(np.exp(min(looks)))
@@ -55,18 +62,18 @@ def test_it_learns(corpus_file: Path, tmp_path: Path) -> None:
 
 def test_looks_are_counted_in_words(corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (4, 8):
-        metrics = pretrain([corpus_file], tmp_path / f"whole-{size}", **{**TINY, "batch_size": size}, passes=1)
+        metrics = pretrain([corpus_file], tmp_path / f"whole-{size}", **{**TINY, "batch_size": size}, epochs=1)
         assert len(metrics["epochs"]) == 1
     monkeypatch.setattr("textladder.training.pretraining.PART_WORDS", metrics["words_per_pass"] // 3)
     for size in (4, 8):
-        metrics = pretrain([corpus_file], tmp_path / f"parts-{size}", **{**TINY, "batch_size": size}, passes=1)
+        metrics = pretrain([corpus_file], tmp_path / f"parts-{size}", **{**TINY, "batch_size": size}, epochs=1)
         assert len(metrics["epochs"]) == 3
 
 
 def test_a_second_network_reads_from_right_to_left(corpus_file: Path, tmp_path: Path) -> None:
-    settings = TINY | {"passes": 12, "learning_rate": 0.02, "dropout": 0.0}
+    settings = TINY | {"epochs": 12, "learning_rate": 0.02, "dropout": 0.0}
     pretrain([corpus_file], tmp_path / "forward", **settings)
-    added = settings | {"backward_of": str(tmp_path / "forward"), "vocabulary": 30, "hidden_size": 20, "passes": 30}
+    added = settings | {"backward_of": str(tmp_path / "forward"), "max_vocabulary": 30, "hidden_size": 20, "epochs": 30}
     metrics = pretrain([corpus_file], tmp_path / "both", **added)
     looks = [epoch["valid_loss"] for epoch in metrics["epochs"]]
     assert looks[-1] < 0.9 * looks[0]
@@ -80,10 +87,10 @@ def test_a_second_network_reads_from_right_to_left(corpus_file: Path, tmp_path: 
 def test_the_documents_of_a_file_are_held_out(corpus_file: Path, tmp_path: Path) -> None:
     (tmp_path / "held_out.txt").write_text("the kettle works\n\nzebra zebra\n")
     metrics = pretrain(
-        [corpus_file], tmp_path / "model", **TINY, passes=1, held_out_file=str(tmp_path / "held_out.txt")
+        [corpus_file], tmp_path / "model", **TINY, epochs=1, held_out_file=str(tmp_path / "held_out.txt")
     )
     assert metrics["held_out_words"] == 7  # each document begins with xxbos
-    assert metrics["words_per_pass"] > pretrain([corpus_file], tmp_path / "other", **TINY, passes=1)["words_per_pass"]
+    assert metrics["words_per_pass"] > pretrain([corpus_file], tmp_path / "other", **TINY, epochs=1)["words_per_pass"]
     assert "zebra" not in load_language_model(str(tmp_path / "model")).words
     loss = np.log(metrics["perplexity"])
     assert np.log(metrics["perplexity_per_written_word"]) == pytest.approx(loss)  # seven words and ends there as well
@@ -104,7 +111,7 @@ def test_words_that_are_new_begin_from_the_mean(language_model: Path) -> None:
 
 
 def test_a_killed_run_goes_on_to_the_same_end(corpus_file: Path, tmp_path: Path) -> None:
-    settings = {**TINY, "passes": 6}
+    settings = {**TINY, "epochs": 6}
     undisturbed = pretrain([corpus_file], tmp_path / "whole", **settings)
     script = (
         "import sys, time\n"

@@ -17,7 +17,7 @@ from textladder.errors import ConfigError
 from textladder.progress import Monitor
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.text.vocabulary import EncodedTexts
-from textladder.training.learner import class_weights, make_learner
+from textladder.training.learner import Adversarial, class_weights, make_learner
 from textladder.training.precision import trains_in_bfloat16
 from textladder.training.stages import LearningRateCurve, Stage, find_learning_rate, run_stages, seeded
 
@@ -161,7 +161,7 @@ def test_a_loss_that_is_no_number() -> None:
     learner = make_learner(Bag(), batches(), None)
     with torch.no_grad():
         learner.model.head.bias.fill_(math.nan)
-    with pytest.raises(ConfigError, match="^The training loss became nan in stage 's': lower --learning-rate.$"):
+    with pytest.raises(ConfigError, match="^The training loss became nan in stage 's': lower learning_rate.$"):
         run_stages(learner, [Stage("s", 1, 0.01)])
 
 
@@ -218,7 +218,7 @@ def test_suggestions_are_held_to_the_range() -> None:
     curve = LearningRateCurve([1e-4], [1.0], 0.2, 1e-4, 1e-2)
     assert curve.learning_rate == 1e-2
     assert curve.sentence() == (
-        "The finder suggests a learning rate of 0.2, held to 0.01 (sane for this level: 1e-04 to 1e-02)."
+        "The finder suggests a learning rate of 0.2, clipped to 0.01 (usual range of this level: 1e-04 to 1e-02)."
     )
     assert "held" not in LearningRateCurve([1e-4], [1.0], 5e-3, 1e-4, 1e-2).sentence()
 
@@ -280,14 +280,18 @@ def test_the_adversary_adds_the_gradient_of_moved_vectors() -> None:
 
     seen = []
     batches_of_8 = TextBatches(encoded, labels, Padding(10, fixed=True), batch_size=8)
-    learner = make_learner(network, batches_of_8, None, precision="float32", adversarial_norm=(network.words, 0.7, 1))
+    learner = make_learner(
+        network, batches_of_8, None, precision="float32", adversarial=Adversarial(network.words, 0.7, 1)
+    )
 
     step = learner._step
     learner._step = lambda: (seen.append(network.head.weight.grad.clone()), step())
     run_stages(learner, [Stage("s", 1, 1e-9)])  # epoch 0 is before its time
     plain = torch.autograd.grad(nn.functional.cross_entropy(network(ids), targets), network.head.weight)[0]
     assert torch.allclose(seen[0], plain, atol=1e-5)
-    learner = make_learner(network, batches_of_8, None, precision="float32", adversarial_norm=(network.words, 0.7, 0))
+    learner = make_learner(
+        network, batches_of_8, None, precision="float32", adversarial=Adversarial(network.words, 0.7, 0)
+    )
     step_again = learner._step
     learner._step = lambda: (seen.append(network.head.weight.grad.clone()), step_again())
     run_stages(learner, [Stage("s", 1, 1e-9)])
@@ -327,7 +331,7 @@ def test_the_optimizer_is_torchs_without_its_compiler() -> None:
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
     script = (
-        "import sys, torch; from textladder.training.learner import _AdamW\n"
+        "import sys, torch; from textladder.training.optimizers import _AdamW\n"
         "weight = torch.nn.Parameter(torch.ones(2)); one = _AdamW([weight], lr=0.1, fused=True)\n"
         "weight.sum().backward(); one.step(); one.zero_grad(); one.load_state_dict(one.state_dict())\n"
         "assert 'torch._dynamo' not in sys.modules\n"

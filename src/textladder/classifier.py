@@ -5,8 +5,9 @@ class keeps the labels, the seed and the record of the fit beside them.
 """
 
 import dataclasses
+import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +17,10 @@ import numpy as np
 
 from textladder import metrics
 from textladder.bundle import Bundle, read_bundle, write_bundle
-from textladder.data.labelled_texts import LabelledTexts, TextData
+from textladder.data.labelled_texts import LabelledTexts, TextData, read_texts
 from textladder.errors import BundleError, ConfigError, DataError, TextladderError, import_extra, unknown_name
 from textladder.levels import find_level
-from textladder.levels.base import FitReport, make_config
+from textladder.levels.base import FitReport, is_neural, make_config
 from textladder.metrics import Evaluation
 from textladder.onnx_scorer import INT8, ExportedNetwork
 from textladder.progress import Monitor
@@ -34,11 +35,11 @@ ORIGINAL = "original"
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of one text.
+    """The prediction for one text.
 
     Attributes:
-        label: the most probable label, as it stands in the data.
-        name: what that label is called where people read it.
+        label: the most probable label, as it is in the data.
+        name: its display name.
         probability: of that label, 0 to 1.
         probabilities: of every label, in the order of the labels.
     """
@@ -54,21 +55,26 @@ class TextClassifier:
 
     Attributes:
         level: the level's name.
-        preset: the preset its settings began from.
+        preset: the preset that its settings started from.
         config: the resolved settings.
         labels: the labels in the order of the classes; empty before `fit`.
-        label_names: what they are called where people read them.
-        history: the looks at the validation rows (`train --json` calls them epochs).
-        record: what `fit` found: rows, seconds, parameters, validation metrics.
+        label_names: their display names.
+        data: the rows that it was prepared or fitted on in this process, else None.
         form: which form of the network predicts: `original`, or an exported one.
-        digest: of the bundle that it was read from; None where it was fitted in this process.
+        digest: of the bundle that it was read from; None if it was fitted in this process.
     """
 
     def __init__(self, level: str = "lstm", *, preset: str = "default", seed: int = 0, **settings: Any) -> None:
         """Choose a level and its settings.
 
+        Args:
+            level: the level's name.
+            preset: a named set of settings.
+            seed: of all random numbers.
+            settings: of the level's config, by name.
+
         Raises:
-            ConfigError: an unknown level, preset or setting, or a value that does not fit.
+            ConfigError: an unknown level, preset or setting, or an invalid value.
         """
         self._level_type = find_level(level)
         self.level, self.preset, self.seed = level, preset, int(seed)
@@ -79,67 +85,129 @@ class TextClassifier:
         self.label_names: tuple[str, ...] = ()
         self.text_columns: tuple[str, ...] = ()
         self.label_column = ""
-        self.history: list[dict[str, Any]] = []
-        self.record: dict[str, Any] = {}
-        self._data_record: dict[str, Any] = {}
-        self._fitted: Any = None
+        self.data: TextData | None = None
         self.form = ORIGINAL
         self.digest: str | None = None
+        self._record: dict[str, Any] = {}
+        self._recorded_weights: str | None = None  # digest of the weights that the record describes
+        self._data_record: dict[str, Any] = {}
+        self._fitted: Any = None
 
     @property
     def learner(self) -> Any:
         """The fastai Learner of a neural level, after `fit` or `prepare`.
 
+        What is trained further through it is what this classifier predicts with and saves, and `record` follows.
+
         Raises:
             TextladderError: the level has none, or nothing was prepared in this process.
         """
-        if not hasattr(self._level_type, "prepare"):
+        if not is_neural(self._level_type):
             raise TextladderError(f"Level {self.level!r} is not trained by fastai, so it has no learner.")
         if self._fitted is None or self._fitted.learner is None:
             raise TextladderError("There is no learner yet: call fit or prepare with data first.")
         return self._fitted.learner
 
-    def prepare(self, data: TextData, *, monitor: Monitor | None = None) -> "TextClassifier":
+    @property
+    def record(self) -> dict[str, Any]:
+        """The record of the fit: rows, seconds, parameters, epochs and validation metrics of the present weights."""
+        self._refresh_record()
+        return self._record
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """An entry for each validation (`train --json` calls them epochs)."""
+        entries: list[dict[str, Any]] = self.record.get("epochs", [])
+        return entries
+
+    def prepare(self, data: Any, *, monitor: Monitor | None = None) -> "TextClassifier":
         """Everything of `fit` up to the training, so that `learner` is ready for `lr_find()` and `fit_one_cycle()`.
+
+        Args:
+            data: as of `fit`.
+            monitor: is told of the progress.
 
         Raises:
             TextladderError: the level has no learner.
         """
-        if not hasattr(self._level_type, "prepare"):
+        if not is_neural(self._level_type):
             raise TextladderError(f"Level {self.level!r} is not trained by fastai, so it has no learning rate to find.")
-        self._begin(data)
-        self._fitted = self._level_type(self.config, len(self.labels))
-        monitor = monitor or Monitor()
-        try:
-            self._fitted.prepare(data.train, data.valid, seed=self.seed, monitor=monitor)
-        finally:
-            monitor.stop()
-        return self
+        return self._train(data, monitor, only_prepare=True)
 
-    def fit(self, data: TextData, *, monitor: Monitor | None = None) -> "TextClassifier":
-        """Learn from `data.train` and choose on `data.valid`; `data.test` is not looked at."""
-        self._begin(data)
-        fitted: Any = self._level_type(self.config, len(self.labels))
-        begun = time.perf_counter()
+    def fit(self, data: Any, *, monitor: Monitor | None = None) -> "TextClassifier":
+        """Train on `data.train` and validate on `data.valid`; `data.test` is not used.
+
+        Args:
+            data: of `read_texts`; or what it takes (a file, a DataFrame, the name of a data set), which is then read as
+                the preset reads it, with a fifth of the rows held out as `classifier.data.test`.
+            monitor: is told of the progress.
+
+        Raises:
+            TextladderError: the data or the settings cannot be used.
+        """
+        return self._train(data, monitor, only_prepare=False)
+
+    def _train(self, data: Any, monitor: Monitor | None, *, only_prepare: bool) -> "TextClassifier":
+        for library in self._level_type.libraries:  # imported before the clock starts
+            import_extra(library, "train")
+        if not isinstance(data, TextData):
+            reading = self._level_type.presets[self.preset].read
+            data = read_texts(data, seed=self.seed, **reading)
+        self.labels, self.label_names = data.labels, data.label_names
+        self.text_columns, self.label_column = data.text_columns, data.label_column
+        self.data = data
+        level: Any = self._level_type(self.config, len(self.labels))
+        work: Callable[..., FitReport] = level.prepare if only_prepare else level.fit
         monitor = monitor or Monitor()
+        started = time.perf_counter()
         try:
-            report: FitReport = fitted.fit(data.train, data.valid, seed=self.seed, monitor=monitor)
+            report = work(data.train, data.valid, seed=self.seed, monitor=monitor)
         finally:
             monitor.stop()
-        seconds = time.perf_counter() - begun
-        self._fitted, self.history = fitted, report.epochs
-        valid = self.evaluate(data.valid) if data.valid is not None else None
-        self.record = {
+        seconds = time.perf_counter() - started
+        self._fitted = level
+        self._record = {
             "train_rows": len(data.train),
             "valid_rows": len(data.valid) if data.valid is not None else 0,
             "parameters": report.parameters,
             "fit_seconds": seconds,
             "epochs": report.epochs,
-            "valid": {"accuracy": valid.accuracy, "macro_f1": valid.macro_f1} if valid else None,
+            "valid": self._validation_metrics(),
             **report.facts,
         }
+        self._recorded_weights = self._weights_digest()
         self._data_record = {"sha256": data.train.fingerprint(), "description": data.description}
         return self
+
+    def _refresh_record(self) -> None:
+        """Bring the record up to the weights, which a person may have trained further through the learner."""
+        learner = getattr(self._fitted, "learner", None)
+        if learner is None or self._weights_digest() == self._recorded_weights:
+            return
+        log = learner.epoch_log
+        self._record["epochs"] = [*self._record["epochs"], *log.entries]
+        self._record["fit_seconds"] += sum(entry["seconds"] for entry in log.entries)
+        log.entries = []
+        self._record["valid"] = self._validation_metrics()
+        for stale in ("test", "test_rows"):  # of other weights
+            self._record.pop(stale, None)
+        self._recorded_weights = self._weights_digest()
+
+    def _validation_metrics(self) -> dict[str, float] | None:
+        if self.data is None or self.data.valid is None:
+            return None
+        found = self.evaluate(self.data.valid)
+        return {"accuracy": found.accuracy, "macro_f1": found.macro_f1}
+
+    def _weights_digest(self) -> str | None:
+        """SHA-256 of the learner's weights; None for a level without a learner."""
+        learner = getattr(self._fitted, "learner", None)
+        if learner is None:
+            return None
+        digest = hashlib.sha256()
+        for value in learner.model.state_dict().values():
+            digest.update(memoryview(value.detach().cpu().contiguous().numpy()).cast("B"))
+        return digest.hexdigest()
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """Class probabilities of texts in their order, float32 (texts, classes); classes as in `labels`."""
@@ -151,11 +219,11 @@ class TextClassifier:
         return [self.labels[place] for place in self.predict_proba(texts).argmax(axis=1)]
 
     def predictions(self, texts: Iterable[str]) -> list[Prediction]:
-        """Label and probabilities of each text."""
+        """The label and the probabilities of each text."""
         return [self.prediction(row) for row in self.predict_proba(texts)]
 
     def prediction(self, probabilities: np.ndarray) -> Prediction:
-        """What a row of `predict_proba` says."""
+        """A row of `predict_proba` as a prediction."""
         place = int(probabilities.argmax())
         numbers = dict(zip(self.labels, map(float, probabilities), strict=True))
         return Prediction(self.labels[place], self.label_names[place], float(probabilities[place]), numbers)
@@ -164,46 +232,51 @@ class TextClassifier:
         """Compare predictions with the labels of some rows.
 
         Raises:
-            DataError: the rows have other labels than the ones that were learnt.
+            DataError: the rows have other labels than the training rows.
         """
         if rows.labels != self.labels:
-            raise DataError(f"The rows have the labels {', '.join(rows.labels)}; learnt were {', '.join(self.labels)}.")
+            known = ", ".join(self.labels)
+            raise DataError(f"The rows have the labels {', '.join(rows.labels)}; the classifier has {known}.")
         return metrics.evaluate(self.predict_proba(rows), rows.label_ids)
 
     @property
     def texts_truncated(self) -> int:
-        """How many of the texts that were predicted in this process lost tokens, because they are too long."""
+        """How many of the texts predicted in this process were truncated."""
         return int(getattr(self._ready(), "texts_truncated", 0))
 
     def tokenize(self, text: str) -> list[str]:
-        """The pieces that the level sees of a text."""
+        """The tokens of a text, as the level sees them."""
         pieces: list[str] = self._ready().tokenize(text)
         return pieces
 
     @property
     def linear(self) -> bool:
-        """Whether the level is linear in its words, so that `contributions` tells what each adds."""
+        """Whether the level is linear in its words, so that `contributions` is exact."""
         return hasattr(self._ready(), "contributions")
 
     def contributions(self, text: str, label: int) -> list[tuple[int, int, float]] | None:
-        """What each word adds to the score of a label, where the level is linear; None where it is not.
+        """What each word adds to the score of a label, as (start, stop, weight); None if the level is not linear.
 
         Args:
             text: the text.
-            label: the label's place in `labels`.
+            label: the label's index in `labels`.
         """
         return self._ready().contributions(text, label) if self.linear else None
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a bundle, whole or not at all.
 
+        Args:
+            path: the folder to write.
+            overwrite: replace an existing bundle.
+
         Raises:
-            BundleError: the place is taken or cannot be written.
-            TextladderError: an exported form was loaded, which is not all of a classifier.
+            BundleError: the path exists or cannot be written.
+            TextladderError: an exported form was loaded, which is not a whole classifier.
         """
         level = self._ready()
         if self.form != ORIGINAL:
-            raise TextladderError(f"This is the exported form {self.form}; load form={ORIGINAL!r} to save it anew.")
+            raise TextladderError(f"This is the exported form {self.form}; load it with form={ORIGINAL!r} to save it.")
         manifest = {
             "level": self.level,
             "preset": self.preset,
@@ -220,11 +293,11 @@ class TextClassifier:
         return write_bundle(path, manifest, level.save, overwrite=overwrite)
 
     def graph(self) -> "ModelProto":
-        """The network as ONNX, before any gate; `export_bundle` is the way to have it in a bundle.
+        """The network as ONNX, unchecked; `export_bundle` checks it and adds it to a bundle.
 
         Raises:
             MissingExtraError: the library `onnx` is not installed.
-            TextladderError: an exported form was loaded, or nothing was learnt.
+            TextladderError: an exported form was loaded, or the classifier is not fitted.
         """
         level = self._ready()
         if self.form != ORIGINAL:
@@ -238,11 +311,11 @@ class TextClassifier:
 
         Args:
             path: the bundle.
-            form: `original`, or the name of an exported form; by default the fastest that can be run here, as measured
+            form: `original`, or the name of an exported form; by default the fastest one that can run here, as measured
                 when it was exported.
 
         Raises:
-            BundleError: it is missing, damaged, or does not fit together.
+            BundleError: it is missing, damaged or inconsistent.
             ConfigError: it has no such form.
         """
         bundle = read_bundle(path)
@@ -256,8 +329,8 @@ class TextClassifier:
 
         Args:
             bundle: of `read_bundle`.
-            network: the ONNX file that is to predict, instead of the bundle's own network.
-            form: what that is called.
+            network: an ONNX file that predicts in place of the bundle's own network.
+            form: the name of that form.
         """
         manifest = bundle.manifest
         try:
@@ -269,10 +342,7 @@ class TextClassifier:
             tuple(manifest["text_columns"]),
             manifest["label_column"],
         )
-        classifier.record, classifier.history = (
-            dict(manifest["metrics"]),
-            manifest["metrics"].get("epochs", []),
-        )
+        classifier._record = dict(manifest["metrics"])
         classifier._data_record = dict(manifest["data"])
         level, classes = classifier._level_type, len(classifier.labels)
         exported = (
@@ -284,15 +354,9 @@ class TextClassifier:
         classifier._fitted = level.load(bundle, classifier.config, classes, exported)
         return classifier
 
-    def _begin(self, data: TextData) -> None:
-        for library in self._level_type.libraries:  # importing is not fitting: it is over before the clock starts
-            import_extra(library, "train")
-        self.labels, self.label_names = data.labels, data.label_names
-        self.text_columns, self.label_column = data.text_columns, data.label_column
-
     def _ready(self) -> Any:
         if self._fitted is None or not self.labels:
-            raise TextladderError("The classifier has learnt nothing yet: call fit, or load a bundle.")
+            raise TextladderError("The classifier is not fitted yet: call fit, or load a bundle.")
         return self._fitted
 
     def _probabilities(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
@@ -314,7 +378,7 @@ def _chosen_form(bundle: Bundle, wanted: str | None) -> str:
     except (TypeError, KeyError, ValueError):
         known = False
     if not known:
-        raise BundleError(f"{bundle.folder}: the manifest's exports are not what an export writes.")
+        raise BundleError(f"{bundle.folder}: the manifest's exports are not valid.")
     try:
         level = find_level(bundle.manifest["level"])
     except ConfigError as error:
@@ -344,7 +408,7 @@ def _batches(texts: Iterable[str]) -> Iterator[Sequence[str]]:
     for text in texts:
         if not isinstance(text, str):
             raise DataError(f"Texts must be strings; received a {type(text).__name__}: {str(text)[:60]!r}.")
-        # half of a surrogate pair is no character and cannot be written as UTF-8
+        # half of a surrogate pair cannot be encoded as UTF-8
         batch.append(text if text.isascii() else text.encode("utf-8", "replace").decode())
         if len(batch) == TEXTS_AT_ONCE:
             yield batch

@@ -1,7 +1,7 @@
-"""What a level is: a frozen config, named presets, and a class that satisfies `Level`.
+"""What a level is: a frozen config, named presets, and a class that satisfies the protocol `Level`.
 
-Levels share functions and never subclass each other. A config field carries its own help, which feeds the command
-line and the docs.
+Levels share functions and never subclass each other. A config field carries its own help, for the command line and the
+docs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings that belong together.
+    """A named set of settings.
 
     Attributes:
         help: what it is for.
         settings: values of config fields.
-        read: arguments of `read_texts` that belong to it.
+        read: arguments of `read_texts` that go with it.
     """
 
     help: str
@@ -39,12 +39,12 @@ class Preset:
 
 @dataclass
 class FitReport:
-    """What a fit has to tell.
+    """The record of a fit.
 
     Attributes:
-        parameters: numbers that were learnt.
-        epochs: the looks at the validation rows, as of `training.run_stages`.
-        facts: what only this level has to tell, by the names it has in `train --json`.
+        parameters: number of parameters.
+        epochs: an entry for each validation, as of `training.stages.run_stages`.
+        facts: what only this level records, by the keys of `train --json`.
     """
 
     parameters: int
@@ -57,52 +57,52 @@ class Level(Protocol):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    libraries: ClassVar[tuple[str, ...]]  # what training imports, all of it in the extra `train`
+    libraries: ClassVar[tuple[str, ...]]  # imported by training, all in the extra `train`
     config_type: ClassVar[type]
     presets: ClassVar[Mapping[str, Preset]]
-    network_files: ClassVar[tuple[str, ...]]  # of a bundle: what an exported network takes the place of
-    network_inputs: ClassVar[tuple[str, ...]]  # of an exported network
+    network_files: ClassVar[tuple[str, ...]]  # files of a bundle that an exported network replaces
+    network_inputs: ClassVar[tuple[str, ...]]  # inputs of an exported network
 
     def __init__(self, config: Any, classes: int) -> None:
-        """A level that has learnt nothing yet."""
+        """A level that is not fitted yet."""
 
     @property
     def longest_text(self) -> int | None:
-        """Tokens beyond which a text is cut; None if none ever is."""
+        """Tokens beyond which a text is truncated; None if none ever is."""
 
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
-        """How many tokens texts have for this level, uncut, int64 (texts,); before it has learnt anything.
+        """Number of tokens of each text before truncation, int64 (texts,); needs no fit.
 
         Raises:
-            TextladderError: what it splits texts with is not at hand. Nothing is fetched for it.
+            TextladderError: the tokenizer is not available offline; nothing is downloaded for it.
         """
 
     def resolved(self, rows: int, share: float = 1.0) -> Any:
-        """The config with what depends on the number of training rows written out.
+        """The config with every setting resolved that depends on the number of training rows.
 
         Args:
-            rows: training rows of the whole.
-            share: of them that are trained on, as a sample of how long the whole takes.
+            rows: number of training rows.
+            share: of these that are trained on, as a probe of how long training takes.
         """
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Learn from `train`, choose on `valid`."""
+        """Train on `train`, validate on `valid`."""
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities of texts in their order, float32 (texts, classes)."""
 
     def tokenize(self, text: str) -> list[str]:
-        """The pieces that the level sees of a text."""
+        """The tokens of a text."""
 
     def save(self, folder: Path) -> None:
         """Write the level's files of a bundle."""
 
     @classmethod
     def load(cls, bundle: Bundle, config: Any, classes: int, exported: ExportedNetwork | None = None) -> "Level":
-        """Read the level's files of a checked bundle; with an exported network only those of its text side."""
+        """Read the level's files of a checked bundle; with an exported network only the text side's."""
 
     def graph(self) -> "ModelProto":
-        """What comes behind the text side as an ONNX graph, from `network_inputs` to `logits`."""
+        """Everything after the text side as an ONNX graph, from `network_inputs` to `logits`."""
 
 
 class NeuralLevel(Level, Protocol):
@@ -112,7 +112,7 @@ class NeuralLevel(Level, Protocol):
     learner: Any
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Everything of `fit` up to the training: the learner is ready afterwards."""
+        """Everything of `fit` up to the training; the learner is ready afterwards."""
 
 
 @dataclass(frozen=True)
@@ -159,3 +159,8 @@ def make_config(level: type[Level], preset: str, settings: Mapping[str, Any]) ->
     if preset not in level.presets:
         raise ConfigError(unknown_name(f"{level.name} preset", preset, level.presets))
     return checked(level.config_type, {**level.presets[preset].settings, **settings}, f"{level.name} setting")
+
+
+def is_neural(level: type[Level]) -> bool:
+    """Whether a level is trained through fastai's Learner, as `NeuralLevel` says."""
+    return hasattr(level, "prepare")

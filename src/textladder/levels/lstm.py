@@ -173,12 +173,10 @@ class LSTMLevel:
             valid_texts = self.vocabulary.encode_texts(valid)
             valid_batches = TextBatches(valid_texts, valid.label_ids, self._padding(), batch_size=256)
         with seeded(seed):
-            self.network = self._make_network(*matrix.shape, matrix)
+            self.network = self._make_network(len(matrix), matrix.shape[1], matrix)
         adversarial = None
         if config.adversarial_norm and not config.freeze_vectors:
-            adversarial = Adversarial(
-                self.network.embedding, config.adversarial_norm, config.adversarial_from_epoch
-            )
+            adversarial = Adversarial(self.network.embedding, config.adversarial_norm, config.adversarial_from_epoch)
         self.learner = make_learner(
             self.network,
             train_batches,
@@ -213,9 +211,7 @@ class LSTMLevel:
             rate = config.learning_rate
             if config.find_rate:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
-            report.epochs = run_stages(
-                self.learner, self.stages(rate), monitor=monitor, **config.validation_options()
-            )
+            report.epochs = run_stages(self.learner, self.stages(rate), monitor=monitor, **config.validation_options())
         return report
 
     def stages(self, learning_rate: float) -> list["Stage"]:
@@ -298,7 +294,7 @@ class LSTMLevel:
         return level
 
     def _ready(self) -> "LSTMClassifier":
-        assert self.network is not None, "The level has learnt nothing yet."
+        assert self.network is not None, "The level is not fitted yet."
         return self.network
 
     def _padding(self) -> Padding:

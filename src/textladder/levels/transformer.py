@@ -230,7 +230,9 @@ class TransformerLevel:
 
         network, loaders = self._ready().network, self.learner.dls
         batches = (loaders.valid if len(loaders.valid) else loaders.train).batches
-        sample = torch.from_numpy(pad_batch(batches.texts, batches.sequences(np.arange(min(4, batches.rows))), batches.padding))
+        sample = torch.from_numpy(
+            pad_batch(batches.texts, batches.sequences(np.arange(min(4, batches.rows))), batches.padding)
+        )
         first_only = network.head_sees_first_state_only(sample.to(next(network.parameters()).device))
         if first_only is None:
             monitor.say("This encoder cannot be run without its head, so it is computed again in every frozen epoch.")
@@ -340,9 +342,7 @@ class TransformerLevel:
         assert self.pieces is not None, "The level is not fitted yet."
         return self.pieces
 
-    def _to_sequences(
-        self, texts: LabelledTexts | Sequence[str], batch_tokens: int | None = None
-    ) -> EncoderInputs:
+    def _to_sequences(self, texts: LabelledTexts | Sequence[str], batch_tokens: int | None = None) -> EncoderInputs:
         """Texts as sequences; no text of more windows than a batch of `batch_tokens` holds."""
         config, pieces = self.config, self._pieces()
         most = None if batch_tokens is None else max(1, batch_tokens // config.max_tokens)

@@ -65,7 +65,9 @@ class UlmfitConfig(TrainingConfig):
     max_tokens: int = setting(600, "truncate texts to this many tokens", low=1)
     language_epochs: int = setting(2, "epochs that fine-tune the language model", low=0)
     language_learning_rate: float = setting(4e-3, "peak of these epochs, of the top layer", low=1e-7, high=1)
-    language_layer_decay: float = setting(0.8, "learning rate of a layer as a share of the layer above", low=0.1, high=1)
+    language_layer_decay: float = setting(
+        0.8, "learning rate of a layer as a share of the layer above", low=0.1, high=1
+    )
     language_dropout: float = setting(0.3, "dropout of these epochs, as a share of the AWD-LSTM's own", low=0, high=1.5)
     language_batch_size: int = setting(32, "rows of the stream of words", low=1)
     # the head alone gives most of what there is, at a fraction of the time: on a thousand rows all of it, on nine
@@ -84,7 +86,9 @@ class UlmfitConfig(TrainingConfig):
     layer_decay: float = setting(0.8, "learning rate of a layer as a share of the layer above", low=0.1, high=1)
     warm_up: float = setting(0.1, "share of the steps in which the rate rises", low=0.01, high=0.99)
     div: float = setting(25.0, "the rate begins at its peak divided by this", low=1)
-    momentum: str = setting("one-cycle", "0.95 falling to 0.85, or 0.8 falling to 0.7 as in fastai", choices=MOMENTUM)
+    momentum: str = setting(
+        "one-cycle", "0.95 falling to 0.85, or 0.8 falling to 0.7 as in fastai", choices=tuple(MOMENTUM)
+    )
     activation_regularization: float = setting(0.0, "weight of the mean square of the last states", low=0)
     temporal_regularization: float = setting(0.0, "weight of the mean square of their change in time", low=0)
     weight_decay: float = setting(0.01, "decoupled weight decay; biases and norms do not decay", low=0)

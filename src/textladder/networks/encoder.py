@@ -23,14 +23,17 @@ class EncoderClassifier(nn.Module):
         super().__init__()
         self.model, self.pad_id = model, pad_id
 
-    def forward(self, ids: Tensor, text_index: Tensor | None = None) -> Tensor:
+    def forward(self, ids: Tensor) -> Tensor:
         """Class scores, (texts, classes).
 
         Args:
-            ids: int64 (sequences, time).
-            text_index: int64 (sequences,), the text of each sequence, rising from 0; the logits of a text are the mean
-                over its sequences. None: each sequence is a text.
+            ids: int64 (texts, time); or (texts, sequences, time), where the logits of a text are the mean over its
+                sequences and those that are padding throughout do not exist.
         """
+        text_index = None
+        if ids.ndim == 3:
+            present = (ids != self.pad_id).any(dim=2)
+            ids, text_index = ids[present], present.nonzero()[:, 0]
         logits: Tensor = self.model(input_ids=ids, attention_mask=(ids != self.pad_id).long()).logits
         return logits if text_index is None else mean_by_text(logits, text_index)
 

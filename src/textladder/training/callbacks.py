@@ -1,4 +1,4 @@
-"""What fastai's Learner does besides at every batch: bfloat16, adversarial training, regularization, the record of a fit.
+"""Callbacks of the recipes: bfloat16, adversarial training, activation regularization, the record of a fit.
 
 Stands below `learner.py` and `stages.py`, which give these to a Learner.
 """
@@ -341,7 +341,7 @@ class History(Callback):  # type: ignore[misc]
 
 
 class Resumable(Callback):  # type: ignore[misc]
-    """Makes an epoch depend on its number alone, so that a run can resume after any of them, and calls when one is done.
+    """Makes an epoch depend on its number alone, so that a run can resume after any of them; reports each one.
 
     Args:
         seed: of dropout; each epoch draws from its own.

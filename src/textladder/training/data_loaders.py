@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 
 import fastai.text.learner  # noqa: F401, registers how texts are shown
 import numpy as np
+import pandas as pd
 import torch
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import Category
 from fastai.text.data import TensorText
-from fastai.torch_core import TensorCategory, TitledStr, to_device
+from fastai.torch_core import TensorCategory, TitledStr, display_df, to_device
 from fastcore.foundation import L
 from torch import Tensor
 
@@ -167,7 +168,7 @@ class TextDataLoader(TfmdDL):  # type: ignore[misc]
         fixed = self._has_fixed_order()
         order = self.batches.split(np.asarray(self.get_idxs(), np.int64)) if fixed else self.batches.next_pass()
         for indices in order:
-            batch = self.batches.batch(indices)
+            batch: tuple[Tensor, ...] = self.batches.batch(indices)
             if not self.dataset.labelled:
                 batch = batch[:1]
             yield self.after_batch(batch if self.device is None else to_device(batch, self.device))
@@ -180,6 +181,32 @@ class TextDataLoader(TfmdDL):  # type: ignore[misc]
     def decode_batch(self, b: Any, max_n: int = 9, full: bool = True) -> Any:
         """Batch to (tokens, label) pairs of strings."""
         return self._pre_show_batch(b, max_n)[2]
+
+    def show_results(
+        self, b: Any, out: Any, max_n: int = 9, ctxs: Any = None, show: bool = True, trunc_at: int = 150, **options: Any
+    ) -> Any:
+        """Show texts with their labels and predictions.
+
+        fastai 2.8's own function for texts fails, because it indexes one that can no longer be indexed.
+
+        Args:
+            b: a batch.
+            out: the predicted classes, int64 (batch,).
+            max_n: number of texts.
+            ctxs: fastai's, without meaning here.
+            show: display them; else return them.
+            trunc_at: words shown of a text.
+            options: fastai's, without meaning here.
+        """
+        predicted = out[0] if isinstance(out, (list, tuple)) else out
+        texts, actual, found = (self._pre_show_batch(each, max_n)[2] for each in (b[:1], b, (b[0], predicted)))
+        columns = {
+            "text": [text.truncate(trunc_at) for (text,) in texts],
+            "category": [sample[1] for sample in actual],
+            "predicted": [sample[1] for sample in found],
+        }
+        frame = pd.DataFrame(columns)
+        return display_df(frame) if show else frame
 
     def _pre_show_batch(self, b: Any, max_n: int = 9) -> tuple[Any, Any, Any]:
         """What fastai shows: ids, labels, and for each of at most `max_n` texts its tokens and label."""
@@ -210,7 +237,8 @@ class TextDataLoaders(DataLoaders):  # type: ignore[misc]
             raise DataError("Texts must be a list of strings; received one string.")
         dataset = self.valid_ds.like(test_items)
         size = {"bs": options["bs"]} if options.get("bs") else {}
-        return self.valid.new(dataset, shuffle=False, by_length=not with_labels, **size)
+        loader: TextDataLoader = self.valid.new(dataset, shuffle=False, by_length=not with_labels, **size)
+        return loader
 
 
 def text_data_loaders(

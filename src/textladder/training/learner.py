@@ -6,7 +6,7 @@ what is made here, and a person can: `fit_one_cycle`, `get_preds`, `show_results
 
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from textladder.networks.next_word_loss import NextWordLoss
 from textladder.training.callbacks import ActivationRegularization, AdversarialTraining, Autocast, EpochLog
 from textladder.training.data_loaders import TextCodec, text_data_loaders
 from textladder.training.optimizers import optimizer_function
-from textladder.training.precision import trains_in_bfloat16, training_device
+from textladder.training.precision import training_device, trains_in_bfloat16
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,9 @@ class ClassificationLoss(nn.CrossEntropyLoss):
         """The loss of logits, float (rows, classes), under classes, int64 (rows,)."""
         if self.weight is None or self.reduction != "mean":
             return super().forward(input, target)
-        return (
-            nn.functional.cross_entropy(
-                input, target, self.weight, reduction="sum", label_smoothing=self.label_smoothing
-            )
-            / len(target)
-        )
+        return nn.functional.cross_entropy(
+            input, target, self.weight, reduction="sum", label_smoothing=self.label_smoothing
+        ) / len(target)
 
     def activation(self, logits: Tensor) -> Tensor:
         """Probabilities, (rows, classes)."""
@@ -175,9 +172,7 @@ def make_learner(
         parts = adversarial.embedding, adversarial.norm, adversarial.first_epoch
         callbacks.append(AdversarialTraining(*parts, bfloat16))
     if regularization is not None:
-        callbacks.append(
-            ActivationRegularization(regularization.lstms, regularization.alpha, regularization.beta)
-        )
+        callbacks.append(ActivationRegularization(regularization.lstms, regularization.alpha, regularization.beta))
     if accumulate:
         callbacks.append(GradientAccumulation(accumulate))
     if gradient_clip:

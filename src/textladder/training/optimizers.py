@@ -65,4 +65,5 @@ class GroupedAdamW(OptimWrapper):  # type: ignore[misc]
 
 def optimizer_function(name: str) -> Callable[..., Any]:
     """What a Learner makes its optimizer with: from groups of parameters and a rate."""
-    return {"adamw": GroupedAdamW, "adam": Adam}[name]
+    optimizers: dict[str, Callable[..., Any]] = {"adamw": GroupedAdamW, "adam": Adam}
+    return optimizers[name]

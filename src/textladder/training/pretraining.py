@@ -192,7 +192,9 @@ class _Run:
 
         self.texts, self.config, self.seed, self.out, self.overwrite = texts, config, seed, out, overwrite
         self.monitor, self.partial = monitor, out.with_name(f"{out.name}.partial")
-        self.stream = WordStream(texts.train, batch_size=config.batch_size, time=config.sequence_length, shuffle=True, seed=seed)
+        self.stream = WordStream(
+            texts.train, batch_size=config.batch_size, time=config.sequence_length, shuffle=True, seed=seed
+        )
         self.stream.parts = max(1, round(len(texts.train.ids) / PART_WORDS))
         share = config.dropout
         sizes = {"dimension": config.dimension, "hidden_size": config.hidden_size, "layers": config.layers}

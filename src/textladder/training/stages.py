@@ -124,9 +124,7 @@ def run_stages(
                 if stage.shortest_first:
                     learner.dls.train.shortest_first()
                 rates = _prepare_groups(learner, stage)
-                learner.fit_one_cycle(
-                    stage.epochs, lr_max=rates, pct_start=stage.warm_up, div=stage.div, cbs=history
-                )
+                learner.fit_one_cycle(stage.epochs, lr_max=rates, pct_start=stage.warm_up, div=stage.div, cbs=history)
                 if history.error is not None:
                     raise history.error
     finally:
