@@ -18,7 +18,7 @@ def find_data_set(name: str) -> tuple[Any, Any]:
         PretrainedError: it cannot be fetched; the message says how to go on.
     """
     if name == "sample":
-        folder = Path(__file__).parent / "sample"
+        folder = Path(__file__).parents[1] / "sample"
         return folder / "train.csv", folder / "test.csv"
     if name == "amazon-polarity":
         return _amazon_polarity()
