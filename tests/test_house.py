@@ -32,7 +32,8 @@ TIERS = [
 ]
 # Each package from the ground up.
 PACKAGES = {
-    "data": "columns row_files row_rewriting known_data row_sources splits unlabelled labelled_texts",
+    "data": "columns rows file_streams delimited_file json_lines_file parquet_file row_files row_rewriting known_data "
+    "row_sources splits unlabelled labelled_table labelled_texts",
     "text": "tokenizer vocabulary vectors wordpieces word_rules fastai_words",
     "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels onnx_rewrites onnx_graphs",
     "training": "precision word_streams frozen_states callbacks learner stages lr_plot pretraining",
