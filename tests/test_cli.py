@@ -317,7 +317,7 @@ def test_other_mistakes(words: list[str], message: str, capsys: pytest.CaptureFi
     [
         ("in.csv", "out.jsonl", "the output has the input's form"),
         ("other.csv", "out.csv", "Unknown column 'text'. Available: words, predicted."),
-        ("had.csv", "out.csv", "there is a column 'predicted_label' already"),
+        ("had.csv", "out.csv", "column 'predicted_label' already exists"),
         ("in.csv", "nowhere/out.csv", "could not be written"),
         ("broken.csv", "out.csv", "unbalanced quote"),
     ],

@@ -69,7 +69,7 @@ def predict_file(
     check_texts(sample_columns(rows, str(source)), names, str(source))
     for name in ADDED:
         if name in rows.names:
-            raise DataError(f"{source}: there already is a column {name!r}; rename it first.")
+            raise DataError(f"{source}: column {name!r} already exists; rename it first.")
     check_target(source, target, overwrite)
     size, changed = source.stat().st_size, source.stat().st_mtime_ns
     about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, columns, file_encoding]
