@@ -165,6 +165,19 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert "textladder" in done.stdout
 
 
+# what imports nothing that only POSIX has; `audit` and `predict_file` come with everything below them
+PORTABLE = [name for name in MODULES if name.split(".")[0] in ("data", "text")] + ["audit", "predict_file"]
+
+
+def test_data_and_text_import_where_fcntl_does_not_exist() -> None:
+    script = (
+        "import importlib, sys\n"
+        "sys.modules.update(dict.fromkeys(('fcntl', 'resource', 'pwd', 'grp', 'termios'), None))\n"
+        f"for name in {sorted(PORTABLE)!r}: importlib.import_module(f'textladder.{{name}}')\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_help_is_quick() -> None:
     def seconds(*words: str) -> float:
         begun = time.perf_counter()
