@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from textladder.atomic_files import write_whole
+from textladder.atomic_files import write_text
 from textladder.errors import ConfigError
 
 
 def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = write_whole(tmp_path / "page.html", "first")
+    target = write_text(tmp_path / "page.html", "first")
     whole = Path.write_text
 
     def half(self: Path, content: str, **options: Any) -> int:
@@ -19,6 +19,6 @@ def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "write_text", half)
     with pytest.raises(ConfigError, match="page.html: the file could not be written .No space left on device"):
-        write_whole(target, "second")
+        write_text(target, "second")
     assert target.read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

@@ -1,4 +1,4 @@
-"""What an audit finds, against what was planted."""
+"""What an audit finds, against problems that were planted."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from textladder import TextladderError, audit_texts, read_texts
-from textladder.audit import Audit, Tokens, drop_leaks
+from textladder.audit import Audit, TokenCounts, drop_leaks
 from textladder.cli import main
 from textladder.data.labelled_texts import TextData
 from textladder.errors import DataError
@@ -41,13 +41,16 @@ def audited(train: pd.DataFrame, test: pd.DataFrame, **options: Any) -> tuple[Te
 
 def test_a_planted_leak_is_found_and_dropped() -> None:
     test = frame(sentences(200, 1), 1)
-    copied = [text if place % 2 else shouted(text) for place, text in enumerate(test["text"][:40])]
+    copied = [text if index % 2 else shouted(text) for index, text in enumerate(test["text"][:40])]
     train = frame(sentences(600, 2) + copied, 2)
     data, found = audited(train, test)
     rows = {row: (test_row, similarity) for row, test_row, similarity in found.leaks}
-    assert rows == {600 + place: (place, 1.0) for place in range(40)}
+    assert rows == {600 + row: (row, 1.0) for row in range(40)}
     assert found.leaking_test_rows == 40
-    assert found.findings()[0].startswith("40 training rows leak into the test rows")
+    assert found.findings()[0] == (
+        "40 training rows leak into the test rows: the same text is in both. 40 of 200 test rows may have been "
+        "memorised; the fix drop-leaks leaves out the training rows."
+    )
     kept = drop_leaks(data, found)
     assert kept.valid is not None
     assert data.valid is not None
@@ -72,7 +75,7 @@ def test_nearly_the_same_text_is_found_and_a_similar_one_is_not() -> None:
     near = [text.replace(text.split()[20], "changed", 1) for text in test["text"][:10]]
     apart = [" ".join(reversed(text.split())) for text in test["text"][10:30]]  # the same words in another order
     _, found = audited(frame(sentences(300, 2) + near + apart, 2), test)
-    assert [(row, test_row) for row, test_row, _ in found.leaks] == [(300 + place, place) for place in range(10)]
+    assert [(row, test_row) for row, test_row, _ in found.leaks] == [(300 + row, row) for row in range(10)]
     assert all(0.8 <= similarity < 1 for *_, similarity in found.leaks)
     assert "(10 of them with a few words changed)" in found.findings()[0]
 
@@ -91,46 +94,59 @@ def test_contradictions_duplicates_and_empty_texts() -> None:
     assert found.test_duplicates == {"exact": 0, "same_words": 0, "near": 0}
     assert sorted(row for _, row in found.empty) == [325, 326]
     words = " ".join(found.findings())
-    assert "20 texts stand under more than one label (40 rows)" in words
-    assert "2 texts hold no word at all" in words
-    assert "25 of 327 training rows repeat another one: 25 to the letter" in words
+    assert "20 texts have more than one label (40 rows)" in words
+    assert "2 texts contain no words" in words
+    assert "25 of 327 training rows repeat another one: 25 exactly" in words
     assert sum(found.classes.values()) == len(data.train) + len(data.test) + (len(data.valid) if data.valid else 0)
 
 
-def test_a_template_of_many_rows_stays_quick() -> None:
-    texts = [f"{sentences(1, 5, words=40)[0]} number {place}" for place in range(3000)]
+def test_a_template_of_many_rows_stays_fast() -> None:
+    texts = [f"{sentences(1, 5, words=40)[0]} number {n}" for n in range(3000)]
     _, found = audited(frame(texts, 5), frame(sentences(20, 6), 6))
     assert found.duplicates["near"] == 2999
+
+
+def test_findings_count_with_grammar() -> None:
+    test = frame(sentences(50, 1), 1)
+    train = frame(sentences(300, 2) + [shouted(test["text"][0])], 2)
+    _, found = audited(train, test)
+    assert found.findings()[0].startswith("1 training row leaks into the test rows")
+    train = frame(sentences(300, 2), 2)
+    blank = pd.DataFrame({"label": ["bad"], "text": ["..."]})
+    _, found = audited(pd.concat([train, train.iloc[:1], blank], ignore_index=True), test)
+    words = " ".join(found.findings())
+    assert "1 of 302 training rows repeats another one: 1 exactly" in words
+    assert "1 text contains no words." in words
 
 
 def test_balance_and_identifiers() -> None:
     texts = sentences(1000, 7)
     rare = pd.DataFrame({"label": ["common"] * 970 + ["rare"] * 30, "text": texts})
     _, found = audited(rare, rare.iloc[960:990])
-    assert any(one.startswith("The classes are not balanced: 4.9% of the rows are 'rare'") for one in found.findings())
-    numbers = pd.DataFrame({"label": [f"c{place // 3}" for place in range(300)], "text": texts[:300]})
+    assert any(one.startswith("The classes are imbalanced: 4.9% of the rows are 'rare'") for one in found.findings())
+    numbers = pd.DataFrame({"label": [f"c{n // 3}" for n in range(300)], "text": texts[:300]})
     _, found = audited(numbers, numbers.iloc[:30])
     assert found.looks_like_ids
     assert any("looks like an identifier" in one for one in found.findings())
 
 
-def test_what_levels_would_cut() -> None:
+def test_what_levels_would_truncate() -> None:
     train = frame([*sentences(100, 8), "one two " * 250, "one two " * 350], 8)
     settings = {"transformer": {"encoder": "nowhere/at-all", "max_tokens": 16}}
     _, found = audited(
         train, frame(sentences(20, 9), 9), levels=["tfidf", "lstm", "ulmfit", "transformer"], settings=settings
     )
     tfidf, lstm, ulmfit, transformer = found.tokens
-    assert tfidf == Tokens("tfidf", 25.0, 700, None, 0, 122)
+    assert tfidf == TokenCounts("tfidf", 25.0, 700, None, 0, 122)
     assert (lstm.longest, lstm.limit, lstm.cut) == (700, 400, 2)
     assert (ulmfit.limit, ulmfit.cut) == (600, 1)
     assert transformer.unknown == "The tokenizer of 'nowhere/at-all' is not on this machine yet."
     assert any(
-        one.startswith("lstm would cut 2 of 122 texts, those of more than 400 tokens") for one in found.findings()
+        one.startswith("lstm would truncate 2 of 122 texts, those longer than 400 tokens") for one in found.findings()
     )
 
 
-def test_an_encoder_at_hand_is_counted(encoders: Any) -> None:
+def test_tokens_of_a_local_encoder_are_counted(encoders: Any) -> None:
     settings = {"transformer": {"encoder": str(encoders("bert")), "max_tokens": 5}}
     _, found = audited(frame(sentences(20, 1)), frame(sentences(9, 2)), levels=["transformer"], settings=settings)
     assert found.tokens[0].cut == 29
@@ -159,7 +175,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert left[0] == ["label", "id", "text"]
     assert [int(row[1]) for row in left[1:]] == [*range(50), *range(60, 110)]
     for words, message in (
-        (["audit", str(train), *flags], "exists; say --overwrite"),
+        (["audit", str(train), *flags], "exists; to replace it, pass overwrite=True (or --overwrite)"),
         (["audit", str(train), "--fix", "drop-leaks"], "needs --output FILE and --test FILE"),
         (["audit", str(train), "--fix", "everything"], "Unknown fix 'everything'"),
         (["audit", str(train), "--levels", "lsmt"], "Did you mean 'lstm'?"),
@@ -204,7 +220,7 @@ def test_planted_leaks_and_contradictions_among_amazon_rows(shared: Path) -> Non
     assert len(rows & set(range(len(train) + 100, len(planted)))) >= 38
 
 
-def test_a_level_without_its_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_level_without_its_library_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     import textladder.text.fastai_words as fastai_words
 
     def missing() -> None:
@@ -213,4 +229,4 @@ def test_a_level_without_its_library_is_said(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(fastai_words, "spacy_rules", missing)
     _, found = audited(frame(sentences(20, 1)), frame(sentences(9, 2)), levels=["ulmfit"])
     assert found.tokens[0].unknown == "This needs spacy."
-    assert any("how many texts it would cut is not known. This needs spacy." in one for one in found.findings())
+    assert any("ulmfit: truncation could not be checked. This needs spacy." in one for one in found.findings())

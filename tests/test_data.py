@@ -16,7 +16,9 @@ import pytest
 
 from textladder import TextData, read_texts
 from textladder.data.labelled_texts import read_labelled
-from textladder.data.row_files import as_text, open_rows
+from textladder.data.row_files import open_rows
+from textladder.data.row_sources import open_source
+from textladder.data.rows import as_text
 from textladder.errors import ConfigError, DataError
 
 TRICKY = [
@@ -32,7 +34,7 @@ TRICKY = [
 
 
 def write_rows(path: Path, rows: list[tuple[str, str, str]], encoding: str = "utf-8") -> Path:
-    """The rows in the form that the file's name says, written by other code than the one that reads."""
+    """Write rows in the format of the file's name, with other code than the one that reads them."""
     names = ["label", "text", "id"]
     plain = path.name.removesuffix(".gz")
     if plain.endswith((".csv", ".tsv")):
@@ -52,7 +54,7 @@ def write_rows(path: Path, rows: list[tuple[str, str, str]], encoding: str = "ut
 
 
 def everything(data: TextData) -> list[tuple[str, str]]:
-    """All texts with their labels, whatever part they are in."""
+    """All texts with their labels, of all parts."""
     parts = [part for part in (data.train, data.valid, data.test) if part is not None]
     return sorted(
         (data.labels[label], text) for part in parts for label, text in zip(part.label_ids, part, strict=True)
@@ -114,6 +116,55 @@ def test_amazon_form(tmp_path: Path) -> None:
         "Fine",
         "Bad",
     }
+
+
+def test_a_frame_in_the_amazon_form() -> None:
+    rows = [[2, "Fine", "Good, really"], [1, "Bad", "It broke"]] * 20
+    frame = pd.DataFrame(rows, columns=["label", "title", "text"])
+    data = read_texts(frame, test=frame)
+    assert (data.labels, data.label_names) == (("1", "2"), ("negative", "positive"))
+    assert data.train.label_names == data.test.label_names == ("negative", "positive")
+    assert "(DataFrame): label from 'label' (1 negative, 2 positive), text from 'title' + 'text'" in data.description
+    for other in (
+        frame.assign(label=frame["label"].astype(str)),
+        frame.assign(label=frame["label"] + 1),
+        frame.assign(label=[1, 2, 3, 4] * 10),
+        frame[["label", "text", "title"]],
+        frame.assign(id=1),
+    ):
+        data = read_texts(other)
+        assert data.label_names == data.labels
+
+
+def test_a_column_named_longest_can_be_chosen() -> None:
+    frame = pd.DataFrame({"label": ["a", "b"] * 5, "longest": ["two words"] * 10, "text": ["many more words"] * 10})
+    assert read_texts(frame, text="longest").text_columns == ("longest",)
+    assert read_texts(frame.rename(columns={"longest": "short"}), text="longest").text_columns == ("text",)
+
+
+def test_every_source_has_the_members_of_the_protocol(tmp_path: Path) -> None:
+    import datasets
+
+    frame = pd.DataFrame(TRICKY, columns=["label", "text", "id"])
+    files = [write_rows(tmp_path / f"in{form}", TRICKY) for form in (".csv", ".jsonl", ".parquet")]
+    for data in (*files, frame, datasets.Dataset.from_pandas(frame)):
+        source, _ = open_source(data, None, "utf-8")
+        assert source.amazon_form is False
+        assert source.label_order("label") is None
+
+
+def test_the_limit_on_fields_is_restored(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text("label,text\n" + f"a,{'word ' * 300_000}\nb,short one\n" * 300)
+    before = csv.field_size_limit()
+    batches = open_rows(path).batches(10)
+    next(batches)  # also while a file is being read
+    assert csv.field_size_limit() == before
+    assert sum(len(batch) for batch in batches) == 590
+    path.write_text('label,text\na,"an open quote\n')
+    with pytest.raises(DataError, match="unbalanced quote"):
+        open_rows(path)
+    assert csv.field_size_limit() == before
 
 
 def test_columns_are_found(tmp_path: Path) -> None:
@@ -220,11 +271,11 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(list(data.train)) == 720  # though the rows are still read from the disk
 
 
-def test_read_labelled_keeps_the_learnt_order() -> None:
+def test_read_labelled_keeps_the_order_of_the_classes() -> None:
     frame = pd.DataFrame({"label": ["b", "a", "b"], "text": ["one two", "three four", "five six"]})
     rows = read_labelled(frame, ["b", "a", "c"])
     assert rows.label_ids.tolist() == [0, 1, 0]
-    with pytest.raises(DataError, match="label 'b' in 'label' is not one that was learnt. Learnt: a, c"):
+    with pytest.raises(DataError, match="label 'b' in 'label' was not seen in training. Known labels: a, c"):
         read_labelled(frame, ["a", "c"])
 
 
@@ -236,10 +287,43 @@ def test_test_rows_must_fit() -> None:
         read_texts(good, test=pd.DataFrame({"label": [1, 2], "texts": ["a b", "c d"]}))
 
 
-@pytest.mark.parametrize(("name", "value"), [("rows", 0), ("first", -1), ("valid", 1.0)])
-def test_numbers_out_of_range(name: str, value: float) -> None:
-    with pytest.raises(ConfigError):
-        read_texts(many(), **{name: value})  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rows", 0, "^rows must be a positive number; received 0"),
+        ("first", -1, "^first must be a positive number; received -1"),
+        ("test_first", 0, "^test_first must be a positive number; received 0"),
+        ("valid", 1.0, "^valid, the fraction of validation rows, must be at least 0 and less than 1; received 1.0"),
+        ("seed", -1, "seed must be from 0 to 4294967295; received -1"),
+    ],
+)
+def test_numbers_out_of_range(name: str, value: float, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_texts(many(), test=many(50), **{name: value})  # type: ignore[arg-type]
+
+
+def test_the_first_rows_of_the_test_file() -> None:
+    data = read_texts(many(), test=many(50), test_first=7)
+    assert list(data.test) == [f"text number {n}" for n in range(7)]
+    assert "validation and 7 test rows" in data.description
+    assert len(read_texts(many(), test=many(50), test_first=99).test) == 50
+    assert "and 1 test row." in read_texts(many(), test=many(50), test_first=1).description
+    assert len(read_texts("sample", test_first=5).test) == 5  # the test rows that a known data set brings
+    with pytest.raises(ConfigError, match="test_first needs test rows of their own; pass test="):
+        read_texts(many(), test_first=7)
+
+
+def test_labels_that_are_missing_or_too_many() -> None:
+    frame = many(100).astype({"label": object})
+    frame.loc[[4], "label"] = None
+    with pytest.raises(DataError, match="1 of 100 rows has no label in 'label'; to leave them out, pass drop_missing"):
+        read_texts(frame)
+    assert "1 row without a label left out" in read_texts(frame, drop_missing=True).description
+    frame = pd.DataFrame({"label": [f"c{n}" for n in range(1001)] * 2, "text": ["some words"] * 2002})
+    with pytest.raises(DataError, match="more than 1,000 distinct values, so it is not a label"):
+        read_texts(frame, label="label")
+    frame = frame[frame["label"] != "c1000"]
+    assert len(read_texts(frame, test=frame, label="label", valid=0).labels) == 1000
 
 
 def test_long_fields_and_many_columns(tmp_path: Path) -> None:
@@ -285,14 +369,15 @@ def test_writers_keep_the_rows(tmp_path: Path) -> None:
         source = open_rows(write_rows(tmp_path / f"in{form}", TRICKY))
         out = tmp_path / f"out{form}"
         with out.open("wb") as stream:
-            writer = source.write(stream, ["predicted_label", "predicted_probability"])
+            writer = source.writer(stream, {"predicted_label": pa.string(), "score": pa.float64(), "id2": pa.int64()})
             for batch in source.batches(3):
                 rows = len(source.column(batch, "id"))
-                writer.add(batch, [["pos"] * rows, [0.5] * rows])
+                writer.add(batch, [["pos"] * rows, [0.5] * rows, [7] * rows])
             writer.close()
         again = open_rows(out)
-        assert again.names == ["label", "text", "id", "predicted_label", "predicted_probability"]
+        assert again.names == ["label", "text", "id", "predicted_label", "score", "id2"]
         batch = next(again.batches())
-        for place, name in enumerate(("label", "text", "id")):
-            assert again.column(batch, name) == [row[place] for row in TRICKY]
-        assert again.column(batch, "predicted_probability") == ["0.5"] * len(TRICKY)
+        for index, name in enumerate(("label", "text", "id")):
+            assert again.column(batch, name) == [row[index] for row in TRICKY]
+        assert again.column(batch, "score") == ["0.5"] * len(TRICKY)
+        assert again.column(batch, "id2") == ["7"] * len(TRICKY)

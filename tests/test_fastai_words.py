@@ -1,4 +1,4 @@
-"""fastai's words: held to fastai's own rules and tokenizer, and to themselves one by one and many at once."""
+"""fastai's words against fastai's own rules and tokenizer, one text at a time and many at once."""
 
 import gzip
 import subprocess
@@ -20,7 +20,7 @@ from textladder.text.fastai_words import (
     spacy_rules,
     tokenize_words,
 )
-from textladder.text.tokenizer import in_batches, put_together
+from textladder.text.tokenizer import combine, in_batches
 
 STRANGE = (
     "a a a b b b",
@@ -49,14 +49,14 @@ STRANGE = (
 
 @pytest.fixture(scope="module")
 def fastai_tokens() -> Callable[[list[str]], list[list[str]]]:
-    """What fastai makes of texts, by its own default rules and spaCy."""
+    """fastai's own tokens, from its default rules and spaCy."""
     from fastai.text.core import SpacyTokenizer, TokenizeWithRules
 
     tokenizer: Any = TokenizeWithRules(SpacyTokenizer("en"))
     return lambda texts: [list(tokens) for tokens in tokenizer(texts)]
 
 
-def test_signs_are_fastais() -> None:
+def test_special_tokens_are_fastais() -> None:
     from fastai.text.core import defaults
 
     assert list(SPECIAL_TOKENS) == defaults.text_spec_tok
@@ -86,31 +86,31 @@ def test_real_texts_are_split_as_by_fastai(shared: Path, fastai_tokens: Callable
     many = tokenize_words(texts)
     for number, tokens in enumerate(expected):
         ids = many.ids[many.offsets[number] : many.offsets[number + 1]]
-        assert [many.tokens[place] for place in ids] == tokens
+        assert [many.tokens[i] for i in ids] == tokens
 
 
 def test_many_at_once_are_the_same() -> None:
     many = tokenize_words(STRANGE)
     for number, text in enumerate(STRANGE):
         ids = many.ids[many.offsets[number] : many.offsets[number + 1]]
-        assert [many.tokens[place] for place in ids] == fastai_words(text)
+        assert [many.tokens[i] for i in ids] == fastai_words(text)
     assert len(set(many.tokens)) == len(many.tokens)
 
 
 def test_several_processes_are_the_same_as_one() -> None:
     texts = [f"{text} {number % 7}" for number, text in enumerate(STRANGE * 210)]
-    one = put_together(map(_Splitter(spacy_rules()), in_batches(texts, 512)))
-    several = tokenize_words(texts)  # enough of them to take several processes
+    one = combine(map(_Splitter(spacy_rules()), in_batches(texts, 512)))
+    several = tokenize_words(texts)  # enough of them for several processes
     assert one.tokens == several.tokens
     assert np.array_equal(one.ids, several.ids)
     assert np.array_equal(one.offsets, several.offsets)
 
 
-def test_a_process_that_ends_is_an_error() -> None:
+def test_a_process_that_exits_is_an_error() -> None:
     with _Processes(1, spacy_rules()) as processes:
         processes.all[0].kill()
         processes.all[0].wait()
-        with pytest.raises(RuntimeError, match="has ended"):
+        with pytest.raises(RuntimeError, match="exited unexpectedly"):
             processes.split(["a text"])
 
 
@@ -121,7 +121,7 @@ def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch
         assert processes.split(["a text"])[0] == ["xxbos", "a", "text"]
 
 
-def test_words_do_without_torch_and_leave_it_usable() -> None:
+def test_words_do_not_import_torch_and_leave_it_usable() -> None:
     script = (
         "import sys; from textladder.text.fastai_words import fastai_words; fastai_words('a text')\n"
         "assert 'torch' not in sys.modules\n"
@@ -134,8 +134,8 @@ def test_joined_and_taken() -> None:
     first, second = tokenize_words(["a b", "c"]), tokenize_words(["b d"])
     both = first.joined(second)
     words = [
-        [both.tokens[place] for place in both.ids[start:stop]]
+        [both.tokens[i] for i in both.ids[start:stop]]
         for start, stop in zip(both.offsets, both.offsets[1:], strict=False)
     ]
     assert words == [["xxbos", "a", "b"], ["xxbos", "c"], ["xxbos", "b", "d"]]
-    assert [both.tokens[place] for place in both.take([2]).ids] == ["xxbos", "b", "d"]
+    assert [both.tokens[i] for i in both.take([2]).ids] == ["xxbos", "b", "d"]

@@ -93,9 +93,7 @@ def test_get_preds(classifier: TextClassifier, learner: Any, rows: TextData) -> 
 
 
 def test_get_preds_with_loss_input_and_decoded(classifier: TextClassifier, learner: Any, rows: TextData) -> None:
-    inputs, probabilities, _, decoded, losses = learner.get_preds(
-        with_input=True, with_decoded=True, with_loss=True
-    )
+    inputs, probabilities, _, decoded, losses = learner.get_preds(with_input=True, with_decoded=True, with_loss=True)
     assert rows.valid is not None
     assert len(inputs) == len(rows.valid)
     assert torch.equal(decoded, probabilities.argmax(dim=1))

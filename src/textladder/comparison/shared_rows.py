@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from textladder.data.labelled_texts import SCHEMA, LabelledTexts, TextData
+from textladder.data.labelled_table import SCHEMA
+from textladder.data.labelled_texts import LabelledTexts, TextData
 from textladder.data.splits import stratified
 
 ABOUT, LEARNT_FROM, TESTED_ON = "parts.json", "train.arrow", "test.arrow"

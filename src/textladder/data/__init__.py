@@ -1,1 +1,1 @@
-"""Rows of any file or frame, columns, labels and splits: from what a person has to labelled texts."""
+"""From a file, a DataFrame or a data set to labelled texts: reading rows, choosing columns, splitting."""

@@ -1,48 +1,43 @@
-"""Labelled texts: from a file, a DataFrame or a known data set to a training, a validation and a test part.
+"""Labelled texts, split into training, validation and test parts: the first step of every run.
 
-First step of the flow. `rows.py` reads, `columns.py` chooses columns, this module copies the joined texts and
-the label numbers into an Arrow file that is memory-mapped, and splits it. Memory does not grow with the texts.
-It knows nothing of tokens or models.
+`row_sources.py` reads rows, `columns.py` chooses columns, `labelled_table.py` copies texts and labels into a
+memory-mapped table, and this module splits it. It knows nothing of tokens or models.
 """
 
 import dataclasses
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from textladder.data.columns import MOST_CLASSES, check_texts, choose_columns, find_texts
-from textladder.data.row_files import RowSource
+from textladder.data.columns import check_texts
+from textladder.data.labelled_table import copy_to_arrow
 from textladder.data.row_sources import joined_texts, looks_like_file, open_source, open_sources, sample_columns
 from textladder.data.splits import check_classes, stratified
-from textladder.errors import ConfigError, DataError, unknown_name
+from textladder.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TEST_FRACTION = 0.2
 VALID_FRACTION = 0.1
-AMAZON_NAMES = {"1": "negative", "2": "positive"}
-SCHEMA = pa.schema([("text", pa.string()), ("label", pa.int32())])
 
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """Some rows of a table of texts and labels, in order, without a copy of the texts.
+    """Some rows of a table of texts and labels, in order; the texts are not copied.
 
     Attributes:
-        table: Arrow table with the columns `text` and `label` (the place of the label in `labels`).
+        table: Arrow table with the columns `text` and `label`, an index into `labels`.
         rows: the rows of the table that belong to this part, int64.
-        labels: the labels as they stand in the data; their order is the order of the classes.
-        label_names: what they are called where people read them; by default the labels themselves.
+        labels: the labels as they appear in the data; their order is the order of the classes.
+        label_names: what people call them; by default the labels themselves.
     """
 
     table: pa.Table
@@ -67,13 +62,13 @@ class LabelledTexts:
 
     @cached_property
     def label_ids(self) -> np.ndarray:
-        """The class of every row as its place in `labels`, int64."""
+        """The class of every row as an index into `labels`, int64 (rows,)."""
         ids: np.ndarray = self.table["label"].take(pa.array(self.rows)).to_numpy().astype(np.int64)
         return ids
 
     def __add__(self, other: "LabelledTexts") -> "LabelledTexts":
         if other.table is not self.table:
-            raise ValueError("Only parts of one table can be put together.")
+            raise ValueError("Only parts of the same table can be added.")
         rows = np.sort(np.concatenate([self.rows, other.rows]))
         return LabelledTexts(self.table, rows, self.labels, self.label_names)
 
@@ -90,17 +85,17 @@ class LabelledTexts:
 
 @dataclass(frozen=True)
 class TextData:
-    """The parts of one data set.
+    """The parts of a data set.
 
     Attributes:
-        train: the rows to learn from.
-        valid: the rows to choose on; None where none were asked for.
-        test: the held-out rows, looked at once, at the end.
-        labels: the labels as they stand in the data; their order is the order of the classes.
-        label_names: what a label is called where people read it (Amazon's `1` is `negative`).
+        train: the rows to train on.
+        valid: the validation rows, for choosing between models; None if none were asked for.
+        test: the held-out rows, used once, at the end.
+        labels: the labels as they appear in the data; their order is the order of the classes.
+        label_names: what people call the labels (Amazon's `1` is `negative`).
         text_columns: the columns that were joined with a space to make each text.
-        label_column: the column that the labels came from.
-        description: what was read and what was chosen, in one line.
+        label_column: the column of the labels.
+        description: what was read and which columns were chosen, in one line.
     """
 
     train: LabelledTexts
@@ -113,19 +108,6 @@ class TextData:
     description: str
 
 
-@dataclass
-class _Table:
-    """A source spooled into Arrow, and what was chosen on the way."""
-
-    table: pa.Table
-    labels: tuple[str, ...]
-    text_columns: list[str]
-    label_column: str
-    description: str
-    dropped: int = 0
-    label_names: tuple[str, ...] = field(default=())
-
-
 def read_texts(
     data: "str | Path | pd.DataFrame",
     *,
@@ -136,6 +118,7 @@ def read_texts(
     file_encoding: str = "utf-8",
     rows: int | None = None,
     first: int | None = None,
+    test_first: int | None = None,
     valid: float = VALID_FRACTION,
     drop_missing: bool = False,
     seed: int = 0,
@@ -143,52 +126,73 @@ def read_texts(
     """Read labelled texts and split them.
 
     Args:
-        data: a file (`.csv`, `.tsv`, `.jsonl`, `.parquet`, each also `.gz`), a DataFrame, the name
-            `amazon-polarity` or `sample`, or a data set of the Hugging Face Hub.
-        test: held-out rows; without them a stratified 20% of `data` is held out.
-        text: the text column or columns, joined with a space; by default every column of running text.
-            `"longest"` takes the one with the longest texts.
-        label: the label column; by default found by name, else by few distinct values.
-        columns: names for the columns of a file without a header; the Amazon form is recognised.
-        file_encoding: how the file's text is encoded.
-        rows: take a seeded, stratified choice of this many rows of `data` (never of `test`).
+        data: a file (`.csv`, `.tsv`, `.jsonl`, `.parquet`, each also `.gz`), a DataFrame, `amazon-polarity`, `sample`,
+            or the name of a data set on the Hugging Face Hub.
+        test: the test rows; by default a stratified 20% of `data` is held out.
+        text: the text column or columns, joined with a space; by default every column of running text. `"longest"`
+            takes the column with the longest texts, unless a column has that name.
+        label: the label column; by default detected by its name, else by few distinct values.
+        columns: names for the columns of a file without a header; the headerless Amazon form needs none.
+        file_encoding: how files are encoded.
+        rows: take a stratified random sample of this many rows of `data` (never of `test`).
         first: take the first rows of `data`.
-        valid: fraction of the training rows, stratified, to choose on; 0 for none.
+        test_first: take the first rows of the test rows.
+        valid: fraction of the training rows, stratified, to hold out for validation; 0 for none.
         drop_missing: leave out rows without a label instead of refusing them.
-        seed: of the choice of rows and of the splits.
+        seed: seed of the sample and the splits.
 
     Raises:
-        DataError: what is wrong with the data, in one sentence.
+        DataError: the data cannot be read, or its columns or labels do not fit.
+        ConfigError: a number is out of range, or `test_first` is given without test rows.
+        PretrainedError: a named data set could not be fetched.
     """
-    for name, number in (("rows", rows), ("first", first)):
-        if number is not None and number < 1:
-            raise ConfigError(f"--{name} must be a positive number; received {number}.")
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"The seed must be from 0 to 4294967295; received {seed}.")
-    if not 0 <= valid < 1:
-        raise ConfigError(f"The fraction of validation rows must be at least 0 and below 1; received {valid}.")
-    source, where, test_source, test_where = open_sources(data, test, columns, file_encoding)
-    main = _spool(source, where, text, label, drop_missing, first)
+    _check_options({"rows": rows, "first": first, "test_first": test_first}, valid, seed)
+    source, source_name, test_source, test_name = open_sources(data, test, columns, file_encoding)
+    if test_first is not None and test_source is None:
+        raise ConfigError("test_first needs test rows of their own; pass test=... (or --test).")
+    main = copy_to_arrow(source, source_name, text=text, label=label, drop_missing=drop_missing, first=first)
     chosen = np.arange(main.table.num_rows)
     ids = main.table["label"].to_numpy()
     if rows is not None and rows < len(chosen):
         chosen = np.sort(stratified(chosen, ids, rows, np.random.default_rng(seed)))
-    check_classes(ids[chosen], main.labels, where)
+    check_classes(ids[chosen], main.labels, source_name)
     rng = np.random.default_rng(seed)
+
+    def part(indices: np.ndarray) -> LabelledTexts:
+        return LabelledTexts(main.table, np.sort(indices), main.labels, main.label_names)
+
     if test_source is None:
         held_out = stratified(chosen, ids, round(TEST_FRACTION * len(chosen)), rng)
         chosen = np.setdiff1d(chosen, held_out)
-        test_part = LabelledTexts(main.table, np.sort(held_out), main.labels, main.label_names)
+        test_part = part(held_out)
     else:
-        test_part = _spool_more(test_source, test_where, main, drop_missing)
-    kept = stratified(chosen, ids, round(valid * len(chosen)), rng) if valid else np.array([], np.int64)
-    train = LabelledTexts(main.table, np.setdiff1d(chosen, kept), main.labels, main.label_names)
-    valid_part = LabelledTexts(main.table, np.sort(kept), main.labels, main.label_names) if len(kept) else None
-    counts = f"{len(train):,} training, {len(kept):,} validation and {len(test_part):,} test rows"
+        test_table = copy_to_arrow(
+            test_source, test_name, text=main.text_columns, label=main.label_column, drop_missing=drop_missing,
+            first=test_first,
+        ).numbered_as(main.labels, test_name)  # fmt: skip
+        test_part = LabelledTexts(test_table, np.arange(test_table.num_rows), main.labels, main.label_names)
+    valid_rows = stratified(chosen, ids, round(valid * len(chosen)), rng) if valid else np.array([], np.int64)
+    train = part(np.setdiff1d(chosen, valid_rows))
+    counts = (
+        f"{len(train):,} training, {len(valid_rows):,} validation and {len(test_part):,} test "
+        f"{'row' if len(test_part) == 1 else 'rows'}"
+    )
     return TextData(
-        train, valid_part, test_part, main.labels, main.label_names, tuple(main.text_columns), main.label_column,
-        f"{main.description}; {counts}.",
+        train, part(valid_rows) if len(valid_rows) else None, test_part, main.labels, main.label_names,
+        main.text_columns, main.label_column, f"{main.description}; {counts}.",
     )  # fmt: skip
+
+
+def _check_options(counts: dict[str, int | None], valid: float, seed: int) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ConfigError(f"{name} must be a positive number; received {count}.")
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"The seed must be from 0 to 4294967295; received {seed}.")
+    if not 0 <= valid < 1:
+        raise ConfigError(
+            f"valid, the fraction of validation rows, must be at least 0 and less than 1; received {valid}."
+        )
 
 
 def read_labelled(
@@ -201,18 +205,26 @@ def read_labelled(
     file_encoding: str = "utf-8",
     drop_missing: bool = False,
 ) -> LabelledTexts:
-    """Read all rows of labelled texts whose labels are already known, to evaluate on.
+    """Read all rows of labelled texts whose classes are already known, to evaluate on.
 
-    Args: as of `read_texts`; `labels` are the classes in their order.
+    Args:
+        data: as for `read_texts`; of a named data set, the test rows if it has any.
+        labels: the classes in order.
+        text: the text column or columns.
+        label: the label column.
+        columns: names for the columns of a file without a header.
+        file_encoding: how the file is encoded.
+        drop_missing: leave out rows without a label instead of refusing them.
 
     Raises:
-        DataError: a label that is not among `labels`, or anything else that is wrong with the data.
+        DataError: the data cannot be read, its columns do not fit, or a label is not among `labels`.
     """
-    source, where, test_source, test_where = open_sources(data, None, columns, file_encoding)
-    if test_source is not None:  # a data set of known parts: its held-out part is the one to evaluate on
-        source, where = test_source, test_where
-    table = _spool(source, where, text, label, drop_missing, None)
-    return _renumbered(table, tuple(labels), where)
+    source, source_name, test_source, test_name = open_sources(data, None, columns, file_encoding)
+    if test_source is not None:
+        source, source_name = test_source, test_name
+    copied = copy_to_arrow(source, source_name, text=text, label=label, drop_missing=drop_missing)
+    table = copied.numbered_as(tuple(labels), source_name)
+    return LabelledTexts(table, np.arange(table.num_rows), tuple(labels))
 
 
 def read_perhaps_labelled(
@@ -226,147 +238,32 @@ def read_perhaps_labelled(
     drop_missing: bool = False,
     first: int | None = None,
 ) -> "LabelledTexts | list[str]":
-    """The first texts of some data, with their labels where there is a column for them.
+    """Read texts, with their labels if there is a column for them.
 
-    Args: as of `read_labelled`; `first` is how many at most.
+    Args:
+        data: as for `read_labelled`.
+        labels: the classes in order.
+        text: the text columns.
+        label: the label column, which may be missing.
+        columns: names for the columns of a file without a header.
+        file_encoding: how the file is encoded.
+        drop_missing: leave out rows without a label instead of refusing them.
+        first: read the first texts only.
 
     Raises:
-        DataError: a text column is missing, a label is not among `labels`, or something else is wrong with the data.
+        DataError: the data cannot be read, a text column is missing, or a label is not among `labels`.
     """
     if isinstance(data, (str, Path)) and not looks_like_file(data):
-        labelled = True  # known data sets are
+        has_labels = True  # every data set known by name is labelled
     else:
-        source, where = open_source(data, columns, file_encoding)
-        labelled = label in source.names
-    if labelled:
-        options: dict[str, Any] = {"columns": columns, "file_encoding": file_encoding, "drop_missing": drop_missing}
-        rows = read_labelled(data, labels, text=text, label=label, **options)
-        return dataclasses.replace(rows, rows=rows.rows[:first])
-    check_texts(sample_columns(source, where), text, where)
+        source, source_name = open_source(data, columns, file_encoding)
+        has_labels = label in source.names
+    if has_labels:
+        labelled = read_labelled(
+            data, labels, text=text, label=label, columns=columns, file_encoding=file_encoding,
+            drop_missing=drop_missing,
+        )  # fmt: skip
+        return dataclasses.replace(labelled, rows=labelled.rows[:first])
+    check_texts(sample_columns(source, source_name), text, source_name)
     texts = (one for batch in source.batches() for one in joined_texts(source, batch, text))
     return list(islice(texts, first))
-
-
-def _spool(
-    source: RowSource,
-    where: str,
-    text: str | Sequence[str] | None,
-    label: str | None,
-    drop_missing: bool,
-    first: int | None,
-) -> _Table:
-    """Copy the joined texts and the labels of a source into a memory-mapped Arrow table."""
-    sample = sample_columns(source, where)
-    if text == "longest":
-        _, label = choose_columns(sample, where, label=label)
-        texts = find_texts({name: values for name, values in sample.items() if name != label}, where)
-        text = [max(texts, key=lambda name: sum(len(value or "") for value in sample[name]))]
-    names, label = choose_columns(sample, where, text=[text] if isinstance(text, str) else text, label=label)
-    codes: dict[str, int] = {}
-    missing = seen = 0
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        nonlocal missing, seen
-        for batch in source.batches():
-            texts, labels = joined_texts(source, batch, names), source.column(batch, label)
-            if first is not None:
-                texts, labels = texts[: first - seen], labels[: first - seen]
-            seen += len(texts)
-            present = [(t, value) for t, value in zip(texts, labels, strict=True) if value not in (None, "")]
-            missing += len(texts) - len(present)
-            ids = [codes.setdefault(_encodable(str(value), where), len(codes)) for _, value in present]
-            if len(codes) > max(MOST_CLASSES, 1000):
-                raise DataError(
-                    f"{where}: label column {label!r} has more than {len(codes) - 1:,} distinct values, "
-                    "so it is not a label; name another with --label."
-                )
-            yield _record_batch([t for t, _ in present], ids, where)
-            if first is not None and seen >= first:
-                return
-
-    table = _memory_mapped(batches())
-    if missing and not drop_missing:
-        raise DataError(
-            f"{where}: {missing:,} of {seen:,} rows have no label in {label!r}; "
-            "say --drop-missing to go on without them."
-        )
-    if not table.num_rows:
-        raise DataError(f"{where}: no row has a label in {label!r}.")
-    labels = _ordered(codes, getattr(source, "label_order", lambda _: None)(label))
-    place = np.array([labels.index(value) for value in codes], np.int32)
-    table = table.set_column(1, "label", pa.array(place[table["label"].to_numpy()]))
-    amazon = getattr(source, "amazon_form", False) and labels == ("1", "2")
-    shown = tuple(AMAZON_NAMES[value] for value in labels) if amazon else labels
-    form = f"{source.form}, headerless Amazon form" if getattr(source, "amazon_form", False) else source.form
-    classes = ", ".join(f"{a} {b}" if a != b else a for a, b in zip(labels[:6], shown, strict=False))
-    more = f", ... {len(labels)} classes" if len(labels) > 6 else ""
-    description = (
-        f"{where} ({form}): label from {label!r} ({classes}{more}), "
-        f"text from {' + '.join(repr(name) for name in names)}"
-        + (f", {missing:,} rows without a label left out" if missing else "")
-    )
-    return _Table(table, labels, names, label, description, missing, shown)
-
-
-def _spool_more(source: RowSource, where: str, main: _Table, drop_missing: bool) -> LabelledTexts:
-    """Read test rows with the columns and the labels of the training rows."""
-    sample = sample_columns(source, where)
-    missing = [name for name in (*main.text_columns, main.label_column) if name not in sample]
-    if missing:
-        raise DataError(f"{where}: {unknown_name('column', missing[0], sample)}")
-    check_texts(sample, main.text_columns, where)
-    table = _spool(source, where, main.text_columns, main.label_column, drop_missing, None)
-    return _renumbered(table, main.labels, where)
-
-
-def _renumbered(table: _Table, labels: tuple[str, ...], where: str) -> LabelledTexts:
-    strange = [value for value in table.labels if value not in labels]
-    if strange:
-        raise DataError(
-            f"{where}: label {strange[0]!r} in {table.label_column!r} is not one that was learnt. "
-            f"Learnt: {', '.join(labels)}."
-        )
-    place = np.array([labels.index(value) for value in table.labels], np.int32)
-    arrow = table.table.set_column(1, "label", pa.array(place[table.table["label"].to_numpy()]))
-    return LabelledTexts(arrow, np.arange(arrow.num_rows), labels)
-
-
-def _encodable(label: str, where: str) -> str:
-    try:
-        label.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{where}: label {label!r} holds half of a surrogate pair, which is no character.") from None
-    return label
-
-
-def _record_batch(texts: list[str], ids: list[int], where: str) -> pa.RecordBatch:
-    try:
-        return pa.record_batch([pa.array(texts, pa.string()), pa.array(ids, pa.int32())], schema=SCHEMA)
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: a text holds half of a surrogate pair, which is no character ({error}).") from None
-
-
-def _memory_mapped(batches: Iterator[pa.RecordBatch]) -> pa.Table:
-    """Write batches to a file that has no name any more, so that nothing is left behind, and map it."""
-    handle, name = tempfile.mkstemp(prefix="textladder-", suffix=".arrow")
-    os.close(handle)
-    try:
-        with pa.OSFile(name, "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        return pa.ipc.open_file(pa.memory_map(name)).read_all()
-    except OSError as error:
-        folder = Path(name).parent
-        raise DataError(f"The rows could not be copied to {folder} ({error}); set TMPDIR to a larger place.") from None
-    finally:
-        os.unlink(name)
-
-
-def _ordered(codes: dict[str, int], order: list[str] | None) -> tuple[str, ...]:
-    """Labels in the order that the data declares, else numbers by value, else names by alphabet."""
-    if order is not None:
-        return tuple(value for value in order if value in codes)
-    try:
-        return tuple(sorted(codes, key=lambda value: (float(value), value)))
-    except ValueError:
-        return tuple(sorted(codes))

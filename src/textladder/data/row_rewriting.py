@@ -1,10 +1,10 @@
-"""A file of rows written anew in its own form: with columns more, or with rows fewer; whole or not at all.
+"""Writes a file of rows in the format that it was read in, with further columns or with fewer rows.
 
-What `predict --input --output` and `audit --fix --output` write with. Memory holds one batch of rows.
+The new file appears complete or not at all. Memory holds one batch of rows.
 """
 
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -13,48 +13,62 @@ import numpy as np
 import pyarrow as pa
 
 from textladder.atomic_files import atomic_path
-from textladder.data.row_files import RowFile, RowWriter, file_format, open_rows
+from textladder.data.row_files import file_format, open_rows
+from textladder.data.rows import RowFile, RowWriter
 from textladder.errors import ConfigError, DataError
 
 
 def check_target(source: Path, target: Path, overwrite: bool) -> bool:
-    """Refuse a place that a file cannot be written anew to, before any work is done; says whether it is gzipped.
+    """Check, before any work is done, that the rows of a file can be written to another one.
+
+    Args:
+        source: the file that is read.
+        target: the file that will be written.
+        overwrite: whether `target` may be replaced.
+
+    Returns:
+        Whether the target is gzipped.
 
     Raises:
-        ConfigError: the output's form is not the input's.
-        DataError: the output is there.
+        ConfigError: the target's name ends in another format than the source's.
+        DataError: the target exists.
     """
     (form, _), (target_form, gzipped) = file_format(source), file_format(target)
     if form != target_form:
-        raise ConfigError(f"{target}: the output has the input's form, so its name must end like {source.name}.")
+        raise ConfigError(f"{target}: the output has the input's format, so its name must end like {source.name}.")
     if target.exists() and not overwrite:
-        raise DataError(f"{target} exists; say --overwrite to replace it, or give another place.")
+        raise DataError(
+            f"{target} exists; to replace it, pass overwrite=True (or --overwrite), or choose another path."
+        )
     return gzipped
 
 
 @contextmanager
 def atomic_row_writer(
-    rows: RowFile, source: Path, target: Path, added: Sequence[str], overwrite: bool
+    rows: RowFile, source: Path, target: Path, added: Mapping[str, pa.DataType], overwrite: bool
 ) -> Iterator[RowWriter]:
-    """A writer of the form of `rows`; what it was given is in place once the block has ended without an error.
+    """Write a file in the format of `rows`; it appears once the block has ended without an error.
 
     Args:
         rows: the open source.
-        source: where it is.
-        target: the file to write; its name says the same form.
-        added: names of columns after the source's own.
-        overwrite: replace a file that is there.
+        source: its path.
+        target: the file to write, in the same format.
+        added: further columns, by name, with their types.
+        overwrite: replace an existing file.
+
+    Yields:
+        The writer.
 
     Raises:
-        ConfigError: the output's form is not the input's.
-        DataError: the output is there, or cannot be written.
+        ConfigError: the target's name ends in another format than the source's.
+        DataError: the target exists, or cannot be written.
     """
     gzipped = check_target(source, target, overwrite)
     try:
         with atomic_path(target) as part, part.open("wb") as plain:
-            # no time stamp inside, so that the same rows give the same bytes
+            # without a time stamp inside, the same rows give the same bytes
             stream: IO[bytes] = gzip.GzipFile(fileobj=plain, mode="wb", filename="", mtime=0) if gzipped else plain  # type: ignore[assignment]
-            writer = rows.write(stream, added)
+            writer = rows.writer(stream, added)
             yield writer
             writer.close()
             if gzipped:
@@ -64,42 +78,46 @@ def atomic_row_writer(
             f"{target}: the rows could not be written ({error.strerror or error}); nothing was kept."
         ) from None
     except UnicodeEncodeError as error:
-        raise DataError(f"{target}: a value cannot be written as {error.encoding} ({error.reason}).") from None
+        raise DataError(f"{target}: a value cannot be encoded as {error.encoding} ({error.reason}).") from None
 
 
 def without_rows(
     source: str | Path,
     target: str | Path,
-    left_out: set[int],
+    dropped: set[int],
     *,
     label: str,
     columns: Sequence[str] | None = None,
     file_encoding: str = "utf-8",
     overwrite: bool = False,
 ) -> int:
-    """Write a file without some of its rows.
+    """Copy a file without some of its rows.
 
     Args:
         source: the file to read.
-        target: the file to write, of the same form.
-        left_out: which rows, counted from 0 over the rows that have a label.
+        target: the file to write, in the same format.
+        dropped: which rows to drop, counted from 0 over the rows that have a label.
         label: the label column.
         columns: names for the columns of a file without a header.
         file_encoding: how both files are encoded.
-        overwrite: replace a file that is there.
+        overwrite: replace an existing file.
 
     Returns:
         How many rows were written.
+
+    Raises:
+        DataError: the source cannot be read, or the target exists or cannot be written.
+        ConfigError: the target's name ends in another format than the source's.
     """
     source, target = Path(source), Path(target)
     rows = open_rows(source, columns=columns, encoding=file_encoding)
     labelled = written = 0
-    with atomic_row_writer(rows, source, target, (), overwrite) as writer:
+    with atomic_row_writer(rows, source, target, {}, overwrite) as writer:
         for batch in rows.batches():
             has_label = np.array([value not in (None, "") for value in rows.column(batch, label)], bool)
-            numbers = labelled + np.cumsum(has_label) - 1
+            row_numbers = labelled + np.cumsum(has_label) - 1
             labelled += int(has_label.sum())
-            places = np.flatnonzero(~(has_label & np.isin(numbers, list(left_out))))
-            writer.add(batch.take(pa.array(places)) if hasattr(batch, "take") else [batch[at] for at in places], ())
-            written += len(places)
+            kept = np.flatnonzero(~(has_label & np.isin(row_numbers, list(dropped))))
+            writer.add(batch.take(pa.array(kept)) if hasattr(batch, "take") else [batch[i] for i in kept], ())
+            written += len(kept)
     return written

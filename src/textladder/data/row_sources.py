@@ -1,7 +1,4 @@
-"""Rows of whatever a person has: a file, a DataFrame, a data set of the Hub or a known name.
-
-Stands between the forms of files and the labelled texts made of them; every source gives its columns as text.
-"""
+"""Sources of rows from whatever the caller has: a file, a DataFrame, a data set of the Hub or a known name."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,29 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 from textladder.data.columns import Sample
 from textladder.data.known_data import find_data_set
-from textladder.data.row_files import RowSource, as_text, open_rows
+from textladder.data.row_files import open_rows
+from textladder.data.rows import Batch, RowSource, as_text
 from textladder.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE_ROWS = 1000
+AMAZON_COLUMNS = ["label", "title", "text"]
 
 
-def sample_columns(source: RowSource, where: str) -> Sample:
-    """The first values of every column of a source.
+def sample_columns(source: RowSource, source_name: str) -> Sample:
+    """Read the first values of every column.
 
     Raises:
         DataError: there are no rows.
     """
     batch = next(source.batches(SAMPLE_ROWS), None)
     if batch is None:
-        raise DataError(f"{where}: there are no rows, only a header.")
+        raise DataError(f"{source_name}: there are no rows, only a header.")
     return {name: source.column(batch, name) for name in source.names}
 
 
-def joined_texts(source: RowSource, batch: Any, columns: Sequence[str]) -> list[str]:
-    """The text columns of a batch, joined with a space; a missing text is an empty one."""
+def joined_texts(source: RowSource, batch: Batch, columns: Sequence[str]) -> list[str]:
+    """Join the text columns of a batch with a space; missing texts count as empty."""
     parts = [source.column(batch, name) for name in columns]
     return [" ".join(value for value in values if value) for values in zip(*parts, strict=True)]
 
@@ -40,24 +39,46 @@ def joined_texts(source: RowSource, batch: Any, columns: Sequence[str]) -> list[
 def open_sources(
     data: Any, test: Any, columns: Sequence[str] | None, encoding: str
 ) -> tuple[RowSource, str, RowSource | None, str]:
-    """The training source and, where there is one, the test source, each with its name for errors."""
+    """Open the training rows and, if there are any, the test rows.
+
+    Args:
+        data: a file, a DataFrame, a data set, or the name of one.
+        test: the same for the test rows, or None for those that a named data set brings.
+        columns: names for the columns of files without a header.
+        encoding: how files are encoded.
+
+    Returns:
+        The training source and its name for error messages, then the test source or None, and its name.
+
+    Raises:
+        DataError: one of them cannot be read.
+        PretrainedError: a named data set could not be fetched.
+    """
     if isinstance(data, (str, Path)) and not looks_like_file(data):
-        train, held_out = find_data_set(str(data))
-        source, where = open_source(train, columns, encoding)
-        if test is None and held_out is not None:
-            return source, where, *open_source(held_out, columns, encoding)
-    else:
-        source, where = open_source(data, columns, encoding)
-    return (source, where, *open_source(test, columns, encoding)) if test is not None else (source, where, None, "")
+        data, own_test = find_data_set(str(data))
+        test = own_test if test is None else test
+    source, source_name = open_source(data, columns, encoding)
+    if test is None:
+        return source, source_name, None, ""
+    return source, source_name, *open_source(test, columns, encoding)
 
 
 def looks_like_file(data: str | Path) -> bool:
-    """A name without an ending that is no file here is a data set; so is a folder of files."""
+    """Whether a name means a file; a folder, or a name without an ending that is not a file, means a data set."""
     return not os.path.isdir(data) and (isinstance(data, Path) or os.path.exists(data) or "." in Path(data).name)
 
 
 def open_source(data: Any, columns: Sequence[str] | None, encoding: str) -> tuple[RowSource, str]:
-    """A source of rows from a file or a table, and what it is called in errors."""
+    """Open a file or a table as a source of rows, and give its name for error messages.
+
+    Args:
+        data: a file, a DataFrame or a data set of the `datasets` library.
+        columns: names for the columns of a file without a header.
+        encoding: how a file is encoded.
+
+    Raises:
+        DataError: it is something else, or cannot be read.
+    """
     if isinstance(data, (str, Path)):
         return open_rows(data, columns=columns, encoding=encoding), str(data)
     if hasattr(data, "iter_batches") or hasattr(data, "features"):
@@ -75,6 +96,7 @@ class FrameRows:
     def __init__(self, frame: "pd.DataFrame") -> None:
         self.frame = frame
         self.names = [str(name) for name in frame.columns]
+        self.amazon_form = self.names == AMAZON_COLUMNS and frame.dtypes.iloc[0].kind in "iu"
 
     def batches(self, rows: int = SAMPLE_ROWS) -> Iterator["pd.DataFrame"]:
         """The rows in order, at most `rows` at a time."""
@@ -92,9 +114,10 @@ class FrameRows:
 
 
 class HubRows:
-    """One split of a data set of the `datasets` library as a source of rows; class numbers become names."""
+    """One split of a data set of the `datasets` library as a source of rows; class numbers become class names."""
 
     form = "data set"
+    amazon_form = False
 
     def __init__(self, split: Any) -> None:
         self.split = split

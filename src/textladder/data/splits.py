@@ -1,4 +1,4 @@
-"""Stratified splits: every class in proportion, in every part."""
+"""Stratified splits: every class in proportion in every part."""
 
 from collections import Counter
 
@@ -7,37 +7,54 @@ import numpy as np
 from textladder.errors import DataError
 
 
-def check_classes(ids: np.ndarray, labels: tuple[str, ...], where: str) -> None:
-    """Refuse labels that cannot be split.
+def check_classes(label_ids: np.ndarray, labels: tuple[str, ...], source_name: str) -> None:
+    """Check that there are at least two classes, each with at least two rows.
+
+    Args:
+        label_ids: the class of every row, an index into `labels`.
+        labels: the classes.
+        source_name: what error messages call the data.
 
     Raises:
-        DataError: there is only one class, or a class with fewer than two rows.
+        DataError: there is only one class, or a class has fewer than two rows.
     """
-    counts = Counter(ids.tolist())
+    counts = Counter(label_ids.tolist())
     if len(counts) < 2:
         raise DataError(
-            f"{where}: every row has the label {labels[next(iter(counts))]!r}; at least two classes are needed."
+            f"{source_name}: every row has the label {labels[next(iter(counts))]!r}; at least two classes are needed."
         )
-    for place, value in enumerate(labels):
-        if counts[place] < 2:
-            many = "no row" if not counts[place] else "only one row"
-            raise DataError(f"{where}: there is {many} of class {value!r}; every class needs at least two.")
+    for index, label in enumerate(labels):
+        if counts[index] < 2:
+            rows = "no row" if not counts[index] else "only one row"
+            raise DataError(f"{source_name}: there is {rows} of class {label!r}; every class needs at least two.")
 
 
 def stratified(
-    rows: np.ndarray, ids: np.ndarray, wanted: int, rng: np.random.Generator, *, keep_back: bool = True
+    rows: np.ndarray, label_ids: np.ndarray, size: int, rng: np.random.Generator, *, keep_back: bool = True
 ) -> np.ndarray:
-    """A random choice of `wanted` of some rows with every class in proportion; `ids` are the classes of all rows.
+    """Draw a random sample of rows with every class in proportion.
 
-    Shares are rounded by largest remainder; a class gives at least one row and, with `keep_back`, keeps at least one,
-    which comes first. With the same state of `rng` a smaller choice is a part of a larger one.
+    Shares are rounded by largest remainder, and every class contributes at least one row. From the same state of `rng`,
+    a smaller sample is a subset of a larger one.
+
+    Args:
+        rows: the rows to draw from, int64 indices into `label_ids`.
+        label_ids: the classes of all rows.
+        size: how many rows to draw; rounding each class up to one row, or `keep_back`, may change it a little.
+        rng: the source of randomness.
+        keep_back: leave at least one row of every class undrawn, even if the class then contributes none.
+
+    Returns:
+        The drawn rows, int64, grouped by class.
     """
-    classes, counts = np.unique(ids[rows], return_counts=True)
-    exact = counts * (wanted / len(rows))
+    classes, counts = np.unique(label_ids[rows], return_counts=True)
+    exact = counts * (size / len(rows))
     share = np.floor(exact).astype(np.int64)
-    for place in np.argsort(share - exact, kind="stable")[: wanted - share.sum()]:
-        share[place] += 1
+    for index in np.argsort(share - exact, kind="stable")[: size - share.sum()]:
+        share[index] += 1
     most = counts - keep_back
     share = np.clip(share, np.minimum(1, most), most)
-    picked = [rng.permutation(rows[ids[rows] == value])[:many] for value, many in zip(classes, share, strict=True)]
-    return np.concatenate(picked)
+    drawn = [
+        rng.permutation(rows[label_ids[rows] == value])[:count] for value, count in zip(classes, share, strict=True)
+    ]
+    return np.concatenate(drawn)

@@ -1,4 +1,4 @@
-"""Texts without labels: one document a line, of a text file or of a gzipped one."""
+"""Unlabelled texts: one document per line of a text file, which may be gzipped."""
 
 import gzip
 import zlib
@@ -9,25 +9,27 @@ from textladder.errors import DataError
 
 
 def read_documents(path: str | Path) -> Iterator[str]:
-    """The lines of a file that are not blank, as they come.
+    """Yield the lines of a file that are not blank, one at a time.
 
     Raises:
-        DataError: the file cannot be read, is not UTF-8, or has no text in it.
+        DataError: the file cannot be read, is not UTF-8, or contains no text.
     """
-    found = line = 0
+    documents = line_number = 0
     try:
         with gzip.open(path) if str(path).endswith(".gz") else Path(path).open("rb") as stream:
-            for line, raw in enumerate(stream, start=1):
-                text = raw.decode("utf-8-sig" if line == 1 else "utf-8").strip()
+            for line_number, line in enumerate(stream, start=1):
+                text = line.decode("utf-8-sig" if line_number == 1 else "utf-8").strip()
                 if "\0" in text:
-                    raise DataError(f"{path}: line {line:,} holds a zero byte, so this is no text file.")
+                    raise DataError(f"{path}: line {line_number:,} contains a zero byte; this is not a text file.")
                 if text:
-                    found += 1
+                    documents += 1
                     yield text
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: line {line:,} is not UTF-8 ({error.reason}); convert the file first.") from None
+        raise DataError(
+            f"{path}: line {line_number:,} is not UTF-8 ({error.reason}); convert the file to UTF-8 first."
+        ) from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path}: the file cannot be read ({reason}).") from None
-    if not found:
-        raise DataError(f"{path}: there is no text in this file.")
+    if not documents:
+        raise DataError(f"{path}: the file contains no text.")

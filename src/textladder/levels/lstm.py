@@ -17,7 +17,7 @@ import numpy as np
 from textladder.batching import Padding, TextBatches
 from textladder.bundle import Bundle
 from textladder.data.labelled_texts import LabelledTexts
-from textladder.errors import BundleError, import_extra
+from textladder.errors import BundleError, ConfigError, import_extra
 from textladder.levels.base import FitReport, Preset, TrainingConfig
 from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
@@ -272,7 +272,10 @@ class LSTMLevel:
         tokens = bundle.read_json(VOCABULARY_FILE)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of words.")
-        level.vocabulary = Vocabulary(tokens, split=TOKENIZERS[config.tokenizer])
+        try:
+            level.vocabulary = Vocabulary(tokens, split=TOKENIZERS[config.tokenizer])
+        except ConfigError as error:
+            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: {error}") from None
         if exported is not None:
             return level
         torch = import_extra("torch", "train")

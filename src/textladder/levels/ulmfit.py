@@ -477,7 +477,10 @@ class UlmfitLevel:
         tokens = bundle.read_json(VOCABULARY_FILE)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of words.")
-        level.vocabulary = Vocabulary(tokens, special_tokens=SPECIAL_TOKENS, split=level.tokenize)
+        try:
+            level.vocabulary = Vocabulary(tokens, special_tokens=SPECIAL_TOKENS, split=level.tokenize)
+        except ConfigError as error:
+            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: {error}") from None
         if exported is not None:
             return level
         torch = import_extra("torch", "train")
@@ -505,7 +508,7 @@ class UlmfitLevel:
         own = Vocabulary.from_tokenized(
             words,
             min_freq=config.min_freq,
-            most=config.max_vocabulary,
+            max_size=config.max_vocabulary,
             special_tokens=SPECIAL_TOKENS,
             split=fastai_words,
         )

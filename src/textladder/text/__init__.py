@@ -1,1 +1,1 @@
-"""From text to ids to vectors: the tokenizer, the vocabulary and the word vectors of the `lstm` level."""
+"""From text to token ids to word vectors: tokenizers, the vocabulary, pretrained word vectors."""

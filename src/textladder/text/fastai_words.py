@@ -1,8 +1,8 @@
 """fastai's words: its text rules (`xxbos`, `xxmaj`, `xxrep`, ...), then spaCy's English tokenizer.
 
-First step of `ulmfit`, so that language models of fastai's can be read. The rules are written out here, and held to
-fastai's own by a test, because importing fastai takes longer than everything else that a prediction does. spaCy is
-asked for its rules alone (`word_rules.py`), which are applied without it and kept with a classifier.
+First step of `ulmfit`, so that language models trained with fastai can be used. The rules are written out here, and a
+test holds them to fastai's own, because importing fastai takes longer than the rest of a prediction. spaCy is asked for
+its rules only (`word_rules.py`); they are applied without it and saved with a classifier.
 """
 
 import html
@@ -22,36 +22,43 @@ import numpy as np
 
 from textladder.cores import available_cores
 from textladder.errors import import_extra
-from textladder.text.tokenizer import Split, TokenizedTexts, in_batches, in_parallel, put_together
+from textladder.text.tokenizer import Split, TokenizedTexts, combine, in_batches, in_parallel
 from textladder.text.word_rules import WordRules
 
-# The first stands for words that are not known, the second fills up; `xxbos` begins a text.
+# The first stands for unknown words, the second is padding; `xxbos` begins a text.
 SPECIAL_TOKENS = ("xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxrep", "xxwrep", "xxup", "xxmaj")
 
-# What web pages and older corpora leave in a text, in the order in which it is mended.
+# Left-overs of web pages and older corpora and what they stand for, replaced in this order.
 LEFT_OVERS = (
     ("#39;", "'"), ("amp;", "&"), ("#146;", "'"), ("nbsp;", " "), ("#36;", "$"), ("\\n", "\n"), ("quot;", "'"),
     ("<br />", "\n"), ('\\"', '"'), ("<unk>", "xxunk"), (" @.@ ", "."), (" @-@ ", "-"), ("...", " …"),
 )  # fmt: skip
-REPEATED_LETTER = re.compile(r"(\S)\1{2,}")
+REPEATED_CHARACTER = re.compile(r"(\S)\1{2,}")
 REPEATED_WORD = re.compile(r"(?:^|\s)(\w+)((?:\s+\1){2,})(\s|\W|$)")
-SET_APART = re.compile(r"[/#\\]")
-BLANKS = re.compile(" {2,}")
-CAPITALS = re.compile(r"[A-Z]+[^a-z\s]*")
-CAPITAL_FIRST = re.compile(r"[A-Z][^A-Z\s]*")
-# spaCy splits what stands between white space by itself; the one blank after a word is no word, other white space is
+SPACED_OUT = re.compile(r"[/#\\]")
+SPACES = re.compile(" {2,}")
+UPPER_CASE = re.compile(r"[A-Z]+[^a-z\s]*")
+CAPITALISED = re.compile(r"[A-Z][^A-Z\s]*")
+# spaCy splits each chunk between white space by itself; one space after a word is dropped, other white space is kept
 CHUNK = re.compile(r"\S+|(?! )\s+")
 
 TEXTS_AT_ONCE = 1024
-PROCESSES_FROM = 4  # batches; fewer are split sooner than another process has started
-MOST_KNOWN = 500_000  # chunks that are remembered
+MIN_BATCHES_FOR_PROCESSES = 4  # fewer are split before another process has started
+MAX_CACHED_CHUNKS = 500_000
 
 
 def fastai_words(text: str, rules: WordRules | None = None) -> list[str]:
-    """The words of a text in lower case, with special tokens for what that loses; by default spaCy's own rules.
+    """Split a text into lower-case words, with special tokens for what lower case loses.
 
     >>> fastai_words("It's SO good!!!!")
     ['xxbos', 'xxmaj', 'it', "'s", 'xxup', 'so', 'good', 'xxrep', '4', '!']
+
+    Args:
+        text: the text.
+        rules: the tokenizer; by default spaCy's English one.
+
+    Raises:
+        MissingExtraError: there are no rules and spaCy is not installed.
     """
     rules = rules or spacy_rules()
     words = ["xxbos"]
@@ -61,59 +68,67 @@ def fastai_words(text: str, rules: WordRules | None = None) -> list[str]:
 
 
 def tokenize_words(texts: Iterable[str], rules: WordRules | None = None) -> TokenizedTexts:
-    """`fastai_words` of many texts, with the distinct words numbered as they come; in several processes if they pay."""
+    """Apply `fastai_words` to many texts, in several processes if there are enough of them.
+
+    Args:
+        texts: the texts.
+        rules: the tokenizer; by default spaCy's English one.
+
+    Raises:
+        MissingExtraError: there are no rules and spaCy is not installed.
+    """
     rules = rules or spacy_rules()
     batches = in_batches(texts, TEXTS_AT_ONCE)
-    begun = list(islice(batches, PROCESSES_FROM))
-    if len(begun) < PROCESSES_FROM or not sys.executable:
-        return put_together(map(_Splitter(rules), begun))
+    first_batches = list(islice(batches, MIN_BATCHES_FOR_PROCESSES))
+    if len(first_batches) < MIN_BATCHES_FOR_PROCESSES or not sys.executable:
+        return combine(map(_Splitter(rules), first_batches))
     with _Processes(available_cores(), rules) as processes:
-        return put_together(in_parallel(processes.split, chain(begun, batches)))
+        return combine(in_parallel(processes.split, chain(first_batches, batches)))
 
 
 class _Splitter:
-    """Splits batches of texts; a chunk that it has met is not looked at again."""
+    """Splits batches of texts; the words of a chunk are remembered."""
 
     def __init__(self, rules: WordRules) -> None:
         self.rules = rules
-        self.known: dict[str, list[str]] = {}
+        self.known_chunks: dict[str, list[str]] = {}
 
     def __call__(self, texts: list[str]) -> Split:
         numbers: dict[str, int] = {"xxbos": 0}
-        met: dict[str, list[int]] = {}
+        chunk_ids: dict[str, list[int]] = {}
         ids, lengths = array("i"), array("q")
         for text in texts:
-            begin = len(ids)
+            start = len(ids)
             ids.append(0)
             for chunk in _chunks(text):
-                places = met.get(chunk)
-                if places is None:
-                    places = met[chunk] = [numbers.setdefault(word, len(numbers)) for word in self._words(chunk)]
-                ids.extend(places)
-            lengths.append(len(ids) - begin)
+                found = chunk_ids.get(chunk)
+                if found is None:
+                    found = chunk_ids[chunk] = [numbers.setdefault(word, len(numbers)) for word in self._words(chunk)]
+                ids.extend(found)
+            lengths.append(len(ids) - start)
         return list(numbers), np.array(ids, np.int32), np.array(lengths, np.int64)
 
     def _words(self, chunk: str) -> list[str]:
-        words = self.known.get(chunk)
+        words = self.known_chunks.get(chunk)
         if words is None:
-            if len(self.known) >= MOST_KNOWN:
-                self.known.clear()
-            words = self.known[chunk] = _words_of(chunk, self.rules)
+            if len(self.known_chunks) >= MAX_CACHED_CHUNKS:
+                self.known_chunks.clear()
+            words = self.known_chunks[chunk] = _words_of(chunk, self.rules)
         return words
 
 
 class _Processes:
-    """Processes that split texts, each asked by one thread at a time; Python lets no other thread run beside it."""
+    """Processes that split texts, each used by one thread at a time, because Python threads do not run in parallel."""
 
     def __init__(self, number: int, rules: WordRules) -> None:
-        command = [sys.executable, "-P", "-m", __name__]  # -P: nothing from the working folder
-        # in a session of their own, so that Ctrl-C reaches them through the end of their input alone
+        command = [sys.executable, "-P", "-m", __name__]  # -P: import nothing from the working folder
+        # in sessions of their own, so that Ctrl-C ends them only by closing their input
         self.all = [Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True) for _ in range(number)]  # noqa: S603
         self.idle: SimpleQueue[Popen[bytes]] = SimpleQueue()
         content = json.dumps(rules.as_json()).encode()
         for process in self.all:
             assert process.stdin is not None
-            with suppress(BrokenPipeError):  # whoever asks it for something hears that it has ended
+            with suppress(BrokenPipeError):  # `split` reports a process that has exited
                 _send(process.stdin, content)
             self.idle.put(process)
 
@@ -122,7 +137,7 @@ class _Processes:
 
     def __exit__(self, *error: object) -> None:
         for process in self.all:
-            process.communicate()  # the end of its input is its end
+            process.communicate()  # closes its input, after which it exits
 
     def split(self, texts: list[str]) -> Split:
         process = self.idle.get()
@@ -132,7 +147,7 @@ class _Processes:
             _send(process.stdin, json.dumps(texts).encode())
             words, ids, lengths = (_receive(process.stdout) for _ in range(3))
         except (BrokenPipeError, EOFError):
-            raise RuntimeError(f"A process that splits texts has ended ({process.poll()}).") from None
+            raise RuntimeError(f"A process that splits texts exited unexpectedly (status {process.poll()}).") from None
         finally:
             self.idle.put(process)
         return json.loads(words), np.frombuffer(ids, np.int32), np.frombuffer(lengths, np.int64)
@@ -151,7 +166,7 @@ def _receive(stream: IO[bytes]) -> bytes:
 
 
 def _serve() -> None:
-    """Take rules, then split what comes in until nothing does."""
+    """Receive the rules, then split batches of texts until the input is closed."""
     with suppress(EOFError):
         splitter = _Splitter(WordRules.from_json(json.loads(_receive(sys.stdin.buffer))))
         while True:
@@ -160,26 +175,26 @@ def _serve() -> None:
                 _send(sys.stdout.buffer, content)
 
 
-def mended(text: str) -> str:
-    """A text after the rules that look across words; the ones about capitals look at each word by itself."""
-    for left_over, meant in LEFT_OVERS:
-        text = text.replace(left_over, meant)
-    text = REPEATED_LETTER.sub(lambda found: f" xxrep {len(found[0])} {found[1]} ", html.unescape(text))
+def apply_text_rules(text: str) -> str:
+    """Apply fastai's rules that look across words; those about capitals are applied to each word."""
+    for left_over, meaning in LEFT_OVERS:
+        text = text.replace(left_over, meaning)
+    text = REPEATED_CHARACTER.sub(lambda found: f" xxrep {len(found[0])} {found[1]} ", html.unescape(text))
     text = REPEATED_WORD.sub(lambda found: f" xxwrep {len(found[2].split()) + 1} {found[1]} {found[3]}", text)
-    return BLANKS.sub(" ", SET_APART.sub(r" \g<0> ", text))
+    return SPACES.sub(" ", SPACED_OUT.sub(r" \g<0> ", text))
 
 
 def _chunks(text: str) -> list[str]:
-    return CHUNK.findall(mended(text).strip())
+    return CHUNK.findall(apply_text_rules(text).strip())
 
 
 def _words_of(chunk: str, rules: WordRules) -> list[str]:
-    sign = []
-    if CAPITALS.fullmatch(chunk):
-        sign = ["xxup"] if len(chunk) > 1 else []
-    elif CAPITAL_FIRST.fullmatch(chunk):
-        sign = ["xxmaj"]
-    return [*sign, *(word.replace(" ", "▁") for word in rules.split(chunk.lower()))]
+    special = []
+    if UPPER_CASE.fullmatch(chunk):
+        special = ["xxup"] if len(chunk) > 1 else []
+    elif CAPITALISED.fullmatch(chunk):
+        special = ["xxmaj"]
+    return [*special, *(word.replace(" ", "▁") for word in rules.split(chunk.lower()))]
 
 
 @cache
@@ -189,16 +204,16 @@ def spacy_rules() -> WordRules:
     Raises:
         MissingExtraError: spaCy is not installed.
     """
-    return WordRules.of_spacy(spacy_tokenizer())
+    return WordRules.from_spacy(spacy_tokenizer())
 
 
 def spacy_tokenizer() -> Any:
-    """spaCy's English tokenizer, which leaves the special tokens as they are.
+    """spaCy's English tokenizer, which keeps the special tokens whole.
 
     Raises:
         MissingExtraError: spaCy is not installed.
     """
-    # spaCy takes torch along where it finds it: seconds, for nothing that a tokenizer needs
+    # spaCy imports torch if it is installed, which takes seconds and is of no use to a tokenizer
     hidden = {} if "torch" in sys.modules else {"torch": None}
     sys.modules.update(hidden)  # type: ignore[arg-type]
     try:
@@ -207,8 +222,8 @@ def spacy_tokenizer() -> Any:
         for name in hidden:
             del sys.modules[name]
     tokenizer = spacy.blank("en").tokenizer
-    for sign in SPECIAL_TOKENS:
-        tokenizer.add_special_case(sign, [{"ORTH": sign}])
+    for token in SPECIAL_TOKENS:
+        tokenizer.add_special_case(token, [{"ORTH": token}])
     return tokenizer
 
 

@@ -1,7 +1,7 @@
-"""`basic_english`: the rule-based tokenizer of torchtext, for one text in Python and for many at once in polars.
+"""`basic_english`: torchtext's rule-based tokenizer, for one text in Python and for many at once in polars.
 
-First step of `lstm`. One table of rules serves both ways; a test holds both to an independent statement of the
-rules. The many-at-once way never makes a Python string of a token: a token is a number as soon as it is split off.
+First step of `lstm`. One table of rules serves both ways, and a test holds both to an independent statement of the
+rules. The fast way never makes a Python string of each token: a token is a number as soon as it is split off.
 """
 
 from collections import deque
@@ -28,13 +28,15 @@ RULES: tuple[tuple[str, str], ...] = (
     (":", " "),
 )
 WHITE_SPACE = tuple(mark for mark in map(chr, range(0x3001)) if mark.isspace() and mark != " ")
-TEXTS_AT_ONCE = 2048  # few enough that the strings of a batch stay small and that every core gets some
-Split = tuple[list[str], np.ndarray, np.ndarray]  # distinct tokens, the number of every token, tokens of every text
-FEW_TEXTS = 64  # below this, plain Python answers before polars is imported
+TEXTS_AT_ONCE = 2048  # few enough that the strings of a batch stay small and every core gets work
+FEW_TEXTS = 64  # below this, plain Python is done before polars is imported
+
+# The distinct tokens of a batch of texts, the index of each token among them, and how many tokens each text has.
+Split = tuple[list[str], np.ndarray, np.ndarray]
 
 
 def basic_english(text: str) -> list[str]:
-    """Split a text into lower-case words and marks.
+    """Split a text into lower-case words and punctuation marks.
 
     >>> basic_english("It's good.<br />Buy it!")
     ['it', "'", 's', 'good', '.', 'buy', 'it', '!']
@@ -55,12 +57,12 @@ TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """Texts as numbers of distinct tokens.
+    """Tokenized texts, each token as an index into the distinct tokens.
 
     Attributes:
-        ids: int32 (tokens in all,), each the place of a token in `tokens`.
+        ids: int32 (tokens in all,), indices into `tokens`.
         offsets: int64 (texts + 1,), text i is `ids[offsets[i]:offsets[i + 1]]`.
-        tokens: the distinct tokens in the order in which they were first seen.
+        tokens: the distinct tokens in the order of their first appearance.
     """
 
     ids: np.ndarray
@@ -71,56 +73,73 @@ class TokenizedTexts:
         return len(self.offsets) - 1
 
     def joined(self, others: "TokenizedTexts") -> "TokenizedTexts":
-        """These texts and then others."""
+        """These texts followed by others."""
         numbers = {token: number for number, token in enumerate(self.tokens)}
-        place = np.array([numbers.setdefault(token, len(numbers)) for token in others.tokens], np.int32)
+        new_ids = np.array([numbers.setdefault(token, len(numbers)) for token in others.tokens], np.int32)
         offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
-        return TokenizedTexts(np.concatenate([self.ids, place[others.ids]]), offsets, list(numbers))
+        return TokenizedTexts(np.concatenate([self.ids, new_ids[others.ids]]), offsets, list(numbers))
 
-    def take(self, places: np.ndarray) -> "TokenizedTexts":
-        """The texts at some places."""
-        parts = [self.ids[self.offsets[place] : self.offsets[place + 1]] for place in places]
+    def take(self, indices: np.ndarray) -> "TokenizedTexts":
+        """Some of the texts, by their indices."""
+        parts = [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in indices]
         offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
         return TokenizedTexts(np.concatenate([np.zeros(0, np.int32), *parts]), offsets, self.tokens)
 
 
 def tokenize(texts: Iterable[str], split: Callable[[str], list[str]] = basic_english) -> TokenizedTexts:
-    """Tokens of many texts, with the distinct tokens numbered in order of first occurrence.
+    """Tokenize many texts; with `basic_english` on every core if there are enough of them.
 
     Args:
         texts: raw texts.
-        split: tokenizes one text; `basic_english` has a faster way for many.
+        split: tokenizes one text.
     """
     batches = in_batches(texts, TEXTS_AT_ONCE)
     if split is not basic_english:
-        return put_together(_split_few(batch, split) for batch in batches)
-    return put_together(in_parallel(_split, batches))
+        return combine(_split_few(batch, split) for batch in batches)
+    return combine(in_parallel(_split, batches))
 
 
-def put_together(splits: Iterable[Split]) -> TokenizedTexts:
-    """Batches of split texts as one."""
+def combine(splits: Iterable[Split]) -> TokenizedTexts:
+    """Put the batches of tokenized texts together, numbering the distinct tokens by first appearance."""
     numbers: dict[str, int] = {}
     ids, lengths = [], []
-    for words, batch_ids, batch_lengths in splits:
+    for tokens, batch_ids, batch_lengths in splits:
         # only the distinct tokens of a batch pass through Python
-        place = np.fromiter((numbers.setdefault(word, len(numbers)) for word in words), np.int32, len(words))
-        ids.append(place[batch_ids])
+        new_ids = np.fromiter((numbers.setdefault(token, len(numbers)) for token in tokens), np.int32, len(tokens))
+        ids.append(new_ids[batch_ids])
         lengths.append(batch_lengths)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([[], *lengths]), dtype=np.int64)])
     return TokenizedTexts(np.concatenate([np.zeros(0, np.int32), *ids]), offsets, list(numbers))
 
 
 def in_parallel(work: Callable[[list[str]], Split], batches: Iterable[list[str]]) -> Iterator[Split]:
-    """The results in order, a few batches ahead of their use; the work must let other threads run."""
+    """Apply a function to batches in threads, and yield the results in order, computed a few batches ahead.
+
+    Args:
+        work: the function; it must release the interpreter lock for threads to help.
+        batches: the batches.
+    """
     threads = available_cores()
-    waiting: deque[Future[Split]] = deque()
+    pending: deque[Future[Split]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for batch in batches:
-            waiting.append(pool.submit(work, batch))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(work, batch))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def in_batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Group texts into lists of `size`; the last one may be shorter."""
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _split(texts: list[str]) -> Split:
@@ -135,12 +154,12 @@ def _split_few(texts: Sequence[str], split: Callable[[str], list[str]] = basic_e
 
 
 def _split_many(texts: Sequence[str]) -> Split:
-    """Distinct tokens as first seen, the number of every token, and how many tokens each text has.
+    """Tokenize a batch of texts in polars.
 
-    Three things keep this equal to `basic_english`. Python lower-cases, because Rust knows another version
-    of Unicode. Quotes go first, because that can make a `<br />`; no other rule can make or break
-    another's pattern, so the rest is one pass. And every white space that `str.split` knows, not Rust's choice of
-    them, becomes a blank; the empty strings that lie between two blanks are taken out as numbers.
+    Three things keep this equal to `basic_english`. Python lower-cases, because Rust follows another version of
+    Unicode. Quotes are removed first, because that can create a `<br />`; no other rule can create or break another
+    rule's pattern, so the rest is one pass. And every white-space character that `str.split` knows becomes a space,
+    because Rust's choice differs; the empty strings between two spaces are then removed.
     """
     import polars as pl
     import pyarrow as pa
@@ -153,24 +172,12 @@ def _split_many(texts: Sequence[str]) -> Split:
     ends = np.cumsum(pieces.list.len().to_numpy().astype(np.int64))
     flat = pieces.explode().to_arrow()
     encoded = (flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat).dictionary_encode()
-    words, ids = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
-    if "" in words:
-        empty = words.index("")
+    tokens, ids = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    if "" in tokens:
+        empty = tokens.index("")
         kept = ids != empty
         ends = np.concatenate([[0], np.cumsum(kept)])[ends]
         ids = ids[kept]
         ids = ids - (ids > empty)
-        words.pop(empty)
-    return words, ids, np.diff(ends, prepend=0)
-
-
-def in_batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Lists of so many texts, the last one perhaps shorter."""
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        tokens.pop(empty)
+    return tokens, ids, np.diff(ends, prepend=0)

@@ -1,6 +1,6 @@
-"""Pretrained word vectors: GloVe's text form read once, kept in a fast form, looked up for a vocabulary.
+"""Pretrained word vectors: read once from GloVe's text format, cached in a binary form, looked up for a vocabulary.
 
-Third step of `lstm` (Pennington et al. 2014). Where the file is comes from `pretrained.py`.
+Third step of `lstm` (Pennington, Socher & Manning 2014). `pretrained.py` finds the file.
 """
 
 import gzip
@@ -14,21 +14,30 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from textladder import pretrained
-from textladder.errors import PretrainedError
+from textladder.errors import ConfigError, PretrainedError
 from textladder.pretrained import Progress, VectorSource
 
 LINES_AT_ONCE = 10_000
+LINE_FORMAT = "each line must be a word and its values, separated by spaces"
 
 
 @dataclass(frozen=True)
 class WordVectors:
     """Words and their vectors.
+
+    >>> import pyarrow
+    >>> vectors = WordVectors("tiny", pyarrow.array(["the", "cat"]), np.array([[0.5, 1], [2, 0.25]], np.float32))
+    >>> vectors["cat"]
+    array([2.  , 0.25], dtype=float32)
+    >>> "cat" in vectors, "dog" in vectors
+    (True, False)
 
     Attributes:
         name: where they come from, for reports.
@@ -43,33 +52,56 @@ class WordVectors:
     def __len__(self) -> int:
         return len(self.words)
 
+    def __getitem__(self, word: str) -> np.ndarray:
+        """The vector of a word, float32 (dimension,).
+
+        Raises:
+            ConfigError: the word has no vector.
+        """
+        index = self._index(word)
+        if index < 0:
+            raise ConfigError(f"The word {word!r} has no vector in {self.name}.")
+        return np.array(self.matrix[index])
+
+    def __contains__(self, word: object) -> bool:
+        return isinstance(word, str) and self._index(word) >= 0
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.words.to_pylist())
+
+    def _index(self, word: str) -> int:
+        import pyarrow as pa
+        import pyarrow.compute as compute
+
+        return int(compute.index(self.words, pa.scalar(word, self.words.type)).as_py())
+
     @property
     def dimension(self) -> int:
-        """How many numbers a word has."""
+        """The length of a vector."""
         return int(self.matrix.shape[1])
 
     def lookup(self, tokens: Sequence[str], *, seed: int = 0, spread: float = 1.0) -> tuple[np.ndarray, int]:
-        """The vectors of a vocabulary's tokens.
+        """Look up the vectors of a vocabulary's tokens.
 
-        A token that has no vector gets one from a seeded normal distribution, never zeros: equal vectors would
-        leave the network no way to tell two unknown words apart.
+        A token without a vector gets a random one, never zeros: with equal vectors the network could not tell two such
+        words apart.
 
         Args:
-            tokens: the tokens in the order of their numbers.
-            seed: of the drawn vectors.
-            spread: standard deviation of the drawn vectors.
+            tokens: the tokens in the order of their ids.
+            seed: seed of the random vectors.
+            spread: standard deviation of the normal distribution that they are drawn from.
 
         Returns:
-            float32 (tokens, dimension), and how many tokens were found.
+            float32 (tokens, dimension), and how many tokens have a vector.
         """
         import pyarrow as pa
         import pyarrow.compute as compute
 
-        places = compute.index_in(pa.array(tokens, self.words.type), value_set=self.words)
-        found = compute.is_valid(places).to_numpy(zero_copy_only=False)
+        indices = compute.index_in(pa.array(tokens, self.words.type), value_set=self.words)
+        found = compute.is_valid(indices).to_numpy(zero_copy_only=False)
         shape = (len(tokens), self.dimension)
         vectors = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) * np.float32(spread)
-        vectors[found] = self.matrix[places.drop_null().to_numpy()]
+        vectors[found] = self.matrix[indices.drop_null().to_numpy()]
         return vectors, int(found.sum())
 
 
@@ -77,23 +109,27 @@ def load_vectors(wanted: str | Path | None = None, *, progress: Progress | None 
     """Load word vectors.
 
     Args:
-        wanted: a file in GloVe's text form (`.txt`, `.vec`, `.gz`, `.zip`; any dimension), a name such as
-            `glove.6B.100d`, or None for what is at hand.
-        progress: is told of a download's bytes.
+        wanted: a file in GloVe's text format (`.txt`, `.vec`, `.gz`, `.zip`; any dimension), a name such as
+            `glove.6B.100d`, or None for whatever is available on this machine.
+        progress: is told about the bytes of a download.
 
     Raises:
-        PretrainedError: nothing found, or a file that is not in that form.
+        PretrainedError: nothing was found, or the file is not in that format.
     """
     return read_vectors(pretrained.find_vectors(wanted, progress))
 
 
 def read_vectors(source: VectorSource) -> WordVectors:
-    """Open vectors that were found, through the fast form in the cache where they are text."""
+    """Open vectors that `pretrained.find_vectors` found; those in text are converted to a binary form in the cache.
+
+    Raises:
+        PretrainedError: the file cannot be read, or the cache cannot be written.
+    """
     import pyarrow.parquet as parquet
 
     matrix, words = source.matrix, source.words
     if source.text is not None:
-        folder = _fast_form(source.text, source.member)
+        folder = _binary_form(source.text, source.member)
         matrix, words = folder / "matrix.npy", folder / "words.parquet"
     assert matrix is not None
     assert words is not None
@@ -101,8 +137,8 @@ def read_vectors(source: VectorSource) -> WordVectors:
     return WordVectors(source.name, column, np.load(matrix, mmap_mode="r", allow_pickle=False))
 
 
-def _fast_form(path: Path, member: str | None) -> Path:
-    """The folder of a text file's fast form, made if need be; its name changes when the file does."""
+def _binary_form(path: Path, member: str | None) -> Path:
+    """The folder with a text file's binary form, made if it does not exist; its name changes when the file does."""
     stat = path.stat()
     key = f"{path.resolve()}|{member}|{stat.st_size}|{stat.st_mtime_ns}"
     folder = pretrained.cache_folder() / "vectors" / f"{path.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
@@ -110,10 +146,10 @@ def _fast_form(path: Path, member: str | None) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
         try:
-            _write_fast_form(path, member, part)
+            _convert(path, member, part)
             os.rename(part, folder)
         except OSError as error:
-            if not folder.is_dir():  # else another process was first, which is as good
+            if not folder.is_dir():  # otherwise another process was faster
                 raise PretrainedError(
                     f"{path}: the vectors could not be cached in {folder.parent} ({error})."
                 ) from None
@@ -122,7 +158,8 @@ def _fast_form(path: Path, member: str | None) -> Path:
     return folder
 
 
-def _write_fast_form(path: Path, member: str | None, folder: Path) -> None:
+def _convert(path: Path, member: str | None, folder: Path) -> None:
+    """Write `matrix.npy` and `words.parquet`."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
@@ -130,42 +167,36 @@ def _write_fast_form(path: Path, member: str | None, folder: Path) -> None:
     blocks: list[np.ndarray] = []
     dimension = None
     with _open_lines(path, member) as lines:
-        while True:
-            numbered = [(number, line) for number, line in zip(range(LINES_AT_ONCE), lines, strict=False)]
-            if not numbered:
-                break
-            start = len(words)
-            texts = [line.rstrip() for _, line in numbered if line.strip()]
-            if start == 0 and texts and len(texts[0].split(" ")) == 2:
-                texts = texts[1:]  # word2vec's form begins with how many words and numbers there are
+        while block := list(islice(lines, LINES_AT_ONCE)):
+            texts = [line.rstrip() for line in block if line.strip()]
+            if not words and texts and len(texts[0].split(" ")) == 2:
+                texts = texts[1:]  # word2vec's format begins with the number of words and the dimension
             if dimension is None and texts:
                 dimension = len(texts[0].split(" ")) - 1
             if not texts or not dimension:
                 break
-            # from the right: some files have words with blanks in them
-            parts = [text.rsplit(" ", dimension) for text in texts]
-            block = _numbers(parts, dimension, path, start)
-            words += [part[0] for part in parts]
-            blocks.append(block)
+            # from the right: some files have words that contain spaces
+            fields = [text.rsplit(" ", dimension) for text in texts]
+            blocks.append(_parse_values(fields, dimension, path, len(words)))
+            words += [word for word, *_ in fields]
     if not words:
-        raise PretrainedError(
-            f"{path}: there are no word vectors in it; a line is a word and its numbers, with blanks between."
-        )
+        raise PretrainedError(f"{path}: the file contains no word vectors; {LINE_FORMAT}.")
     np.save(folder / "matrix.npy", np.concatenate(blocks))
     parquet.write_table(pa.table({"word": pa.array(words)}), folder / "words.parquet")
 
 
-def _numbers(parts: list[list[str]], dimension: int, path: Path, start: int) -> np.ndarray:
-    for number, part in enumerate(parts, start=start + 1):
-        if len(part) != dimension + 1:
+def _parse_values(fields: list[list[str]], dimension: int, path: Path, words_before: int) -> np.ndarray:
+    for number, (_, *values) in enumerate(fields, start=words_before + 1):
+        if len(values) != dimension:
+            count = "1 value" if len(values) == 1 else f"{len(values)} values"
             raise PretrainedError(
-                f"{path}: word {number} has {len(part) - 1} numbers where the first has {dimension}; "
-                "a line is a word and its numbers, with blanks between."
+                f"{path}: word {number} has {count} where the first word has {dimension}; {LINE_FORMAT}."
             )
     try:
-        return np.array([part[1:] for part in parts], dtype=np.float32)
+        return np.array([values for _, *values in fields], dtype=np.float32)
     except ValueError as error:
-        raise PretrainedError(f"{path}: among words {start + 1} to {start + len(parts)}: {error}.") from None
+        last = words_before + len(fields)
+        raise PretrainedError(f"{path}: among words {words_before + 1} to {last}: {error}.") from None
 
 
 @contextmanager
@@ -177,7 +208,7 @@ def _open_lines(path: Path, member: str | None) -> Iterator[io.TextIOWrapper]:
                 name = member or (names[0] if len(names) == 1 else None)
                 if name not in names:
                     raise PretrainedError(
-                        f"{path}: it holds {', '.join(names) or 'no .txt file'}; unzip the one that you want."
+                        f"{path}: the archive contains {', '.join(names) or 'no .txt file'}; unzip the one you want."
                     )
                 with archive.open(name) as stream:
                     yield io.TextIOWrapper(stream, encoding="utf-8", newline="\n")

@@ -1,16 +1,16 @@
-"""`Vocabulary`: which tokens a network knows, and the number of each.
+"""`Vocabulary`: the tokens that a network knows, and the id of each.
 
-Second step of `lstm`: counts decide what is kept, `<unk>` stands for the rest, `<pad>` fills up. Numbering
-a whole data set is one look-up of its distinct tokens.
+Second step of `lstm`: tokens are kept by their counts, `<unk>` stands for all others, `<pad>` fills up the shorter
+texts of a batch. Encoding a whole data set looks up each distinct token once.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from textladder.errors import BundleError
+from textladder.errors import ConfigError
 from textladder.text.tokenizer import TokenizedTexts, basic_english, tokenize
 
 UNKNOWN, PAD = "<unk>", "<pad>"
@@ -19,12 +19,12 @@ UNKNOWN_ID, PAD_ID = 0, 1
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Texts as numbers of a vocabulary, one after another.
+    """Texts as token ids, one after another.
 
     Attributes:
         ids: int32 (tokens in all,).
         offsets: int64 (texts + 1,), text i is `ids[offsets[i]:offsets[i + 1]]`.
-        pad_id: the number that fills up shorter texts of a batch.
+        pad_id: the id that fills up the shorter texts of a batch.
     """
 
     ids: np.ndarray
@@ -34,37 +34,49 @@ class EncodedTexts:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, place: int) -> np.ndarray:
-        return self.ids[self.offsets[place] : self.offsets[place + 1]]
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
     def joined(self, others: "EncodedTexts") -> "EncodedTexts":
-        """These texts and then others, of the same vocabulary."""
+        """These texts followed by others, encoded with the same vocabulary."""
         offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
         return EncodedTexts(np.concatenate([self.ids, others.ids]), offsets, self.pad_id)
 
     def backwards(self) -> "EncodedTexts":
-        """Each text from right to left, but for the first token, which says that a text begins."""
-        places, lengths = np.arange(len(self.ids)), self.lengths
+        """Each text from right to left, except for its first token, which marks the beginning of a text."""
+        positions, lengths = np.arange(len(self.ids)), self.lengths
         starts = np.repeat(self.offsets[:-1], lengths)
-        turned = 2 * starts + np.repeat(lengths, lengths) - places
-        return EncodedTexts(self.ids[np.where(places == starts, places, turned)], self.offsets, self.pad_id)
+        mirrored = 2 * starts + np.repeat(lengths, lengths) - positions
+        ids = self.ids[np.where(positions == starts, positions, mirrored)]
+        return EncodedTexts(ids, self.offsets, self.pad_id)
 
     @property
     def lengths(self) -> np.ndarray:
-        """How many tokens each text has, int64 (texts,)."""
+        """The number of tokens of each text, int64 (texts,)."""
         return np.diff(self.offsets)
 
 
 class Vocabulary:
-    """Tokens and their numbers: `<unk>` is 0, `<pad>` is 1, then by count, then by first sight.
+    """Tokens and their ids: `<unk>` is 0, `<pad>` is 1, then the tokens by count, then by first appearance.
 
-    The constructor and `from_tokenized` also take the `special_tokens` that come first (unknown, padding and perhaps
-    more) and `split`, which tokenizes a text; levels other than `lstm` pass their own.
+    >>> vocabulary = Vocabulary.from_texts(["good, good", "not good"], min_freq=2)
+    >>> vocabulary["good"], vocabulary["grief"]
+    (2, 0)
+    >>> "good" in vocabulary, "grief" in vocabulary
+    (True, False)
+    >>> list(vocabulary)
+    ['<unk>', '<pad>', 'good']
+
+    Args:
+        tokens: the tokens in the order of their ids, special tokens first.
+        counts: how often each token was seen.
+        special_tokens: the tokens that come first: unknown, padding, and perhaps more.
+        split: tokenizes a text.
 
     Attributes:
-        tokens: the kept tokens; a token's place is its number.
-        counts: how often every token was seen, the ones that were not kept included; `counts.most_common(25)` gives
-            the most common ones, `least_common(25)` the least. Empty for a vocabulary that was loaded.
+        tokens: the tokens in the order of their ids.
+        counts: how often each token was seen, including those that were not kept; `counts.most_common(25)` gives the
+            most common ones. Empty in a vocabulary that was loaded.
     """
 
     def __init__(
@@ -75,20 +87,22 @@ class Vocabulary:
         special_tokens: Sequence[str] = (UNKNOWN, PAD),
         split: Callable[[str], list[str]] = basic_english,
     ) -> None:
-        """Number the given tokens.
+        """Number the tokens.
 
         Raises:
-            BundleError: the list does not begin with the special tokens, or a token stands in it twice.
+            ConfigError: the tokens do not begin with the special tokens, or one of them is repeated.
         """
         self.tokens, self._split = list(tokens), split
         self.counts: Counter[str] = Counter() if counts is None else counts
-        self._numbers = {token: number for number, token in enumerate(self.tokens)}
-        if self.tokens[: len(special_tokens)] != list(special_tokens) or len(self._numbers) != len(self.tokens):
-            raise BundleError(
-                f"A vocabulary must begin with {' and '.join(special_tokens[:2])} and hold every token once."
+        self._ids = {token: number for number, token in enumerate(self.tokens)}
+        if self.tokens[: len(special_tokens)] != list(special_tokens) or len(self._ids) != len(self.tokens):
+            raise ConfigError(
+                f"A vocabulary must begin with {' and '.join(special_tokens[:2])} and contain every token once; "
+                f"received {len(self.tokens):,} tokens, {len(self._ids):,} of them distinct, "
+                f"beginning with {self.tokens[:2]}."
             )
-        # A text that says "<pad>" must not be read as padding.
-        del self._numbers[special_tokens[UNKNOWN_ID]], self._numbers[special_tokens[PAD_ID]]
+        # a text that contains the word "<pad>" must not be encoded as padding
+        del self._ids[special_tokens[UNKNOWN_ID]], self._ids[special_tokens[PAD_ID]]
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], *, min_freq: int = 1) -> "Vocabulary":
@@ -108,45 +122,61 @@ class Vocabulary:
         texts: TokenizedTexts,
         *,
         min_freq: int = 1,
-        most: int | None = None,
+        max_size: int | None = None,
         special_tokens: Sequence[str] = (UNKNOWN, PAD),
         split: Callable[[str], list[str]] = basic_english,
     ) -> "Vocabulary":
-        """The same from texts that are already split; `most` tokens at most."""
+        """Count the tokens of tokenized texts and keep the frequent ones.
+
+        Args:
+            texts: the tokenized texts.
+            min_freq: keep tokens that occur at least this often.
+            max_size: keep at most this many tokens, the special ones included.
+            special_tokens: the tokens that come first: unknown, padding, and perhaps more.
+            split: tokenizes a text in the way that `texts` were tokenized.
+        """
         counts = np.bincount(texts.ids, minlength=len(texts.tokens))
-        order = np.argsort(-counts, kind="stable")  # stable: first seen, first kept
-        counter = Counter({texts.tokens[place]: int(counts[place]) for place in order})
-        kept = [texts.tokens[place] for place in order[: int((counts >= min_freq).sum())]]
-        tokens = [*special_tokens, *(token for token in kept if token not in special_tokens)]
-        return cls(tokens[:most], counter, special_tokens=special_tokens, split=split)
+        order = np.argsort(-counts, kind="stable")  # stable: equal counts by first appearance
+        counter = Counter({texts.tokens[i]: int(counts[i]) for i in order})
+        frequent = [texts.tokens[i] for i in order[: int((counts >= min_freq).sum())]]
+        tokens = [*special_tokens, *(token for token in frequent if token not in special_tokens)]
+        return cls(tokens[:max_size], counter, special_tokens=special_tokens, split=split)
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __getitem__(self, token: str) -> int:
+        """The id of a token; 0 if it is unknown."""
+        return PAD_ID if token == self.tokens[PAD_ID] else self._ids.get(token, UNKNOWN_ID)
+
+    def __contains__(self, token: object) -> bool:
+        return token in self._ids or token in self.tokens[: PAD_ID + 1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tokens)
 
     def least_common(self, number: int) -> list[tuple[str, int]]:
         """The least common tokens with their counts, the rarest last."""
         return self.counts.most_common()[-number:]
 
     def encode(self, text: str, length: int | None = None) -> list[int]:
-        """The numbers of a text's tokens, padded or cut to `length` where one is given.
+        """The token ids of a text, padded or truncated to `length` if one is given.
 
         >>> Vocabulary(["<unk>", "<pad>", "good"]).encode("Good grief", length=4)
         [2, 0, 1, 1]
         """
-        ids = [self._numbers.get(token, UNKNOWN_ID) for token in self._split(text)]
+        ids = [self._ids.get(token, UNKNOWN_ID) for token in self._split(text)]
         return ids if length is None else (ids + [PAD_ID] * (length - len(ids)))[:length]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The tokens of some numbers, joined with a space."""
+        """The tokens of some ids, joined with a space."""
         return " ".join(self.tokens[number] for number in ids)
 
     def encode_tokenized(self, texts: TokenizedTexts) -> EncodedTexts:
-        """The numbers of texts that are already split."""
-        place = np.fromiter(
-            (self._numbers.get(token, UNKNOWN_ID) for token in texts.tokens), np.int32, len(texts.tokens)
-        )
-        return EncodedTexts(place[texts.ids], texts.offsets)
+        """The token ids of tokenized texts."""
+        ids = np.fromiter((self._ids.get(token, UNKNOWN_ID) for token in texts.tokens), np.int32, len(texts.tokens))
+        return EncodedTexts(ids[texts.ids], texts.offsets)
 
     def encode_texts(self, texts: Iterable[str]) -> EncodedTexts:
-        """The numbers of many raw texts, uncut."""
+        """The token ids of many raw texts, neither padded nor truncated."""
         return self.encode_tokenized(tokenize(texts, self._split))

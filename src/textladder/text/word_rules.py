@@ -1,8 +1,8 @@
-"""A spaCy tokenizer as data: its patterns and special cases, kept as JSON and applied in plain Python.
+"""A spaCy tokenizer as data: its patterns and special cases, stored as JSON and applied in plain Python.
 
-So that a saved classifier splits texts as they were split in training, whatever spaCy is installed, or none. The
-order in which rules are applied is spaCy's (its documentation, "Linguistic features", "How spaCy's tokenizer works"); a
-test holds the words to spaCy's own.
+A saved classifier thus tokenizes texts as in training, whichever spaCy is installed, or none. Rules are applied in
+spaCy's order (its documentation, "Linguistic features", "How spaCy's tokenizer works"); a test holds the words to
+spaCy's own.
 """
 
 import re
@@ -11,132 +11,132 @@ from typing import Any
 from textladder.errors import BundleError
 
 PATTERNS = ("prefix_search", "suffix_search", "infix_finditer", "token_match", "url_match")
-NEVER = "(?!)"
+MATCHES_NOTHING = "(?!)"
 
 
 class WordRules:
-    """Splits pieces of text, between which there was white space, into words.
+    """Splits chunks of text, which stood between white space, into words.
 
     Args:
-        patterns: regular expressions by the names that spaCy has for them; None for what is not looked for.
-        special_cases: the words of pieces that no pattern is asked about.
+        patterns: regular expressions by spaCy's names for them; None for those that are not used.
+        special_cases: chunks that no pattern applies to, with their words.
     """
 
     def __init__(self, patterns: dict[str, str | None], special_cases: dict[str, list[str]]) -> None:
         self.patterns, self.special_cases = patterns, special_cases
-        compiled = {name: re.compile(patterns[name] or NEVER) for name in PATTERNS}
+        compiled = {name: re.compile(patterns[name] or MATCHES_NOTHING) for name in PATTERNS}
         self._prefix, self._suffix = compiled["prefix_search"].search, compiled["suffix_search"].search
         self._infixes = compiled["infix_finditer"].finditer
-        self._kept, self._url = compiled["token_match"].match, compiled["url_match"].match
-        # the patterns take some special cases apart, which are put together again where their parts stand side by side
-        self._apart: dict[tuple[str, ...], list[str]] = {}
-        self._longest: dict[str, int] = {}  # how many parts such a case has at most, by its first part
-        for piece, words in special_cases.items():
-            if self._prefix(piece) or self._suffix(piece) or next(self._infixes(piece), None) is not None:
-                parts = tuple(self._by_patterns(piece, {}))
-                self._apart[parts] = words
-                self._longest[parts[0]] = max(len(parts), self._longest.get(parts[0], 0))
+        self._is_token, self._is_url = compiled["token_match"].match, compiled["url_match"].match
+        # the patterns split some special cases; wherever their parts stand side by side, they are merged again
+        self._split_cases: dict[tuple[str, ...], list[str]] = {}
+        self._max_parts: dict[str, int] = {}  # the most parts of such a case, by its first part
+        for chunk, words in special_cases.items():
+            if self._prefix(chunk) or self._suffix(chunk) or next(self._infixes(chunk), None) is not None:
+                parts = tuple(self._apply_patterns(chunk, {}))
+                self._split_cases[parts] = words
+                self._max_parts[parts[0]] = max(len(parts), self._max_parts.get(parts[0], 0))
 
     @classmethod
-    def of_spacy(cls, tokenizer: Any) -> "WordRules":
-        """The rules of a `spacy.tokenizer.Tokenizer`."""
+    def from_spacy(cls, tokenizer: Any) -> "WordRules":
+        """Take the rules of a `spacy.tokenizer.Tokenizer`."""
         from spacy.symbols import ORTH
 
         methods = {name: getattr(tokenizer, name) for name in PATTERNS}
         patterns = {name: None if method is None else method.__self__.pattern for name, method in methods.items()}
         cases = {
-            piece: [str(word.get(ORTH, word.get("ORTH"))) for word in words] for piece, words in tokenizer.rules.items()
+            chunk: [str(word.get(ORTH, word.get("ORTH"))) for word in words] for chunk, words in tokenizer.rules.items()
         }
         return cls(patterns, cases)
 
     @classmethod
-    def from_json(cls, kept: Any) -> "WordRules":
-        """What `as_json` gave.
+    def from_json(cls, content: Any) -> "WordRules":
+        """Take what `as_json` gave.
 
         Raises:
             BundleError: it is something else.
         """
         try:
-            patterns = {name: kept["patterns"][name] for name in PATTERNS}
+            patterns = {name: content["patterns"][name] for name in PATTERNS}
             if not all(pattern is None or isinstance(pattern, str) for pattern in patterns.values()):
-                raise TypeError("a pattern is no text")
-            cases = {piece: list(words) for piece, words in kept["special_cases"].items()}
-            if any("".join(words) != piece or not all(words) for piece, words in cases.items()):
-                raise ValueError("a special case's words are not the piece")
+                raise TypeError("a pattern is not a string")
+            cases = {chunk: list(words) for chunk, words in content["special_cases"].items()}
+            if any("".join(words) != chunk or not all(words) for chunk, words in cases.items()):
+                raise ValueError("the words of a special case do not add up to it")
             return cls(patterns, cases)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, re.error) as error:
             raise BundleError(f"The rules that split texts into words cannot be read ({error}).") from None
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, for `json.dumps`."""
+        """The patterns and special cases, for `json.dumps`."""
         return {"patterns": self.patterns, "special_cases": self.special_cases}
 
-    def split(self, piece: str) -> list[str]:
-        """The words of a piece in which there is no white space, or nothing else."""
-        words = self._by_patterns(piece, self.special_cases)
-        if self._longest.keys().isdisjoint(words):
+    def split(self, chunk: str) -> list[str]:
+        """The words of a chunk, which contains either no white space or nothing else."""
+        words = self._apply_patterns(chunk, self.special_cases)
+        if self._max_parts.keys().isdisjoint(words):
             return words
-        return self._put_together(words)
+        return self._merge_special_cases(words)
 
-    def _by_patterns(self, piece: str, special_cases: dict[str, list[str]]) -> list[str]:
+    def _apply_patterns(self, chunk: str, special_cases: dict[str, list[str]]) -> list[str]:
         before: list[str] = []
-        behind: list[str] = []
-        left = 0
-        while piece and len(piece) != left and piece not in special_cases and not self._kept(piece):
-            left = len(piece)
-            prefix = _length(self._prefix(piece))
-            if prefix and piece[prefix:] in special_cases:
-                before.append(piece[:prefix])
-                piece = piece[prefix:]
+        after: list[str] = []
+        last_length = 0
+        while chunk and len(chunk) != last_length and chunk not in special_cases and not self._is_token(chunk):
+            last_length = len(chunk)
+            prefix = _length(self._prefix(chunk))
+            if prefix and chunk[prefix:] in special_cases:
+                before.append(chunk[:prefix])
+                chunk = chunk[prefix:]
                 break
-            suffix = _length(self._suffix(piece[prefix:]))
-            if suffix and piece[:-suffix] in special_cases:
-                behind.append(piece[-suffix:])
-                piece = piece[:-suffix]
+            suffix = _length(self._suffix(chunk[prefix:]))
+            if suffix and chunk[:-suffix] in special_cases:
+                after.append(chunk[-suffix:])
+                chunk = chunk[:-suffix]
                 break
             if prefix:
-                before.append(piece[:prefix])
+                before.append(chunk[:prefix])
             if suffix:
-                behind.append(piece[-suffix:])
-            piece = piece[prefix : len(piece) - suffix]
-        if piece in special_cases:
-            within = special_cases[piece]
-        elif not piece or self._kept(piece) or self._url(piece):
-            within = [piece] if piece else []
+                after.append(chunk[-suffix:])
+            chunk = chunk[prefix : len(chunk) - suffix]
+        if chunk in special_cases:
+            middle = special_cases[chunk]
+        elif not chunk or self._is_token(chunk) or self._is_url(chunk):
+            middle = [chunk] if chunk else []
         else:
-            within = self._by_infixes(piece)
-        return [*before, *within, *reversed(behind)]
+            middle = self._split_at_infixes(chunk)
+        return [*before, *middle, *reversed(after)]
 
-    def _by_infixes(self, piece: str) -> list[str]:
-        words, place = [], 0
-        for found in self._infixes(piece):
-            if found.start() == 0:  # it was not taken for a prefix
+    def _split_at_infixes(self, chunk: str) -> list[str]:
+        words, position = [], 0
+        for found in self._infixes(chunk):
+            if found.start() == 0:  # it would have been a prefix
                 continue
-            words += [piece[place : found.start()], found[0]]
-            place = found.end()
-        return [word for word in (*words, piece[place:]) if word]
+            words += [chunk[position : found.start()], found[0]]
+            position = found.end()
+        return [word for word in (*words, chunk[position:]) if word]
 
-    def _put_together(self, words: list[str]) -> list[str]:
-        """Special cases in the place of their parts, the longest first, of equals the first."""
-        found = []
+    def _merge_special_cases(self, words: list[str]) -> list[str]:
+        """Replace the parts of special cases by their words; where cases overlap, the longest wins, then the first."""
+        candidates = []  # minus the number of parts, and where they start
         for start, word in enumerate(words):
-            for size in range(1, self._longest.get(word, 0) + 1):
-                if tuple(words[start : start + size]) in self._apart and start + size <= len(words):
-                    found.append((-size, start))
+            for size in range(1, self._max_parts.get(word, 0) + 1):
+                if tuple(words[start : start + size]) in self._split_cases and start + size <= len(words):
+                    candidates.append((-size, start))
         taken: set[int] = set()
-        cases: dict[int, int] = {}
-        for size, start in sorted(found):
-            places = range(start, start - size)
-            if places[0] not in taken and places[-1] not in taken:
-                cases[start] = -size
-            taken.update(places)
-        put: list[str] = []
-        place = 0
-        while place < len(words):
-            size = cases.get(place, 0)
-            put += self._apart[tuple(words[place : place + size])] if size else [words[place]]
-            place += size or 1
-        return put
+        sizes: dict[int, int] = {}  # of the chosen cases, by where they start
+        for minus_size, start in sorted(candidates):
+            positions = range(start, start - minus_size)
+            if positions[0] not in taken and positions[-1] not in taken:
+                sizes[start] = -minus_size
+            taken.update(positions)
+        merged: list[str] = []
+        position = 0
+        while position < len(words):
+            size = sizes.get(position, 0)
+            merged += self._split_cases[tuple(words[position : position + size])] if size else [words[position]]
+            position += size or 1
+        return merged
 
 
 def _length(found: re.Match[str] | None) -> int:

@@ -137,7 +137,7 @@ class _Documents:
         self.held_out_written = int(written.sum())
         if base is None:
             self.vocabulary = Vocabulary.from_tokenized(
-                train, min_freq=config.min_freq, most=config.max_vocabulary, special_tokens=SPECIAL_TOKENS
+                train, min_freq=config.min_freq, max_size=config.max_vocabulary, special_tokens=SPECIAL_TOKENS
             )
         else:
             self.vocabulary = Vocabulary(base.words[: config.max_vocabulary], special_tokens=SPECIAL_TOKENS[:2])

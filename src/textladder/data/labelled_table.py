@@ -1,0 +1,200 @@
+"""Copies the texts and labels of a source of rows into a memory-mapped Arrow table, so that memory does not grow."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from textladder.data.columns import MAX_CLASSES, Sample, choose_columns, longest_text
+from textladder.data.row_sources import joined_texts, sample_columns
+from textladder.data.rows import RowSource
+from textladder.errors import DataError
+
+LONGEST_TEXT = "longest"  # asks for the column with the longest texts, unless a column has this name
+AMAZON_NAMES = {"1": "negative", "2": "positive"}
+SCHEMA = pa.schema([("text", pa.string()), ("label", pa.int32())])
+
+
+@dataclass(frozen=True)
+class LabelledTable:
+    """A source of rows as an Arrow table.
+
+    Attributes:
+        table: the columns `text` and `label`, an index into `labels`.
+        labels: the distinct labels in order.
+        label_names: what people call them.
+        text_columns: the columns that were joined to make each text.
+        label_column: the column of the labels.
+        description: what was read and which columns were chosen, in one line.
+    """
+
+    table: pa.Table
+    labels: tuple[str, ...]
+    label_names: tuple[str, ...]
+    text_columns: tuple[str, ...]
+    label_column: str
+    description: str
+
+    def numbered_as(self, labels: tuple[str, ...], source_name: str) -> pa.Table:
+        """The table with its labels as indices into other labels.
+
+        Raises:
+            DataError: a label is not among them.
+        """
+        unknown = [label for label in self.labels if label not in labels]
+        if unknown:
+            raise DataError(
+                f"{source_name}: label {unknown[0]!r} in {self.label_column!r} was not seen in training. "
+                f"Known labels: {', '.join(labels)}."
+            )
+        return _renumber(self.table, [labels.index(label) for label in self.labels])
+
+
+def copy_to_arrow(
+    source: RowSource,
+    source_name: str,
+    *,
+    text: str | Sequence[str] | None,
+    label: str | None,
+    drop_missing: bool,
+    first: int | None = None,
+) -> LabelledTable:
+    """Copy the joined texts and the labels of a source.
+
+    Args:
+        source: the rows.
+        source_name: what error messages call them.
+        text: the text columns, `LONGEST_TEXT`, or None to detect them.
+        label: the label column, or None to detect it.
+        drop_missing: leave out rows without a label instead of refusing them.
+        first: copy the first rows only.
+
+    Raises:
+        DataError: the columns do not fit, labels are missing, or the copy cannot be written.
+    """
+    text_columns, label_column = _resolve_columns(sample_columns(source, source_name), source_name, text, label)
+    copier = _Copier(source, source_name, text_columns, label_column, first)
+    table = _memory_mapped(copier.batches())
+    if copier.missing and not drop_missing:
+        have = "has" if copier.missing == 1 else "have"
+        raise DataError(
+            f"{source_name}: {copier.missing:,} of {copier.rows:,} rows {have} no label in {label_column!r}; "
+            "to leave them out, pass drop_missing=True (or --drop-missing)."
+        )
+    if not table.num_rows:
+        raise DataError(f"{source_name}: no row has a label in {label_column!r}.")
+    labels = _ordered(copier.label_ids, source.label_order(label_column))
+    names = tuple(AMAZON_NAMES[label] for label in labels) if source.amazon_form and labels == ("1", "2") else labels
+    shown = ", ".join(one if one == name else f"{one} {name}" for one, name in zip(labels[:6], names, strict=False))
+    description = (
+        f"{source_name} ({source.form}): "
+        f"label from {label_column!r} ({shown}{f', ... {len(labels)} classes' if len(labels) > 6 else ''}), "
+        f"text from {' + '.join(map(repr, text_columns))}"
+    )
+    if copier.missing:
+        description += f", {copier.missing:,} {'row' if copier.missing == 1 else 'rows'} without a label left out"
+    return LabelledTable(
+        _renumber(table, [labels.index(label) for label in copier.label_ids]),
+        labels, names, tuple(text_columns), label_column, description,
+    )  # fmt: skip
+
+
+def _resolve_columns(
+    sample: Sample, source_name: str, text: str | Sequence[str] | None, label: str | None
+) -> tuple[list[str], str]:
+    if text == LONGEST_TEXT and LONGEST_TEXT not in sample:
+        _, label = choose_columns(sample, source_name, label=label)
+        text = longest_text({name: values for name, values in sample.items() if name != label}, source_name)
+    return choose_columns(sample, source_name, text=[text] if isinstance(text, str) else text, label=label)
+
+
+class _Copier:
+    """Turns the batches of a source into Arrow batches.
+
+    Attributes:
+        label_ids: the distinct labels so far, numbered in the order of their first appearance.
+        rows: how many rows were read.
+        missing: how many of them have no label.
+    """
+
+    def __init__(
+        self, source: RowSource, source_name: str, text_columns: Sequence[str], label_column: str, first: int | None
+    ) -> None:
+        self.source, self.source_name, self.first = source, source_name, first
+        self.text_columns, self.label_column = text_columns, label_column
+        self.label_ids: dict[str, int] = {}
+        self.rows = self.missing = 0
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        for batch in self.source.batches():
+            texts = joined_texts(self.source, batch, self.text_columns)
+            labels = self.source.column(batch, self.label_column)
+            if self.first is not None:
+                texts, labels = texts[: self.first - self.rows], labels[: self.first - self.rows]
+            self.rows += len(texts)
+            labelled = [(text, label) for text, label in zip(texts, labels, strict=True) if label not in (None, "")]
+            self.missing += len(texts) - len(labelled)
+            ids = [self._id(str(label)) for _, label in labelled]
+            if len(self.label_ids) > MAX_CLASSES:
+                raise DataError(
+                    f"{self.source_name}: label column {self.label_column!r} has more than {MAX_CLASSES:,} distinct "
+                    "values, so it is not a label; name another column (label=... or --label)."
+                )
+            yield self._record_batch([text for text, _ in labelled], ids)
+            if self.first is not None and self.rows >= self.first:
+                return
+
+    def _id(self, label: str) -> int:
+        if label not in self.label_ids:
+            try:
+                label.encode()
+            except UnicodeEncodeError:
+                raise DataError(
+                    f"{self.source_name}: label {label!r} contains half of a surrogate pair, which is not a character."
+                ) from None
+        return self.label_ids.setdefault(label, len(self.label_ids))
+
+    def _record_batch(self, texts: list[str], ids: list[int]) -> pa.RecordBatch:
+        try:
+            return pa.record_batch([pa.array(texts, pa.string()), pa.array(ids, pa.int32())], schema=SCHEMA)
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{self.source_name}: a text contains half of a surrogate pair, which is not a character ({error})."
+            ) from None
+
+
+def _memory_mapped(batches: Iterator[pa.RecordBatch]) -> pa.Table:
+    """Write batches to a file, map it and remove its name, so that nothing is left behind."""
+    handle, name = tempfile.mkstemp(prefix="textladder-", suffix=".arrow")
+    os.close(handle)
+    try:
+        with pa.OSFile(name, "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        return pa.ipc.open_file(pa.memory_map(name)).read_all()
+    except OSError as error:
+        folder = Path(name).parent
+        raise DataError(
+            f"The rows could not be copied to {folder} ({error}); set TMPDIR to a folder with more space."
+        ) from None
+    finally:
+        os.unlink(name)
+
+
+def _renumber(table: pa.Table, new_ids: list[int]) -> pa.Table:
+    """The table with label i replaced by `new_ids[i]`."""
+    return table.set_column(1, "label", pa.array(np.array(new_ids, np.int32)[table["label"].to_numpy()]))
+
+
+def _ordered(labels: dict[str, int], declared_order: list[str] | None) -> tuple[str, ...]:
+    """Labels in the order that the source declares, else numbers by value, else alphabetically."""
+    if declared_order is not None:
+        return tuple(label for label in declared_order if label in labels)
+    try:
+        return tuple(sorted(labels, key=lambda label: (float(label), label)))
+    except ValueError:
+        return tuple(sorted(labels))
