@@ -24,7 +24,7 @@ from textladder.errors import BundleError, ConfigError, DataError, ExportError, 
 from textladder.export import Gate, quantized
 from textladder.networks.awd_classifier import AWDClassifier
 from textladder.networks.awd_lstm import AWDLSTM
-from textladder.networks.cpu_kernels import quick_linear
+from textladder.networks.cpu_kernels import use_onednn_linear
 from textladder.networks.encoder import EncoderClassifier
 from textladder.networks.lstm import CELLS, POOLINGS, LSTMClassifier
 from textladder.networks.onnx_builder import GraphBuilder
@@ -320,7 +320,7 @@ def test_an_encoders_quicker_graph(
     torch.manual_seed(0)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(encoders(kind))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    quick_linear(model)
+    use_onednn_linear(model)
     network = EncoderClassifier(model, 0).eval()
     for parameter in network.parameters():  # norms too: those of a new encoder change nothing
         torch.nn.init.normal_(parameter, std=0.5)
