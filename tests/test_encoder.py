@@ -1,6 +1,7 @@
-"""The encoder's network: quick parts against torch's own, the head by itself, windows, what is stored."""
+"""The encoder: its CPU kernels against torch's own, the head by itself, windows, cached states."""
 
 import copy
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,12 @@ from textladder.batching import Padding, TextBatches
 from textladder.bundle import read_bundle
 from textladder.encoders import load_encoder, read_encoder
 from textladder.networks.cpu_kernels import (
-    QuickDropout,
-    QuickLinear,
-    keep_mask,
-    quick_dropout,
-    quick_linear,
+    FastDropout,
+    dropout_mask,
+    onednn_linear,
     training_attention,
+    use_fast_dropout,
+    use_onednn_linear,
 )
 from textladder.networks.encoder import EncoderClassifier, EncoderHead, mean_by_text
 from textladder.scoring import NetworkScorer, predict_probabilities
@@ -88,12 +89,12 @@ def test_attentions_dropout_has_the_gradient_of_its_draw() -> None:
 
 def test_dropout_leaves_out_its_share_and_keeps_the_mean() -> None:
     with seeded(0):
-        mask = keep_mask(torch.empty(500_000, dtype=torch.bfloat16), 0.1).float()
+        mask = dropout_mask(torch.empty(500_000, dtype=torch.bfloat16), 0.1).float()
     assert float((mask == 0).float().mean()) == pytest.approx(13 / 128, abs=0.002)
     assert float(mask.mean()) == pytest.approx(1, abs=0.005)
     places = (mask == 0).view(-1, 8).float().mean(dim=0)  # no byte of a drawn word is dropped more than another
     assert float((places - 13 / 128).abs().max()) < 0.005
-    dropout = QuickDropout(0.5)
+    dropout = FastDropout(0.5)
     ones = torch.ones(1000)
     with seeded(1):
         first = dropout(ones)
@@ -102,40 +103,61 @@ def test_dropout_leaves_out_its_share_and_keeps_the_mean() -> None:
     assert torch.equal(dropout.eval()(ones), ones)
 
 
-def test_quick_dropout_is_put_everywhere_and_changes_no_weight(encoders: Encoders) -> None:
+def test_fast_dropout_is_put_everywhere_and_changes_no_weight(encoders: Encoders) -> None:
     network = load(encoders("bert"))
     names = list(network.state_dict())
-    quick_dropout(network)
+    use_fast_dropout(network)
     kinds = {type(module) for module in network.modules() if isinstance(module, nn.Dropout)}
-    assert kinds == {QuickDropout}
+    assert kinds == {FastDropout}
     assert list(network.state_dict()) == names
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_quick_linear_layer_gives_the_same(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onednn_linear_gives_the_same(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(24, 40, bias=bias))
-    quick = copy.deepcopy(plain)
+    fast = copy.deepcopy(plain)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    quick_linear(quick)
-    assert type(quick[0]) is nn.Linear
+    use_onednn_linear(fast)
+    assert not uses_onednn(fast[0])
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    quick_linear(quick)
-    assert type(quick[0]) is QuickLinear
-    assert list(quick.state_dict()) == list(plain.state_dict())
+    use_onednn_linear(fast)
+    assert uses_onednn(fast[0])
+    assert type(fast[0]) is nn.Linear
+    assert list(fast.state_dict()) == list(plain.state_dict())
     states = torch.randn(3, 5, 24)
     for given in (states, states[:, 0], states[:0], states[0], states.transpose(0, 1), states[0, 0]):
         with torch.inference_mode():
-            assert torch.allclose(quick(given), plain(given), atol=1e-5)
+            assert torch.allclose(fast(given), plain(given), atol=1e-5)
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                assert quick(given).dtype == torch.bfloat16
-        assert torch.equal(quick(given), plain(given))  # learning, it is torch's own
-    gradients = [torch.autograd.grad(one(states).square().sum(), list(one.parameters())) for one in (quick, plain)]
+                assert fast(given).dtype == torch.bfloat16
+        assert torch.equal(fast(given), plain(given))  # with gradients it is torch's own
+    gradients = [torch.autograd.grad(one(states).square().sum(), list(one.parameters())) for one in (fast, plain)]
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
-    assert quick.double()(states.double()).dtype == torch.float64
+    assert fast.double()(states.double()).dtype == torch.float64
 
 
-def test_an_encoder_predicts_with_quick_linear_layers(
+def uses_onednn(layer: nn.Module) -> bool:
+    return getattr(layer.forward, "func", None) is onednn_linear
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copied_or_pickled_layer_computes_with_its_own_weights(
+    how: Callable[[nn.Module], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    model = nn.Sequential(nn.Linear(4, 3))
+    use_onednn_linear(model)
+    copied, states = how(model), torch.randn(2, 4)
+    assert uses_onednn(copied[0])
+    with torch.no_grad():
+        copied[0].weight.zero_()
+        copied[0].bias.fill_(2)
+        assert torch.equal(copied(states), torch.full((2, 3), 2.0))
+        assert not torch.equal(model(states), copied(states))
+
+
+def test_an_encoder_predicts_with_onednn_linear(
     encoders: Encoders, fitted: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
@@ -144,8 +166,9 @@ def test_an_encoder_predicts_with_quick_linear_layers(
         load_encoder(str(encoders("bert")), ["a", "b"], 16).network,
         read_encoder(read_bundle(bundle), 2).network,
     ):
-        kinds = {type(module) for module in network.modules() if isinstance(module, nn.Linear)}
-        assert kinds == {QuickLinear}
+        layers = [module for module in network.modules() if type(module) is nn.Linear]
+        assert layers
+        assert all(uses_onednn(layer) for layer in layers)
 
 
 def test_groups_hold_every_parameter_once(network: EncoderClassifier) -> None:
@@ -167,9 +190,28 @@ def test_the_head_by_itself_gives_the_same(network: EncoderClassifier, request: 
         states, mask = network.states(tokens), tokens != 0
         given = (states[:, :1], mask[:, :1]) if first_only else (states, mask)
         assert torch.allclose(head(*given), network(tokens), atol=1e-6)
-        assert torch.allclose(network(tokens), network(tokens), atol=0)  # the encoder is whole again
     total = sum(one.numel() for one in head.parameters())
     assert 0 < total < sum(one.numel() for one in network.parameters()) / 2
+
+
+def test_the_head_runs_without_touching_the_encoder(network: EncoderClassifier) -> None:
+    """Whoever predicts with the encoder in another thread meanwhile finds it whole."""
+    tokens = ids()
+    with torch.inference_mode():
+        states, mask, expected = network.states(tokens), tokens != 0, network(tokens)
+        others = ids(seed=1)
+        expected_others = network(others)
+        head, meanwhile = EncoderHead(network).eval(), []
+        last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+
+        def predict(*_: object) -> None:
+            hook.remove()
+            meanwhile.append(network(others))
+
+        hook = last.register_forward_hook(predict)
+        found = head(states, mask)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert torch.equal(meanwhile[0], expected_others)
 
 
 def test_an_encoder_that_cannot_be_parted_is_told() -> None:

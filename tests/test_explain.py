@@ -1,4 +1,4 @@
-"""Which words carried a prediction: by leaving them out, exactly where the level is linear, and as people see it."""
+"""Explanations: by occlusion, by coefficients where the level is linear, and as they are shown."""
 
 import json
 from collections.abc import Callable
@@ -79,7 +79,15 @@ def test_what_is_a_word() -> None:
     assert WORD.findall("It's well-made: 4 stars!!! 漢字 :-) … don’t 😀") == [
         "It's", "well-made", "4", "stars", "!!!", "漢", "字", "…", "don’t", "😀",
     ]  # fmt: skip
+
+
+def test_a_space_goes_with_a_word_only_where_two_would_meet() -> None:
     assert without("a b c", [(0, 1), (4, 5)]) == "b "
+    assert without("is (not) bad", [(4, 7)]) == "is () bad"
+    assert without("is (not bad)", [(4, 7)]) == "is ( bad)"  # "(bad)" would join what was apart
+    assert without("so-so, not bad", [(0, 5)]) == ", not bad"
+    assert without("well-made\nkettle", [(0, 9)]) == "kettle"
+    assert without('"good" kettle', [(1, 5)]) == '"" kettle'
 
 
 def test_the_command(fitted: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
-"""Exported forms: the same answers without torch, a gate that damage does not pass, and a bundle that stays whole."""
+"""Exported forms: the same predictions without torch, a gate that damage does not pass, a bundle that stays intact."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -21,10 +22,10 @@ from textladder import TextClassifier, export_bundle
 from textladder.bundle import MANIFEST, _canonical, _own_digest, read_bundle
 from textladder.cli import main
 from textladder.errors import BundleError, ConfigError, DataError, ExportError, MissingExtraError, TextladderError
-from textladder.export import Gate, quantized
+from textladder.export import Gate, _quiet, quantized
 from textladder.networks.awd_classifier import AWDClassifier
 from textladder.networks.awd_lstm import AWDLSTM
-from textladder.networks.cpu_kernels import quick_linear
+from textladder.networks.cpu_kernels import use_onednn_linear
 from textladder.networks.encoder import EncoderClassifier
 from textladder.networks.lstm import CELLS, POOLINGS, LSTMClassifier
 from textladder.networks.onnx_builder import GraphBuilder
@@ -184,7 +185,9 @@ def test_a_damaged_export_is_refused(
     level = type(TextClassifier.load(bundle)._fitted)
     whole = level.graph
     monkeypatch.setattr(level, "graph", lambda self: scaled(whole(self), 1.1))
-    with pytest.raises(ExportError, match=f"{FLOAT32} was refused: a probability differs by .* 0.0001 is the most"):
+    with pytest.raises(
+        ExportError, match=f"{FLOAT32} was refused: a probability differs by .* more than the allowed 0.0001"
+    ):
         export_bundle(bundle, TEXTS, quantize=quantize)
     assert content(bundle) == before
 
@@ -194,10 +197,10 @@ def test_an_int8_form_that_loses_is_refused(fitted: Fit, tmp_path: Path, monkeyp
     before = content(bundle)
     untrained = LSTMClassifier(*fitted("lstm")._fitted.network.embedding.weight.shape, 2)
     monkeypatch.setattr("textladder.export.quantized", lambda graph: lstm_graph(untrained, 2).SerializeToString())
-    with pytest.raises(ExportError, match=f"{INT8} was refused: .* got another label"):
+    with pytest.raises(ExportError, match=f"{INT8} was refused: the label of"):
         export_bundle(bundle, TEXTS, quantize="int8")
     monkeypatch.setattr("textladder.export.quantized", lambda graph: without_bias(graph).SerializeToString())
-    with pytest.raises(ExportError, match="what is no number"):
+    with pytest.raises(ExportError, match="it produced NaN or infinity"):
         export_bundle(bundle, TEXTS, quantize="int8")
     assert content(bundle) == before
 
@@ -206,17 +209,40 @@ def test_an_int8_form_that_loses_is_refused(fitted: Fit, tmp_path: Path, monkeyp
     ("gate", "quantized", "refused"),
     [
         (Gate(2000, 9e-5, 1), False, None),
-        (Gate(2000, 2e-4, 0), False, "a probability differs by 0.0002, and 0.0001 is the most"),
+        (Gate(2000, 2e-4, 0), False, "a probability differs by 0.0002, more than the allowed 0.0001"),
         (Gate(2000, 0.3, 10), True, None),
-        (Gate(2000, 0.3, 11), True, "11 of 2,000 texts got another label, and 0.5% is the most"),
+        (Gate(2000, 0.3, 11), True, "the label of 11 of 2,000 texts changed, more than the allowed 0.5%"),
         (Gate(2000, 0.3, 30, 0.926, 0.930, 0.2), True, None),
         (Gate(2000, 0.3, 30, 0.940, 0.930, 0.001), True, None),
-        (Gate(2000, 0.3, 30, 0.924, 0.930, 0.2), True, "it loses 0.6 points of accuracy, and 0.5 is the most"),
-        (Gate(2000, 0.3, 8, 0.926, 0.930, 0.01), True, "it loses 0.40 points of accuracy, detectably (p = 0.010)"),
+        (Gate(2000, 0.3, 30, 0.924, 0.930, 0.2), True, "it loses 0.6 points of accuracy, more than the allowed 0.5"),
+        (
+            Gate(2000, 0.3, 8, 0.926, 0.930, 0.01),
+            True,
+            "it loses 0.40 points of accuracy, which is significant (p = 0.010)",
+        ),
     ],
 )
 def test_the_gates_terms(gate: Gate, quantized: bool, refused: str | None) -> None:
     assert gate.refusal(quantized) == refused
+
+
+def test_the_gates_sentence() -> None:
+    assert Gate(1, 2e-6, 1).sentence() == "on 1 text probabilities differ by at most 2e-06 and 1 label changed."
+    assert Gate(2000, 0.3, 8, 0.93, 0.931, 0.5).sentence() == (
+        "on 2,000 texts probabilities differ by at most 0.3 and 8 labels changed; accuracy is 0.930, the original's "
+        "0.931 (p = 0.5)."
+    )
+
+
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.ERROR])
+def test_logging_is_disabled_as_much_as_before(level: int) -> None:
+    logging.disable(level)
+    try:
+        with _quiet():
+            assert logging.root.manager.disable >= max(level, logging.WARNING)
+        assert logging.root.manager.disable == level
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def test_the_gate_counts_as_evaluate_does(fitted: Fit, sentences_file: Path, tmp_path: Path) -> None:
@@ -320,7 +346,7 @@ def test_an_encoders_quicker_graph(
     torch.manual_seed(0)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(encoders(kind))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    quick_linear(model)
+    use_onednn_linear(model)
     network = EncoderClassifier(model, 0).eval()
     for parameter in network.parameters():  # norms too: those of a new encoder change nothing
         torch.nn.init.normal_(parameter, std=0.5)

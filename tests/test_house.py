@@ -41,7 +41,7 @@ PACKAGES = {
     " lr_plot pretraining",
     "levels": "base __init__ tfidf lstm ulmfit transformer",
     "comparison": "wording hardware shared_rows label_errors curve worker trainings verdict results report compare",
-    "serving": "guard queue app server",
+    "serving": "limits measuring guard queue schemas service routes app server",
 }
 # Where a library may be imported; `training.*` is any module of the package.
 ONLY_IN = {
@@ -54,6 +54,7 @@ ONLY_IN = {
     "fastapi": {"serving.*"},
     "fastapi_swagger": {"serving.*"},
     "prometheus_client": {"serving.*"},
+    "pydantic": {"serving.*"},
     "starlette": {"serving.*"},
     "uvicorn": {"serving.*"},
     "jinja2": {"comparison.report"},

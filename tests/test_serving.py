@@ -1,8 +1,9 @@
-"""The service: what it answers, what it refuses and how, and that nobody whom it took is left unanswered."""
+"""The service: its answers, its refusals, and that every request it accepts is answered."""
 
 import asyncio
 import http.client
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -25,10 +26,12 @@ from conftest import SENTENCES
 from textladder import TextClassifier, read_texts
 from textladder.errors import ConfigError, DataError
 from textladder.explain import explain_text
+from textladder.progress import Monitor
 from textladder.serving.app import create_app
-from textladder.serving.guard import Limits
+from textladder.serving.limits import Limits, Refused
 from textladder.serving.queue import PredictionQueue, QueueClosed, QueueFull
 from textladder.serving.server import load_models, serve
+from textladder.serving.service import Service
 
 TEXTS = ["a good strong kettle", "broke on the second day", "", "ok " * 40 + "\x00 😀 <script>"]
 JSON = {"Content-Type": "application/json"}
@@ -143,6 +146,22 @@ def test_each_refusal_has_a_status_and_a_sentence(client: TestClient, body: Any,
     assert answer.json()["message"].endswith((".", "?"))
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/predict", {"text": ["a"] * 5}, "A request may contain at most 4 texts; received 5."),
+        ("/predict", {"text": "a" * 301}, "A text may have at most 300 characters; received 301."),
+        ("/predict", {"text": "a" * 5000}, "A request body may have at most 5,000 bytes."),
+        ("/predict", {"texts": "a"}, "Unknown field 'texts'. Available: text, model."),
+        ("/explain", {"text": ["a"]}, "The field text must be a string, or for /predict also a list of one or more"),
+        ("/explain", {"text": "a", "model": 1}, "The field model must be a string."),
+        ("/explain", [], "The body must be a JSON object, sent as application/json."),
+    ],
+)
+def test_a_refusal_says_what_is_allowed(client: TestClient, path: str, body: Any, message: str) -> None:
+    assert client.post(path, json=body).json()["message"].startswith(message)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 4000, b'{"text": NaN}'])
 def test_what_is_no_request(client: TestClient, content: bytes) -> None:
     answer = client.post("/explain", content=content, headers=JSON)
@@ -154,7 +173,7 @@ def test_what_is_no_request(client: TestClient, content: bytes) -> None:
     assert client.get("/../secret").json()["error"] == "not_found"
 
 
-def test_a_token_is_asked_for(fitted: Callable[[str], Any]) -> None:
+def test_a_token_is_required(fitted: Callable[[str], Any]) -> None:
     with TestClient(create_app({"tfidf": fitted("tfidf")}, token="open-sesame"), raise_server_exceptions=False) as one:
         for path in ("/models", "/metrics"):
             answer = one.get(path)
@@ -228,7 +247,7 @@ def test_one_text_that_fails_does_no_harm_to_the_others(caplog: pytest.LogCaptur
 def test_the_queue() -> None:
     async def lived(slow: Slow) -> None:
         with ThreadPoolExecutor(1) as executor:
-            queue = PredictionQueue(slow, executor, waiting=4, batch=3)  # type: ignore[arg-type]
+            queue = PredictionQueue(slow, executor, max_waiting=4, batch_size=3)  # type: ignore[arg-type]
             running = asyncio.create_task(queue.run())
             large = asyncio.create_task(queue.probabilities(["x" * size for size in range(8)]))  # nothing waits: taken
             given_up = asyncio.create_task(queue.probabilities(["given up"], admitted=True))
@@ -268,6 +287,24 @@ def test_whoever_runs_the_application_it_answers_what_it_took() -> None:
             return (await asyncio.wait_for(asked, 10)).status_code
 
     assert asyncio.run(lived(Slow())) == 200
+
+
+def test_the_rest_of_an_explanation_is_not_computed_for_a_client_that_has_gone() -> None:
+    async def lived(slow: Slow) -> None:
+        async def gone() -> bool:
+            return True
+
+        service = Service({"slow": slow}, LIMITS)  # type: ignore[dict-item]
+        async with service.running(None):
+            with pytest.raises(Refused) as refused:
+                await service.explanation("slow", "word " * 40, gone)
+        assert (refused.value.status, refused.value.error) == (400, "gone")
+        assert refused.value.message == "The client disconnected."
+
+    slow = Slow()
+    slow.go.set()
+    asyncio.run(lived(slow))
+    assert sum(len(batch) for batch in slow.batches) == 33  # the text and the first 32 words
 
 
 @pytest.mark.filterwarnings("ignore")  # of the fuzzer's own
@@ -331,6 +368,50 @@ def test_the_thread_that_loads_predicts(monkeypatch: pytest.MonkeyPatch) -> None
     assert at["predicting"] == at["loading"] != threading.get_ident()
 
 
+@pytest.mark.parametrize("configured", [True, False])
+def test_serving_leaves_the_callers_logging_alone(configured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = logging.getLogger("textladder")
+    before = [logging.NullHandler()] if configured else []
+    during: list[Any] = []
+
+    class Asked:
+        """Stands in for the server: notes who handles the log."""
+
+        def __init__(self, config: Any, ready: Callable[[], None]) -> None: ...
+
+        def run(self, sockets: list[Any]) -> None:
+            during.append((list(logging.root.handlers), list(own.handlers)))
+
+    monkeypatch.setattr(logging.root, "handlers", before)
+    monkeypatch.setattr("textladder.serving.server.load_models", lambda bundles, form: {"slow": Slow()})
+    monkeypatch.setattr("textladder.serving.server._Server", Asked)
+    serve(["one"], port=0)
+    ((at_root, at_own),) = during
+    assert at_root == logging.root.handlers == before
+    assert len(at_own) == (0 if configured else 1)
+    assert own.handlers == []
+
+
+def test_a_service_without_a_token_beyond_loopback_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Listening(Monitor):
+        def say(self, sentence: str) -> None:
+            said.append(sentence)
+
+    class Unasked:
+        """Stands in for the server."""
+
+        def __init__(self, config: Any, ready: Callable[[], None]) -> None: ...
+
+        def run(self, sockets: list[Any]) -> None: ...
+
+    said: list[str] = []
+    monkeypatch.setattr("textladder.serving.server.load_models", lambda bundles, form: {"slow": Slow()})
+    monkeypatch.setattr("textladder.serving.server._Server", Unasked)
+    for host, token in (("127.0.0.1", None), ("0.0.0.0", "open-sesame"), ("0.0.0.0", None)):
+        serve(["one"], host=host, port=0, token=token, monitor=Listening())
+    assert said == ["0.0.0.0 can be reached from other machines, and no token is required (see --token-file)."]
+
+
 @contextmanager
 def serving(*words: object) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """The command in a process of its own, and what it says when it answers."""
@@ -354,7 +435,8 @@ def test_the_command_stops_when_everyone_is_answered(fitted: Callable[[str], Any
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert taken.returncode == 2
-        assert "cannot be listened at (Address already in use)" in taken.stderr
+        assert "Cannot listen on 127.0.0.1:" in taken.stderr
+        assert "(Address already in use)" in taken.stderr
 
         def ask(_: int) -> tuple[int, int]:
             body = json.dumps({"text": ["a good strong kettle, quick and warm " * 50] * 256})
@@ -378,7 +460,7 @@ def test_the_command_stops_when_everyone_is_answered(fitted: Callable[[str], Any
     ("words", "sentence"),
     [
         (["{bundle}", "--port", "99999"], "port must be from 0 to 65535"),
-        (["{bundle}", "--host", "256.1.1.1", "--port", "0"], "cannot be listened at"),
+        (["{bundle}", "--host", "256.1.1.1", "--port", "0"], "Cannot listen on 256.1.1.1:0"),
         (["{bundle}", "--max-queue", "0"], "limit on waiting must be 1 or more"),
         (["{bundle}", "--token-file", "{bundle}"], "the token cannot be read"),
         (["{bundle}", "--token-file", "{empty}"], "must be a token"),
@@ -399,7 +481,7 @@ def test_the_commands_mistakes(
 
 
 @pytest.mark.network
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium is at hand to look at the page")
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium to open the page with")
 def test_the_page_by_keyboard(fitted: Callable[[str], Any], tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 

@@ -155,7 +155,7 @@ def test_the_finder_is_held_to_the_levels_range(sentences_file: Path, encoders: 
         ({"encoder": "BROKEN"}, PretrainedError, "cannot be used"),
         ({"encoder": "NO WEIGHTS"}, PretrainedError, "cannot be used"),
         ({"encoder": "CODE"}, PretrainedError, "cannot be used"),
-        ({"max_tokens": 100}, ConfigError, "cannot read 100 tokens at a time: lower --max-tokens"),
+        ({"max_tokens": 100}, ConfigError, "cannot read 100 tokens at a time: lower max_tokens"),
         ({"epochs": 0}, ConfigError, "cannot both be 0"),
         ({"long_text": "tail"}, ConfigError, "Available: head, head-tail, windows"),
         ({"encoder": "distilbert-base-uncased"}, PretrainedError, "without a network, give a folder with --encoder"),
@@ -197,7 +197,7 @@ def test_what_cannot_be(
         ("no tokenizer", "no fast tokenizer"),
         ("more layers", "16 of the encoder's weights are missing"),
         ("other names", "of the encoder's weights are missing"),
-        ("more words", "and the encoder vectors for"),
+        ("more words", "but the encoder has vectors for only"),
     ],
 )
 def test_an_encoder_whose_files_lack_a_part_is_not_filled_up_at_random(
@@ -299,7 +299,7 @@ def test_a_network_that_reads_its_padding_is_refused(fitted: Fit) -> None:
         def forward(self, ids: Tensor) -> Tensor:
             return ids.float().mean(dim=1, keepdim=True)
 
-    with pytest.raises(ConfigError, match="reads its padding"):
+    with pytest.raises(ConfigError, match="does not mask its padding"):
         check_reading("tiny", Reads(), fitted("transformer")._fitted.encoder.pieces, 64)
 
 

@@ -409,7 +409,7 @@ def _serve(options: argparse.Namespace) -> None:
 
     for library in ("fastapi", "fastapi_swagger", "prometheus_client", "uvicorn"):
         import_extra(library, "serve")
-    from textladder.serving.guard import Limits
+    from textladder.serving.limits import Limits
     from textladder.serving.server import serve
 
     def ready(address: str, classifiers: dict[str, "TextClassifier"]) -> None:

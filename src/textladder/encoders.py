@@ -1,7 +1,8 @@
-"""Hugging Face encoders: loaded with their tokenizer and a fresh head, checked, saved, and read again.
+"""Hugging Face encoders: loaded with their tokenizer and a fresh head, checked, saved, and read back.
 
-The only module that knows of transformers. It takes a name or a folder and gives an `EncoderClassifier` and its
-`WordPieces`, which know nothing of where they come from. What the library would fill up at random is refused.
+The only module that imports transformers. It turns a name or a folder into an `EncoderClassifier` and its `WordPieces`,
+which do not know where they come from. An encoder with missing weights is refused; the library would draw them at
+random.
 """
 
 import tempfile
@@ -24,8 +25,8 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import logging
 
 from textladder.bundle import Bundle
-from textladder.errors import BundleError, ConfigError, PretrainedError
-from textladder.networks.cpu_kernels import quick_dropout, quick_linear, training_attention
+from textladder.errors import BundleError, ConfigError, PretrainedError, first_line
+from textladder.networks.cpu_kernels import training_attention, use_fast_dropout, use_onednn_linear
 from textladder.networks.encoder import EncoderClassifier
 from textladder.pretrained import (
     CONFIG_FILE,
@@ -37,16 +38,16 @@ from textladder.pretrained import (
 )
 from textladder.text.wordpieces import WordPieces
 
-QUICK_TOKENS = 1024  # above, tables of (time, time) would take more memory than they save time
+MAX_TABLE_TOKENS = 1024  # longer texts would need more memory for tables of (time, time) than they save time
 
 
 class Encoder(NamedTuple):
-    """An encoder in one's hands.
+    """A loaded encoder.
 
     Attributes:
-        network: token numbers to logits.
-        pieces: texts to token numbers.
-        files: the tokenizer's standard files, as bytes by their names.
+        network: token ids to logits.
+        pieces: the tokenizer, texts to token ids.
+        files: the tokenizer's standard files, their content by name.
     """
 
     network: EncoderClassifier
@@ -54,19 +55,19 @@ class Encoder(NamedTuple):
     files: dict[str, bytes]
 
 
-def load_encoder(wanted: str, label_names: Sequence[str], max_tokens: int) -> Encoder:
-    """A pretrained encoder with a fresh head that knows the label names.
+def load_encoder(name_or_path: str, label_names: Sequence[str], max_tokens: int) -> Encoder:
+    """Load a pretrained encoder with a fresh head for the given labels.
 
     Args:
-        wanted: a folder, an installed encoder's name, or a name on the Hub.
+        name_or_path: a folder, the name of an installed encoder, or a name on the Hub.
         label_names: one for each class.
-        max_tokens: what the tokenizer's files say a text is to be cut to.
+        max_tokens: the maximum length to save with the tokenizer.
 
     Raises:
-        PretrainedError: it cannot be fetched, or its files do not hold all of an encoder.
+        PretrainedError: it cannot be downloaded, or its files are incomplete.
     """
     names = dict(enumerate(label_names))
-    source = find_encoder(wanted)
+    source = find_encoder(name_or_path)
     try:
         with _quiet():
             tokenizer = _from_cache_or_hub(AutoTokenizer.from_pretrained, source, _has_words)
@@ -83,28 +84,28 @@ def load_encoder(wanted: str, label_names: Sequence[str], max_tokens: int) -> En
                 output_loading_info=True,
             )
     except Exception as error:  # the library's errors have no common base
-        raise encoder_not_loaded(wanted, error) from None
+        raise encoder_not_loaded(name_or_path, error) from None
     _unmap(model)
-    quick_linear(model)
-    _check_files(wanted, model, report, tokenizer)
+    use_onednn_linear(model)
+    _check_files(name_or_path, model, report, tokenizer)
     model.config.pad_token_id = tokenizer.pad_token_id
     pieces = WordPieces(tokenizer.backend_tokenizer, tokenizer.pad_token_id)
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.model_max_length = max_tokens  # what a pipeline with truncation=True cuts to
+    tokenizer.model_max_length = max_tokens  # where a pipeline with truncation=True truncates
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     return Encoder(EncoderClassifier(model, pieces.pad_id), pieces, files)
 
 
-def load_pieces(wanted: str) -> WordPieces:
-    """The tokenizer of an encoder that is at hand; the network is not asked.
+def load_pieces(name_or_path: str) -> WordPieces:
+    """Load the tokenizer of an encoder that is on this machine, without asking the network.
 
     Raises:
-        PretrainedError: it is not at hand, or is none.
+        PretrainedError: there is no such tokenizer on this machine.
     """
-    source = find_encoder(wanted)
+    source = find_encoder(name_or_path)
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
@@ -112,26 +113,30 @@ def load_pieces(wanted: str) -> WordPieces:
             raise OSError("no tokenizer")
         return WordPieces(tokenizer.backend_tokenizer, tokenizer.pad_token_id)
     except Exception:  # the library's errors have no common base
-        raise PretrainedError(f"The tokenizer of {wanted!r} is not on this machine yet.") from None
+        raise PretrainedError(f"The tokenizer of {name_or_path!r} is not on this machine yet.") from None
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Write the files that transformers itself reads: `config.json`, `model.safetensors`, the tokenizer's."""
+    """Write the files that transformers reads: `config.json`, `model.safetensors` and the tokenizer's.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     try:
         with _quiet():
             encoder.network.model.save_pretrained(folder, max_shard_size="1TB")  # type: ignore[operator]
-    except SafetensorError as error:  # what a full disk is to this library
+    except SafetensorError as error:  # raised when the disk is full
         raise OSError(str(error)) from None
-    (folder / WEIGHTS_FILE).chmod(0o644)  # the library made it private
+    (folder / WEIGHTS_FILE).chmod(0o644)  # the library makes it private
     for name, content in encoder.files.items():
         (folder / name).write_bytes(content)
 
 
 def read_encoder(bundle: Bundle, classes: int) -> Encoder:
-    """What `save_encoder` wrote, its shapes held to each other and to the number of classes.
+    """Read back what `save_encoder` wrote, checking that the shapes fit each other and the number of classes.
 
     Raises:
-        BundleError: the files are no encoder's or do not fit together.
+        BundleError: the files are not those of an encoder, or do not fit together.
     """
     folder = bundle.folder
     for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -145,24 +150,29 @@ def read_encoder(bundle: Bundle, classes: int) -> Encoder:
             )
         pieces = WordPieces(Tokenizer.from_str(files[TOKENIZER_FILE].decode()), int(model.config.pad_token_id))
     except Exception as error:  # neither library's errors have a common base
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BundleError(f"{folder}: the encoder cannot be read ({reason[:200]}).") from None
+        raise BundleError(f"{folder}: the encoder cannot be read ({first_line(error)}).") from None
     wrong = [key for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in report[kind]]
     words = model.get_input_embeddings().num_embeddings
     if wrong or model.config.num_labels != classes or pieces.tokenizer.get_vocab_size() > words:
-        reason = f"{len(wrong)} do not" if wrong else f"{model.config.num_labels} classes, {words} word pieces"
-        raise BundleError(f"{folder}: the weights do not fit the config and {classes} labels ({reason}).")
+        found = f"{len(wrong)} mismatched" if wrong else f"{model.config.num_labels} classes, {words} word pieces"
+        raise BundleError(f"{folder}: the weights do not fit the config and {classes} labels ({found}).")
     _unmap(model)
-    quick_linear(model)
+    use_onednn_linear(model)
     return Encoder(EncoderClassifier(model, pieces.pad_id).eval(), pieces, files)
 
 
-def check_reading(wanted: str, network: nn.Module, pieces: WordPieces, max_tokens: int) -> None:
-    """Refuse an encoder that cannot read so many tokens at a time, or that reads its padding.
+def check_reading(name_or_path: str, network: nn.Module, pieces: WordPieces, max_tokens: int) -> None:
+    """Refuse an encoder that cannot read texts of `max_tokens`, or whose predictions depend on padding.
+
+    Args:
+        name_or_path: the encoder, for messages.
+        network: the encoder, token ids to logits.
+        pieces: its tokenizer.
+        max_tokens: length of the longest text, special tokens included.
 
     Raises:
-        ConfigError: with what to do instead.
-        PretrainedError: it wants more than token numbers.
+        ConfigError: it cannot, with what to do instead.
+        PretrainedError: it needs more inputs than token ids.
     """
     frame = [*pieces.before, *pieces.after]
     word = pieces.tokenizer.encode("a", add_special_tokens=False).ids[0]
@@ -172,23 +182,23 @@ def check_reading(wanted: str, network: nn.Module, pieces: WordPieces, max_token
     network.eval()
     try:
         with torch.inference_mode():
-            alone, together = network(short), network(padded)
+            logits, padded_logits = network(short), network(padded)
             network(long)
     except (IndexError, RuntimeError):
         raise ConfigError(
-            f"Encoder {wanted!r} cannot read {max_tokens} tokens at a time: lower --max-tokens."
+            f"Encoder {name_or_path!r} cannot read {max_tokens} tokens at a time: lower max_tokens."
         ) from None
-    except Exception as error:  # an encoder that wants more than token numbers, each in its own words
-        raise encoder_not_loaded(wanted, error) from None
-    if not torch.allclose(alone, together, atol=1e-4):
+    except Exception as error:  # an encoder that needs other inputs fails in its own way
+        raise encoder_not_loaded(name_or_path, error) from None
+    if not torch.allclose(logits, padded_logits, atol=1e-4):
         raise ConfigError(
-            f"{wanted!r} reads its padding, so its answer to a text would depend on the others of a batch: "
-            "take another encoder."
+            f"Encoder {name_or_path!r} does not mask its padding, so its predictions would depend on the other texts "
+            "of a batch: choose another encoder."
         )
 
 
-def make_quick(network: EncoderClassifier) -> None:
-    """Where there is no GPU: attention and dropout that are quicker to train."""
+def use_training_kernels(network: EncoderClassifier) -> None:
+    """Make attention and dropout faster to train on a CPU; with a GPU this does nothing."""
     if torch.cuda.is_available():
         return
     model: Any = network.model
@@ -196,14 +206,14 @@ def make_quick(network: EncoderClassifier) -> None:
     AttentionMaskInterface.register("textladder", sdpa_mask)
     with _quiet():
         model.set_attn_implementation("textladder")
-    quick_dropout(model)
+    use_fast_dropout(model)
 
 
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """What transformers calls for attention: ours in training, torch's otherwise."""
-    too_long = query.shape[2] > QUICK_TOKENS
+    """The attention function for transformers: `training_attention` in training, torch's otherwise."""
+    too_long = query.shape[2] > MAX_TABLE_TOKENS
     if not module.training or too_long or getattr(module, "is_causal", False) or key.shape[1] != query.shape[1]:
         attended, _ = sdpa_attention_forward(module, query, key, value, mask, **options)
         return attended, None
@@ -211,39 +221,40 @@ def _attention(
     return training_attention(query, key, value, mask, scale, options.get("dropout", 0.0)), None
 
 
-def _check_files(wanted: str, model: Any, report: Mapping[str, Any], tokenizer: Any) -> None:
-    """Refuse an encoder whose files do not hold all of it, where the library would fill up at random."""
+def _check_files(name_or_path: str, model: Any, report: Mapping[str, Any], tokenizer: Any) -> None:
+    """Refuse an encoder whose files are incomplete; the library would draw the rest at random."""
     inside = f"{model.base_model_prefix}."
-    # mismatched ones come as (name, shape, shape)
+    # mismatched keys come as (name, shape, shape)
     lost = [
         key if isinstance(key, str) else key[0] for kind in ("missing_keys", "mismatched_keys") for key in report[kind]
     ]
     lost = [name for name in lost if name.startswith(inside) and not name.startswith(f"{inside}pooler.")]
     if lost:
         raise PretrainedError(
-            f"{wanted}: {len(lost)} of the encoder's weights are missing or of another shape than its config says, "
-            f"{lost[0]} among them."
+            f"{name_or_path}: {len(lost)} of the encoder's weights are missing or have another shape than its config "
+            f"says, among them {lost[0]}."
         )
     if not getattr(tokenizer, "is_fast", False) or not _has_words(tokenizer):
-        raise PretrainedError(f"{wanted}: the encoder has no fast tokenizer (tokenizer.json), which this level needs.")
+        raise PretrainedError(f"{name_or_path}: the encoder has no fast tokenizer (tokenizer.json), which is required.")
     if tokenizer.pad_token_id is None:
-        raise PretrainedError(f"{wanted}: the encoder's tokenizer has no padding token, which this level needs.")
+        raise PretrainedError(f"{name_or_path}: the encoder's tokenizer has no padding token, which is required.")
     words = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > words:
         raise PretrainedError(
-            f"{wanted}: the tokenizer has {len(tokenizer):,} word pieces and the encoder vectors for {words:,}."
+            f"{name_or_path}: the tokenizer has {len(tokenizer):,} word pieces but the encoder has vectors for only "
+            f"{words:,}."
         )
 
 
 def _from_cache_or_hub(
-    load: Callable[..., Any], source: str, whole: Callable[[Any], bool] = bool, **options: Any
+    load: Callable[..., Any], source: str, complete: Callable[[Any], bool] = bool, **options: Any
 ) -> Any:
-    """Without asking the network where the files are at hand, and `whole` what is made of them."""
+    """Load without asking the network if the files are on this machine and what they give is `complete`."""
     options = {**options, "trust_remote_code": False}
     is_folder = Path(source).is_dir()
     try:
         loaded = load(source, local_files_only=True, **options)
-        if is_folder or whole(loaded):
+        if is_folder or complete(loaded):
             return loaded
     except OSError:
         if is_folder:
@@ -253,19 +264,19 @@ def _from_cache_or_hub(
 
 
 def _has_words(tokenizer: Any) -> bool:
-    """False for the empty tokenizer that the library makes where it finds no vocabulary."""
+    """False for the empty tokenizer that the library makes when it finds no vocabulary."""
     return len(tokenizer) > len(set(tokenizer.all_special_ids))
 
 
 def _unmap(model: Any) -> None:
-    """Take the weights out of the mapped file, where they lie unaligned: sums would be taken in another order."""
+    """Copy the weights out of the memory-mapped file: they are unaligned there, which changes the order of sums."""
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers without its bars and its reports on weights that a fresh head is meant to lack."""
+    """Silence transformers' progress bars and its reports on the weights that a fresh head lacks."""
     loggers = logging, hub_logging
     verbosities, bars = [one.get_verbosity() for one in loggers], logging.is_progress_bar_enabled()
     for one in loggers:

@@ -1,9 +1,9 @@
-"""Which words carried a prediction, for every level by the same method.
+"""Explain a prediction by the weights of the text's words, with the same method for every level.
 
-    text -> words -> the text without each of them -> predict_proba -> how much less sure it is
+    text -> words -> the text without each of them -> predict_proba -> the drop in log-odds
 
-Occlusion: a word is worth what its absence costs (Li, Monroe & Jurafsky 2016, "Understanding neural networks through
-representation erasure", section 3). A level that can tell it exactly, because it is linear, has `contributions`.
+Occlusion: the weight of a word is what its removal costs the prediction (Li, Monroe & Jurafsky 2016, "Understanding
+neural networks through representation erasure", section 3). A linear level gives exact weights (`contributions`).
 """
 
 import html
@@ -19,11 +19,11 @@ from textladder.atomic_files import write_text
 from textladder.classifier import Prediction, TextClassifier
 from textladder.progress import Monitor
 
-# Words, and marks that carry feeling; where words are not set apart by blanks, each character is one.
+# Words, and punctuation that expresses sentiment; in scripts without spaces, each character is a word.
 UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:['’-][^\W{UNSPACED}]+)*|[^\w\s.,;:'\"“”’()\[\]-]+")
-TEXTS_AT_ONCE = 32  # as many as one pass takes well; a service lets others in between
-LEAST_PROBABILITY = 1e-7
+BATCH_SIZE = 32  # efficient in one pass; a service predicts for others between two batches
+MIN_PROBABILITY = 1e-7
 BLUE, ORANGE = "37,99,168", "224,122,31"
 PAGE = """<!doctype html>
 <html lang="en">
@@ -35,7 +35,7 @@ PAGE = """<!doctype html>
 <body style="font:16px/1.6 system-ui,sans-serif;max-width:46rem;margin:0 auto;padding:1rem;overflow-wrap:anywhere">
 <h1 style="font-size:1.25rem">{name}, {probability}</h1>
 {text}
-<p><small>Blue words carried the prediction, orange ones stood against it.</small></p>
+<p><small>Blue words support the prediction, orange words oppose it.</small></p>
 </body>
 </html>
 """
@@ -46,9 +46,9 @@ class Word:
     """A word of an explained text.
 
     Attributes:
-        start: its first character's place in the text.
-        stop: the place behind its last one.
-        weight: how much the log-odds of the predicted label would fall without it; below 0 if they would rise.
+        start: offset of its first character.
+        stop: offset after its last character.
+        weight: how much the log-odds of the predicted label would drop without it; negative if they would rise.
     """
 
     start: int
@@ -58,13 +58,13 @@ class Word:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A prediction and the words of its text.
+    """A prediction and the weights of the text's words.
 
     Attributes:
         text: the text.
-        prediction: what the classifier says of it.
-        words: its words in their order.
-        exact: the weights are the level's own coefficients; else each comes from a prediction without the word.
+        prediction: the prediction for it.
+        words: its words, in order.
+        exact: True if the weights are the coefficients of a linear level, False if they come from occlusion.
     """
 
     text: str
@@ -73,21 +73,21 @@ class Explanation:
     exact: bool
 
     def strongest(self, number: int, sign: int = 1) -> list[Word]:
-        """The words that carried the prediction most, the strongest first; with -1 those that stood against it."""
+        """The words that support the prediction most, strongest first; with `sign=-1` those that oppose it."""
         order = sorted(self.words, key=lambda word: -sign * word.weight)
         return [word for word in order[:number] if sign * word.weight > 0]
 
     def without(self, words: list[Word]) -> str:
-        """The text without some of its words."""
+        """The text without these words."""
         return without(self.text, [(word.start, word.stop) for word in words])
 
     def shade(self, word: Word) -> float:
-        """A word's weight as a share of the largest, -1 to 1."""
-        most = max((abs(one.weight) for one in self.words), default=0.0)
-        return word.weight / most if most else 0.0
+        """A word's weight relative to the largest, -1 to 1."""
+        largest = max((abs(one.weight) for one in self.words), default=0.0)
+        return word.weight / largest if largest else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything by name, as `explain --json` has it."""
+        """Everything by name, as in `explain --json`."""
         words = [
             {"word": self.text[word.start : word.stop], "start": word.start, "stop": word.stop, "weight": word.weight}
             for word in self.words
@@ -95,7 +95,7 @@ class Explanation:
         return {"text": self.text, **vars(self.prediction), "exact": self.exact, "words": words}
 
     def as_html(self) -> str:
-        """The text as a piece of HTML, its words shaded: blue for the prediction, orange against it."""
+        """The text as HTML with shaded words: blue supports the prediction, orange opposes it."""
         parts, place = [], 0
         for word in self.words:
             share = self.shade(word)
@@ -108,38 +108,37 @@ class Explanation:
         return f'<p style="white-space:pre-wrap">{"".join(parts)}{html.escape(self.text[place:])}</p>'
 
     def write_page(self, path: str | Path) -> Path:
-        """Write a page of HTML that needs nothing but itself.
+        """Write a self-contained HTML page.
 
         Raises:
-            ConfigError: the place cannot be written.
+            ConfigError: the file cannot be written.
         """
-        said = self.prediction
-        page = PAGE.format(name=html.escape(said.name), probability=f"{said.probability:.1%}", text=self.as_html())
-        return write_text(path, page)
+        name, probability = html.escape(self.prediction.name), f"{self.prediction.probability:.1%}"
+        return write_text(path, PAGE.format(name=name, probability=probability, text=self.as_html()))
 
 
 class Occlusion:
-    """A text without each of its words: what is to be predicted, and what comes of it.
+    """The texts to predict in order to explain one text, and the explanation from their predictions.
 
     Args:
         text: the text.
     """
 
     def __init__(self, text: str) -> None:
-        self.text = text.encode("utf-8", "replace").decode()  # as it is predicted
+        self.text = text.encode("utf-8", "replace").decode()  # lone surrogates are replaced, as in prediction
         self.spans = [found.span() for found in WORD.finditer(self.text)]
 
     def parts(self) -> Iterator[list[str]]:
-        """The text without its first word, without its second, and so on, `TEXTS_AT_ONCE` at a time."""
-        for begin in range(0, len(self.spans), TEXTS_AT_ONCE):
-            yield [without(self.text, [span]) for span in self.spans[begin : begin + TEXTS_AT_ONCE]]
+        """The text without its first word, without its second, and so on, in batches of `BATCH_SIZE`."""
+        for begin in range(0, len(self.spans), BATCH_SIZE):
+            yield [without(self.text, [span]) for span in self.spans[begin : begin + BATCH_SIZE]]
 
     def explanation(self, prediction: Prediction, probabilities: list[float]) -> Explanation:
-        """What the words are worth.
+        """The weights of the words.
 
         Args:
-            prediction: of the whole text.
-            probabilities: of the predicted label, without each of the words.
+            prediction: the prediction for the whole text.
+            probabilities: the probability of the predicted label without each word.
         """
         whole, *others = _log_odds(np.array([prediction.probability, *probabilities])).tolist()
         words = [Word(*span, whole - other) for span, other in zip(self.spans, others, strict=True)]
@@ -147,15 +146,15 @@ class Occlusion:
 
 
 def explain_text(classifier: TextClassifier, text: str, *, monitor: Monitor | None = None) -> Explanation:
-    """Predict a text and say which of its words carried the prediction.
+    """Predict the label of a text and explain it by its words.
 
     Args:
-        classifier: a fitted one.
-        text: any text; each word costs a prediction, unless the level is linear.
-        monitor: is told of the words done.
+        classifier: a fitted classifier.
+        text: any text; each word costs one prediction, unless the level is linear.
+        monitor: receives progress.
 
     Raises:
-        DataError: the text is no string.
+        DataError: the text is not a string.
     """
     monitor = monitor or Monitor()
     (prediction,) = classifier.predictions([text])
@@ -174,25 +173,31 @@ def explain_text(classifier: TextClassifier, text: str, *, monitor: Monitor | No
 
 
 def exact_explanation(classifier: TextClassifier, text: str, prediction: Prediction) -> Explanation | None:
-    """The words' own coefficients, where the level is linear; None where it is not."""
+    """The explanation by a linear level's own coefficients; None if the level is not linear.
+
+    Args:
+        classifier: a fitted classifier.
+        text: the text.
+        prediction: the prediction for it.
+    """
     text = text.encode("utf-8", "replace").decode()
     words = classifier.contributions(text, classifier.labels.index(prediction.label))
     return None if words is None else Explanation(text, prediction, [Word(*one) for one in words], True)
 
 
 def without(text: str, spans: list[tuple[int, int]]) -> str:
-    """A text without some stretches of it, nor the blank that each of them leaves too much.
+    """A text without some of its spans; of two spaces that would then meet, one goes too.
 
     >>> without("not bad at all", [(4, 7)])
     'not at all'
     """
     for start, stop in sorted(spans, reverse=True):
-        blank = stop < len(text) and text[stop].isspace() and (start == 0 or text[start - 1].isspace())
-        text = text[:start] + text[stop + blank :]
+        spare_space = stop < len(text) and text[stop].isspace() and (start == 0 or text[start - 1].isspace())
+        text = text[:start] + text[stop + spare_space :]
     return text
 
 
 def _log_odds(probabilities: np.ndarray) -> np.ndarray:
-    held = np.clip(probabilities.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    found: np.ndarray = np.log(held) - np.log1p(-held)
-    return found
+    clipped = np.clip(probabilities.astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    log_odds: np.ndarray = np.log(clipped) - np.log1p(-clipped)
+    return log_odds

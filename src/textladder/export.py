@@ -1,8 +1,8 @@
-"""A trained network for ONNX Runtime, and the gate that it has to pass before it may predict.
+"""Export a trained network to ONNX, after checking that its predictions match the original's.
 
     bundle -> its network as a graph -> (int8) -> the same texts through both -> recorded in the bundle, or refused
 
-What `textladder export` does. A form that was refused leaves the bundle as it was.
+What `textladder export` does. If the check, the gate, fails, the bundle is left unchanged.
 """
 
 import logging
@@ -30,21 +30,22 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 QUANTIZATIONS = ("int8",)
-MOST_DIFFERENCE = 1e-4  # of a probability, in float32
-MOST_LOSS = 0.005  # of accuracy, in int8; without labels, of texts whose label changed
-DETECTABLE_P = 0.05
+MAX_DIFFERENCE = 1e-4  # of a probability, for float32
+MAX_LOSS = 0.005  # of accuracy, for int8; without labels, the share of texts whose label changes
+SIGNIFICANCE = 0.05  # a p-value below this counts as a detected loss
 WARM_UP_TEXTS, SINGLE_TEXTS, ROUNDS = 16, 128, 2
+Texts = LabelledTexts | Sequence[str]
 
 
 @dataclass(frozen=True)
 class Gate:
-    """An exported form beside the original, on the same texts.
+    """An exported form compared with the original on the same texts.
 
     Attributes:
-        rows: how many texts.
-        largest_difference: of any probability.
-        labels_changed: texts that got another label.
-        accuracy: of the exported form; None where the texts have no labels.
+        rows: number of texts.
+        largest_difference: the largest difference between two probabilities.
+        labels_changed: number of texts with a different predicted label.
+        accuracy: of the exported form; None if the texts have no labels.
         original_accuracy: of the original.
         p_value: of McNemar's exact test between the two.
     """
@@ -57,45 +58,44 @@ class Gate:
     p_value: float | None = None
 
     def refusal(self, quantized: bool) -> str | None:
-        """Why the form may not be used; None if it may."""
+        """Why the form must not be used; None if it may be."""
         if not quantized:
-            if self.largest_difference <= MOST_DIFFERENCE:
+            if self.largest_difference <= MAX_DIFFERENCE:
                 return None
-            return f"a probability differs by {self.largest_difference:.2g}, and {MOST_DIFFERENCE:g} is the most"
+            return f"a probability differs by {self.largest_difference:.2g}, more than the allowed {MAX_DIFFERENCE:g}"
         if self.accuracy is None or self.original_accuracy is None or self.p_value is None:
-            if self.labels_changed <= MOST_LOSS * self.rows:
+            if self.labels_changed <= MAX_LOSS * self.rows:
                 return None
-            return f"{self.labels_changed:,} of {self.rows:,} texts got another label, and {MOST_LOSS:.1%} is the most"
+            changed = f"the label of {self.labels_changed:,} of {_texts(self.rows)} changed"
+            return f"{changed}, more than the allowed {MAX_LOSS:.1%}"
         loss = self.original_accuracy - self.accuracy
-        if loss > MOST_LOSS:
-            return f"it loses {100 * loss:.1f} points of accuracy, and {100 * MOST_LOSS:g} is the most"
-        if loss > 0 and self.p_value < DETECTABLE_P:
-            return f"it loses {100 * loss:.2f} points of accuracy, detectably (p = {self.p_value:.3f})"
+        if loss > MAX_LOSS:
+            return f"it loses {100 * loss:.1f} points of accuracy, more than the allowed {100 * MAX_LOSS:g}"
+        if loss > 0 and self.p_value < SIGNIFICANCE:
+            return f"it loses {100 * loss:.2f} points of accuracy, which is significant (p = {self.p_value:.3f})"
         return None
 
     def sentence(self) -> str:
-        """The figures for people."""
-        found = (
-            f"on {self.rows:,} texts the largest difference of a probability is {self.largest_difference:.2g}, and "
-            f"{self.labels_changed:,} got another label"
-        )
+        """The comparison as a sentence."""
+        changed = f"{self.labels_changed:,} {'label' if self.labels_changed == 1 else 'labels'} changed"
+        found = f"on {_texts(self.rows)} probabilities differ by at most {self.largest_difference:.2g} and {changed}"
         if self.accuracy is None:
             return f"{found}."
-        accuracies = f"accuracy {self.accuracy:.3f}, the original's {self.original_accuracy:.3f}"
+        accuracies = f"accuracy is {self.accuracy:.3f}, the original's {self.original_accuracy:.3f}"
         return f"{found}; {accuracies} (p = {self.p_value:.2g})."
 
 
 @dataclass(frozen=True)
 class Export:
-    """A form that passed its gate.
+    """An exported form that passed the gate.
 
     Attributes:
-        form: its name, `onnx-float32` or `onnx-int8`.
-        bundle: the bundle that it is in.
+        form: `onnx-float32` or `onnx-int8`.
+        bundle: the bundle that contains it.
         megabytes: size of its file.
-        gate: how it did.
-        milliseconds: median time of one text.
-        original_milliseconds: of the original, measured beside it.
+        gate: the comparison with the original.
+        milliseconds: median latency of one text.
+        original_milliseconds: the same of the original, measured in the same run.
     """
 
     form: str
@@ -106,47 +106,41 @@ class Export:
     original_milliseconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything by name, as `export --json` has it."""
+        """Everything by name, as in `export --json`."""
         return {**asdict(self), "bundle": str(self.bundle)}
 
 
 def export_bundle(
     path: str | Path,
-    texts: LabelledTexts | Sequence[str],
+    texts: Texts,
     *,
     quantize: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     monitor: Monitor | None = None,
 ) -> Export:
-    """Put an exported form of a bundle's network into the bundle.
+    """Export a bundle's network to ONNX, if its predictions match the original's.
 
     Args:
         path: the bundle.
-        texts: what both forms are compared on; labelled ones also by accuracy.
-        quantize: `int8` for whole numbers of eight bits, made from the float32 form, which must pass first.
-        out: a new bundle with the exported form alone, without the original's weights; by default it goes into the
-            bundle itself.
+        texts: what the two are compared on; labelled texts are also compared by accuracy.
+        quantize: `int8` for 8-bit integer weights, made from the float32 form, which must pass first.
+        out: a new bundle with the exported form and without the original weights; by default the exported form is added
+            to the bundle itself.
         overwrite: replace `out`.
-        monitor: is told how far it is.
+        monitor: receives progress.
 
     Raises:
-        ExportError: the form does not pass its gate; nothing was changed.
-        ConfigError: an unknown quantization.
+        ExportError: the predictions do not match; nothing was changed.
+        ConfigError: an unknown quantization, or `out` is the bundle itself.
         DataError: there are no texts.
+        BundleError: the bundle cannot be read, or `out` cannot be written.
         MissingExtraError: a library is not installed.
     """
     monitor = monitor or Monitor()
-    if quantize is not None and quantize not in QUANTIZATIONS:
-        raise ConfigError(unknown_name("quantization", quantize, QUANTIZATIONS))
-    if not len(texts):
-        raise DataError("There are no texts to compare the exported form with the original on.")
-    if out is not None:
-        if Path(out).resolve() == Path(path).resolve():
-            raise ConfigError(f"{out} is the bundle itself, which would lose its own weights; give another place.")
-        check_output(out, overwrite)
+    _check_arguments(path, texts, quantize, out, overwrite)
     import_extra("onnx", "export")
-    bundle = read_bundle(Path(path).resolve())  # a link to a bundle stays one
+    bundle = read_bundle(Path(path).resolve())  # a link to a bundle stays a link
     original = TextClassifier.from_bundle(bundle)
     try:
         monitor.start("writing the graph", None)
@@ -154,24 +148,26 @@ def export_bundle(
         form, network = FLOAT32, graph.SerializeToString()
         monitor.start("predicting with the original", None)
         expected = original.predict_proba(texts)
-        gate, exported = _pass(bundle, texts, expected, form, network, monitor)
+        monitor.start(f"predicting with {form}", None)
+        gate, exported = _passed(bundle, texts, expected, form, network)
         if quantize is not None:
-            monitor.start("turning weights into int8", None)
+            monitor.start("quantizing the weights to int8", None)
             form, network = INT8, quantized(graph)
-            gate, exported = _pass(bundle, texts, expected, form, network, monitor)
-        monitor.start("measuring one text at a time", None)
-        milliseconds, original_milliseconds = _single_text(exported, original, texts)
+            monitor.start(f"predicting with {form}", None)
+            gate, exported = _passed(bundle, texts, expected, form, network)
+        monitor.start("measuring the latency of one text", None)
+        milliseconds, original_milliseconds = _latencies(exported, original, texts)
     finally:
         monitor.stop()
     found = Export(form, Path(out or path), len(network) / 1e6, gate, milliseconds, original_milliseconds)
-    _write(bundle, found, network, alone=out is not None, overwrite=overwrite)
+    _write(bundle, found, network, standalone=out is not None, overwrite=overwrite)
     return found
 
 
 def quantized(graph: "ModelProto") -> bytes:
-    """A graph whose weights are int8, a scale for each column; what meets them is made int8 as it comes.
+    """A graph with int8 weights, one scale per column, and activations quantized as they come.
 
-    Seven bits are used: the sums of eight overflow on processors without VNNI, which would then give other answers.
+    The weights have 7 bits: with 8, sums overflow on processors without VNNI, which would then predict differently.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -184,48 +180,55 @@ def quantized(graph: "ModelProto") -> bytes:
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
-            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # of what fused operators give
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # the outputs of fused operators
         )
         return target.read_bytes()
 
 
-def _pass(
-    bundle: Bundle,
-    texts: LabelledTexts | Sequence[str],
-    expected: np.ndarray,
-    form: str,
-    network: bytes,
-    monitor: Monitor,
+def _check_arguments(
+    path: str | Path, texts: Texts, quantize: str | None, out: str | Path | None, overwrite: bool
+) -> None:
+    if quantize is not None and quantize not in QUANTIZATIONS:
+        raise ConfigError(unknown_name("quantization", quantize, QUANTIZATIONS))
+    if not len(texts):
+        raise DataError("There are no texts to compare the exported form with the original on.")
+    if out is not None:
+        if Path(out).resolve() == Path(path).resolve():
+            raise ConfigError(
+                f"{out} is the bundle itself, which would lose its original weights; choose another path."
+            )
+        check_output(out, overwrite)
+
+
+def _passed(
+    bundle: Bundle, texts: Texts, expected: np.ndarray, form: str, network: bytes
 ) -> tuple[Gate, TextClassifier]:
-    """Hold a form to the original's probabilities."""
-    monitor.start(f"predicting with {form}", None)
+    """Compare an exported form with the original's probabilities, and return it if it passes."""
     exported = TextClassifier.from_bundle(bundle, network, form)
     found = exported.predict_proba(texts)
     before, after = expected.argmax(axis=1), found.argmax(axis=1)
     scores: dict[str, float] = {}
     if isinstance(texts, LabelledTexts):
-        right, base = after == texts.label_ids, before == texts.label_ids
+        correct, original_correct = after == texts.label_ids, before == texts.label_ids
         scores = {
-            "accuracy": float(right.mean()),
-            "original_accuracy": float(base.mean()),
-            "p_value": mcnemar(right, base),
+            "accuracy": float(correct.mean()),
+            "original_accuracy": float(original_correct.mean()),
+            "p_value": mcnemar(correct, original_correct),
         }
     gate = Gate(len(texts), float(np.abs(found - expected).max()), int((before != after).sum()), **scores)
     refusal = gate.refusal(quantized=form != FLOAT32)
     if not np.isfinite(found).all():
-        refusal = "it gives what is no number"
+        refusal = "it produced NaN or infinity"
     if refusal is not None:
-        raise ExportError(f"{form} was refused: {refusal}; {gate.sentence()} The bundle is as it was.")
+        raise ExportError(f"{form} was refused: {refusal}; {gate.sentence()} The bundle is unchanged.")
     return gate, exported
 
 
-def _single_text(
-    exported: TextClassifier, original: TextClassifier, texts: LabelledTexts | Sequence[str]
-) -> tuple[float, float]:
-    """The median milliseconds of one text for either.
+def _latencies(exported: TextClassifier, original: TextClassifier, texts: Texts) -> tuple[float, float]:
+    """The median milliseconds of one text for the exported form and for the original.
 
-    Each is asked a round of texts and then the other, not text by text: the threads of one wait for more, spinning, and
-    take the cores from the other.
+    Each predicts a round of texts before the other does, instead of taking turns text by text: the threads of one keep
+    spinning for a while when they are done, which takes the cores from the other.
     """
     first = next(texts.batches(SINGLE_TEXTS)) if isinstance(texts, LabelledTexts) else list(texts[:SINGLE_TEXTS])
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -237,11 +240,12 @@ def _single_text(
                 begun = time.perf_counter()
                 classifier.predict_proba([text])
                 times.append(time.perf_counter() - begun)
-    mine, other = (1000 * float(np.median(times)) for times in seconds)
-    return mine, other
+    exported_median, original_median = (1000 * float(np.median(times)) for times in seconds)
+    return exported_median, original_median
 
 
-def _write(bundle: Bundle, found: Export, network: bytes, *, alone: bool, overwrite: bool) -> None:
+def _write(bundle: Bundle, found: Export, network: bytes, *, standalone: bool, overwrite: bool) -> None:
+    """Add the exported form to the bundle, or write a standalone bundle without the original weights."""
     file = f"exports/{found.form}.onnx"
     record = {
         "file": file,
@@ -252,7 +256,7 @@ def _write(bundle: Bundle, found: Export, network: bytes, *, alone: bool, overwr
     }
     others: dict[str, Any] = dict(bundle.manifest.get("exports", {}))
     left_out = {file}
-    if alone:
+    if standalone:
         left_out |= {*find_level(bundle.manifest["level"]).network_files, *(one["file"] for one in others.values())}
         others = {}
 
@@ -261,15 +265,20 @@ def _write(bundle: Bundle, found: Export, network: bytes, *, alone: bool, overwr
         (folder / file).write_bytes(network)
 
     changes = {"exports": {**others, found.form: record}}
-    place = found.bundle if alone else bundle.folder
-    rewrite_bundle(bundle, place, changes, write, without=left_out, overwrite=overwrite or not alone)
+    place = found.bundle if standalone else bundle.folder
+    rewrite_bundle(bundle, place, changes, write, without=left_out, overwrite=overwrite or not standalone)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's warnings about graphs that it was not shown the types of."""
-    logging.disable(logging.WARNING)
+    """Silence the library's warnings about types in the graph that it cannot infer."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
+
+
+def _texts(number: int) -> str:
+    return f"{number:,} {'text' if number == 1 else 'texts'}"

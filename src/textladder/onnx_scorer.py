@@ -1,6 +1,6 @@
-"""An exported network, run by ONNX Runtime: what predicts where there is no torch.
+"""An exported network, run by ONNX Runtime, which predicts without torch.
 
-Stands beside `batching`: to the rest it is a scorer like another, arrays in and logits out.
+To the rest of the program it is a `scoring.Scorer` like any other: arrays in, logits out.
 """
 
 from collections.abc import Iterable
@@ -12,21 +12,21 @@ import numpy as np
 from textladder.cores import BATCH_TOKENS, available_cores, map_over_cores
 from textladder.errors import BundleError, first_line
 
-FLOAT32, INT8 = "onnx-float32", "onnx-int8"  # the exported forms
+FLOAT32, INT8 = "onnx-float32", "onnx-int8"  # names of the exported forms
 
 
 class ExportedNetwork:
-    """Token numbers to logits, float32 (sequences, classes).
+    """An exported network, from arrays to logits, float32 (sequences, classes).
 
     Args:
-        content: the ONNX file.
-        inputs: the names of the arrays that it takes, in their order.
-        classes: how many classes there must be.
-        one_by_one: as of `scoring.Scorer`. Dynamic int8 quantization has one scale for a whole batch, so that a text's
-            answer would depend on the others of its batch.
+        content: the content of the ONNX file.
+        inputs: names of the arrays that it takes, in order.
+        classes: the expected number of classes.
+        one_by_one: as of `scoring.Scorer`. Dynamic int8 quantization uses one scale for a whole batch, so a text's
+            prediction would depend on the others of its batch.
 
     Raises:
-        BundleError: it is no network, or one of other inputs or classes.
+        BundleError: the content is not a network, or it has other inputs or classes.
     """
 
     def __init__(self, content: bytes, inputs: tuple[str, ...], classes: int, *, one_by_one: bool = False) -> None:
@@ -36,18 +36,21 @@ class ExportedNetwork:
         taken = tuple(one.name for one in self._session.get_inputs())
         shapes = {one.name: one.shape for one in self._session.get_outputs()}
         if set(taken) != set(inputs) or len(shapes.get("logits", [])) != 2 or shapes["logits"][1] != classes:
-            raise BundleError(f"The exported network takes {taken} and gives {shapes}, which does not fit.")
+            raise BundleError(
+                f"The exported network takes {', '.join(taken)} and returns {shapes}; expected {', '.join(inputs)} and "
+                f"{classes} logits. Export it again."
+            )
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
         """The logits of one batch.
 
         Raises:
-            BundleError: it does not take them, so it is not this text side's.
+            BundleError: the network fails on these arrays, so it does not belong to the level's tokenizer.
         """
         return self._run(self._session, arrays)
 
     def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """The logits of batch after batch; of several side by side, each on a core."""
+        """The logits of each batch; several batches are computed in parallel, one per core."""
         several = list(batches)
         if len(several) == 1 or available_cores() == 1:
             return [self.run(ids) for ids in several]
@@ -70,7 +73,7 @@ def _session(content: bytes, cores: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores
-    options.log_severity_level = 3  # errors; what it warns of, nobody here can mend
+    options.log_severity_level = 3  # errors only; nobody can act on its warnings
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library's errors have no common base

@@ -138,7 +138,7 @@ class TransformerLevel:
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, an encoder with a new head, and both to a Learner."""
-        from textladder.encoders import check_reading, load_encoder, make_quick
+        from textladder.encoders import check_reading, load_encoder, use_training_kernels
         from textladder.training.learner import class_weights, make_learner
         from textladder.training.stages import seeded
 
@@ -160,7 +160,7 @@ class TransformerLevel:
         monitor.stop()
         monitor.say(self._long_text_sentence(inputs, len(train)))
         check_reading(config.encoder, network, self.pieces, config.max_tokens)
-        make_quick(network)
+        use_training_kernels(network)
         self._learner_options: dict[str, Any] = {
             "class_weights": class_weights(config.class_weights, train.label_ids, self.classes),
             "label_smoothing": config.label_smoothing,

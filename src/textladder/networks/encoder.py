@@ -1,10 +1,11 @@
-"""A Hugging Face encoder as a network of token numbers, and its head by itself.
+"""A Hugging Face encoder as a network over token ids, and its head by itself.
 
-Pure modules: nothing here loads anything or knows of transformers. The encoder is any module whose `forward` takes
-`input_ids` and `attention_mask` and gives `logits`, built as transformers builds them: a base model that holds a list
+Plain modules that load nothing and do not know transformers. The encoder is any module whose `forward` takes
+`input_ids` and `attention_mask` and returns `logits`, built as transformers builds them: a base model that holds a list
 of layers, and a head.
 """
 
+import copy
 from contextlib import suppress
 
 import torch
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 
 
 class EncoderClassifier(nn.Module):
-    """Token numbers to logits.
+    """Token ids to logits.
 
     Args:
         model: the encoder with its head.
-        pad_id: the number that fills up; it is masked.
+        pad_id: id of the padding token, which is masked.
     """
 
     def __init__(self, model: nn.Module, pad_id: int) -> None:
@@ -24,11 +25,11 @@ class EncoderClassifier(nn.Module):
         self.model, self.pad_id = model, pad_id
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Class scores, (texts, classes).
+        """Logits (texts, classes).
 
         Args:
             ids: int64 (texts, time); or (texts, sequences, time), where the logits of a text are the mean over its
-                sequences and those that are padding throughout do not exist.
+                sequences, of which those that are all padding do not count.
         """
         text_index = None
         if ids.ndim == 3:
@@ -38,25 +39,25 @@ class EncoderClassifier(nn.Module):
         return logits if text_index is None else mean_by_text(logits, text_index)
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """Embeddings, one group for each layer from the bottom up, and the head, pooler included."""
+        """The embeddings, each layer from the bottom up, and the head with the pooler."""
         base, layers = self._base(), self._layers()
         groups: list[list[nn.Parameter]] = [[] for _ in range(len(layers) + 2)]
-        place = {id(one): number for number, layer in enumerate(layers, start=1) for one in layer.parameters()}
+        layer_of = {id(one): number for number, layer in enumerate(layers, start=1) for one in layer.parameters()}
         pooler = getattr(base, "pooler", None)
         top = {id(one) for one in pooler.parameters()} if isinstance(pooler, nn.Module) else set()
         inside = {id(one) for one in base.parameters()} - top
         for parameter in self.parameters():
-            number = place.get(id(parameter), 0) if id(parameter) in inside else len(layers) + 1
+            number = layer_of.get(id(parameter), 0) if id(parameter) in inside else len(layers) + 1
             groups[number].append(parameter)
         return groups
 
     def states(self, ids: Tensor) -> Tensor:
-        """The encoder's last states, without the head, (sequences, time, hidden)."""
+        """The encoder's last states, which the head reads, (sequences, time, hidden)."""
         states: Tensor = self._base()(input_ids=ids, attention_mask=(ids != self.pad_id).long())[0]
         return states
 
     def head_sees_first_state_only(self, ids: Tensor) -> bool | None:
-        """Whether the head looks at the first state of a sequence alone; None if it cannot be run by itself."""
+        """Whether the head reads only the first state of a sequence; None if it cannot be run by itself."""
         training = self.training
         self.eval()
         head = EncoderHead(self)
@@ -77,7 +78,7 @@ class EncoderClassifier(nn.Module):
         return base
 
     def _layers(self) -> nn.ModuleList:
-        """The encoder's longest list of modules; of equals the outermost."""
+        """The base model's longest list of modules; the outermost among equally long ones."""
         lists = [module for module in self._base().modules() if isinstance(module, nn.ModuleList)]
         return max(lists, key=len, default=nn.ModuleList())
 
@@ -85,53 +86,66 @@ class EncoderClassifier(nn.Module):
 class EncoderHead(nn.Module):
     """The head of an `EncoderClassifier` by itself: the encoder's last states to logits.
 
-    It shares the head's parameters and has no others, so that training it leaves the encoder as it is.
+    It shares the head's parameters and has no others, so training it leaves the encoder unchanged.
+
+    Args:
+        network: the encoder with its head.
     """
 
     def __init__(self, network: EncoderClassifier) -> None:
         super().__init__()
         self.learnt = nn.ParameterList(network.parameter_groups()[-1])
-        self._network = [network]  # in a list, so that the encoder does not become a part of this module
+        self._network = [network]  # in a list, so that the encoder is not registered as a part of this module
 
     def train(self, mode: bool = True) -> "EncoderHead":
-        """Dropout of the head follows."""
+        """Also switch the network, whose dropout this is."""
         self._network[0].train(mode)
         return super().train(mode)
 
     def forward(self, states: Tensor, mask: Tensor, text_index: Tensor | None = None) -> Tensor:
-        """Class scores, (texts, classes), from states (sequences, time, hidden) and where they are no padding."""
-        model = self._network[0].model
+        """Logits (texts, classes).
+
+        Args:
+            states: the encoder's last states, (sequences, time, hidden).
+            mask: bool (sequences, time), False at padding.
+            text_index: as of `EncoderClassifier.forward`.
+        """
+        # Heads differ and are not modules of their own, so the model's own forward runs, on a shallow copy whose base
+        # model returns the given states. The copy shares all else; the model itself does not change for a moment.
+        model = copy.copy(self._network[0].model)
         name = str(model.base_model_prefix)
-        base = getattr(model, name)
-        setattr(model, name, _Known(states, getattr(base, "pooler", None)))
-        try:
-            ids = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
-            logits: Tensor = model(input_ids=ids, attention_mask=mask.long()).logits
-        finally:
-            setattr(model, name, base)
+        known = _KnownStates(states, getattr(getattr(model, name), "pooler", None))
+        model._modules = {**model._modules, name: known}
+        ids = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
+        logits: Tensor = model(input_ids=ids, attention_mask=mask.long()).logits
         return logits if text_index is None else mean_by_text(logits, text_index)
 
 
-class _Known(nn.Module):
-    """Stands in for an encoder whose last states are known."""
+class _KnownStates(nn.Module):
+    """Stands in for a base model whose last states are known."""
 
     def __init__(self, states: Tensor, pooler: nn.Module | None) -> None:
         super().__init__()
         self.states, self.pooler = states, pooler
 
-    def forward(self, *inputs: object, **options: object) -> "_Output":
+    def forward(self, *inputs: object, **options: object) -> "_BaseOutput":
         pooled = () if self.pooler is None else (self.pooler(self.states),)
-        return _Output((self.states, *pooled))
+        return _BaseOutput((self.states, *pooled))
 
 
-class _Output(tuple[Tensor, ...]):
-    """What a base model gives, as far as heads ask for it."""
+class _BaseOutput(tuple[Tensor, ...]):
+    """The output of a base model, as far as heads read it."""
 
     hidden_states = attentions = None
 
 
 def mean_by_text(logits: Tensor, text_index: Tensor) -> Tensor:
-    """The mean of the rows of each owner, (text_index, classes); text_index are numbered from 0 without a gap."""
+    """The mean over the sequences of each text, (texts, classes).
+
+    Args:
+        logits: (sequences, classes).
+        text_index: int64 (sequences,), the text of each sequence; texts are numbered from 0 without a gap.
+    """
     counts = torch.bincount(text_index)
     sums = torch.zeros(len(counts), logits.shape[1], dtype=logits.dtype, device=logits.device)
     return sums.index_add(0, text_index, logits) / counts[:, None]

@@ -1,7 +1,7 @@
 """Texts of concurrent requests, predicted together.
 
-While a batch is computed, what arrives waits, and is the next batch: nobody waits for a batch to fill, and the busier
-the service, the larger its batches.
+Whatever arrives while a batch is computed waits and becomes the next batch. Nothing waits for a batch to fill, and the
+busier the service is, the larger its batches are.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ import numpy as np
 
 from textladder.classifier import TextClassifier
 
-TEXTS_AT_ONCE = 32
+BATCH_SIZE = 32
 
 
-class QueueFull(Exception):  # noqa: N818, it is no error but an answer
-    """So many texts wait that this request would wait for too long."""
+class QueueFull(Exception):  # noqa: N818, an answer and not an error
+    """So many texts are waiting that this request would wait too long."""
 
 
 class QueueClosed(Exception):  # noqa: N818
-    """The service is stopping and takes nothing more."""
+    """The service is shutting down and accepts no more requests."""
 
 
 @dataclass(eq=False)
 class _Job:
-    """Some texts of one request, computed in one go."""
+    """Texts of one request that are predicted in one batch."""
 
     texts: list[str]
     done: "asyncio.Future[np.ndarray]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -37,18 +37,18 @@ class _Job:
 
 
 class PredictionQueue:
-    """Predicts with one classifier, a batch at a time.
+    """Predicts with one classifier, one batch at a time.
 
     Args:
-        classifier: a fitted one.
-        executor: where it predicts; with one thread for all queues of a service, they take turns and each batch has the
-            machine to itself.
-        waiting: texts that may wait; more are refused, unless nothing waits.
-        batch: texts of a batch at most.
-        observe: is told of each batch how many texts it had and how many seconds it took.
+        classifier: a fitted classifier.
+        executor: runs the predictions. If all queues of a service share one thread, they take turns and each batch has
+            all cores to itself.
+        max_waiting: how many texts may wait; further requests are refused, unless nothing is waiting.
+        batch_size: maximum number of texts in a batch.
+        observe: called after each batch with its number of texts and its seconds.
 
     Attributes:
-        waiting: how many texts wait.
+        waiting: number of texts that are waiting now.
     """
 
     def __init__(
@@ -56,50 +56,52 @@ class PredictionQueue:
         classifier: TextClassifier,
         executor: Executor,
         *,
-        waiting: int = 64,
-        batch: int = TEXTS_AT_ONCE,
+        max_waiting: int = 64,
+        batch_size: int = BATCH_SIZE,
         observe: Callable[[int, float], None] = lambda texts, seconds: None,
     ) -> None:
-        self.classifier, self.most, self.batch, self.waiting = classifier, waiting, batch, 0
+        self.classifier, self.max_waiting, self.batch_size, self.waiting = classifier, max_waiting, batch_size, 0
         self._executor, self._observe = executor, observe
         self._jobs: deque[_Job] = deque()
         self._arrived = asyncio.Event()
         self._closed = False
 
     async def probabilities(self, texts: list[str], *, admitted: bool = False) -> tuple[np.ndarray, float]:
-        """Class probabilities of texts in their order, float32 (texts, classes), and the seconds that they took.
-
-        The seconds are those of the batches that the texts were in, without the waiting.
+        """Class probabilities of texts, in order, and the seconds of computation.
 
         Args:
             texts: one or more.
-            admitted: they belong to what was taken before, and are not refused now.
+            admitted: the texts belong to a request that was accepted before, so they are not refused now.
+
+        Returns:
+            Probabilities, float32 (texts, classes), and the seconds of the batches that contained the texts, without
+            the time spent waiting.
 
         Raises:
-            QueueFull: they would wait for too long.
+            QueueFull: the texts would wait too long.
             QueueClosed: the queue was closed.
         """
         if self._closed and not admitted:
             raise QueueClosed
-        if not admitted and self.waiting and self.waiting + len(texts) > self.most:
+        if not admitted and self.waiting and self.waiting + len(texts) > self.max_waiting:
             raise QueueFull
-        jobs = [_Job(texts[begin : begin + self.batch]) for begin in range(0, len(texts), self.batch)]
+        jobs = [_Job(texts[begin : begin + self.batch_size]) for begin in range(0, len(texts), self.batch_size)]
         self._jobs.extend(jobs)
         self.waiting += len(texts)
         self._arrived.set()
         try:
             parts = await asyncio.gather(*(job.done for job in jobs))
         finally:
-            for job in jobs:  # of a request that failed or was given up, nothing more is computed
+            for job in jobs:  # if the request failed or was cancelled, the rest of it is not computed
                 job.done.cancel()
         return np.concatenate(parts), sum(job.seconds for job in jobs)
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call something that uses the classifier, between two batches."""
+        """Call a function that uses the classifier, between two batches."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
     async def run(self) -> None:
-        """Predict batch after batch, until the queue is closed and empty."""
+        """Predict batch after batch until the queue is closed and empty."""
         while True:
             await self._arrived.wait()
             if jobs := self._next_batch():
@@ -110,15 +112,15 @@ class PredictionQueue:
                 self._arrived.clear()
 
     def close(self) -> None:
-        """Take nothing more; `run` ends when what was taken is answered."""
+        """Accept no more texts; `run` ends when those accepted are predicted."""
         self._closed = True
         self._arrived.set()
 
     def _next_batch(self) -> list[_Job]:
-        """The jobs that waited longest, as many as a batch takes."""
+        """The jobs that have waited longest, as many as fit into a batch."""
         jobs: list[_Job] = []
         texts = 0
-        while self._jobs and texts + len(self._jobs[0].texts) <= self.batch:
+        while self._jobs and texts + len(self._jobs[0].texts) <= self.batch_size:
             job = self._jobs.popleft()
             self.waiting -= len(job.texts)
             if not job.done.cancelled():
@@ -131,12 +133,12 @@ class PredictionQueue:
         begun = time.perf_counter()
         try:
             rows = await self.call(self.classifier.predict_proba, texts)
-        except Exception as error:  # it is answered, and the next batch is predicted
+        except Exception as error:  # the request gets it, and the queue lives on
             if len(jobs) == 1:
                 if not jobs[0].done.cancelled():
                     jobs[0].done.set_exception(error)
                 return
-            for job in jobs:  # the others of the batch must not suffer for one
+            for job in jobs:  # one by one, so that only the job at fault fails
                 await self._predict([job])
             return
         seconds = time.perf_counter() - begun

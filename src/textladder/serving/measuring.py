@@ -1,0 +1,91 @@
+"""The Prometheus metrics, and the middleware that measures every request."""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from textladder.classifier import TextClassifier
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+TEXTS = (1, 2, 4, 8, 16, 32)
+
+
+class Metrics:
+    """The metrics of one service, in a registry of their own, so that a process can run several services."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        self.requests = Counter("textladder_requests", "Responses", ["path", "status"], registry=registry)
+        self.seconds = Histogram(
+            "textladder_request_seconds", "Latency of a request", ["path"], buckets=SECONDS, registry=registry
+        )
+        self.texts = Counter("textladder_texts", "Texts predicted", ["model"], registry=registry)
+        self.texts_truncated = Gauge("textladder_texts_cut", "Texts truncated", ["model"], registry=registry)
+        self.refused = Counter(
+            "textladder_refused", "Requests refused because the queue was full", ["model"], registry=registry
+        )
+        self.waiting = Gauge("textladder_waiting_texts", "Texts in the queue", ["model"], registry=registry)
+        self.batches = Histogram(
+            "textladder_batch_texts", "Texts in a batch", ["model"], buckets=TEXTS, registry=registry
+        )
+        self.batch_seconds = Histogram(
+            "textladder_batch_seconds", "Computation of a batch", ["model"], buckets=SECONDS, registry=registry
+        )
+
+    def batch_observer(self, name: str, classifier: TextClassifier) -> Callable[[int, float], None]:
+        """A function to call after each batch, with its number of texts and its seconds.
+
+        Args:
+            name: name of the model.
+            classifier: the model.
+        """
+        texts, truncated = self.texts.labels(name), self.texts_truncated.labels(name)
+        sizes, seconds = self.batches.labels(name), self.batch_seconds.labels(name)
+
+        def observe(size: int, duration: float) -> None:
+            texts.inc(size)
+            truncated.set(classifier.texts_truncated)
+            sizes.observe(size)
+            seconds.observe(duration)
+
+        return observe
+
+
+class Measuring:
+    """Middleware that counts and times every request.
+
+    Args:
+        app: the application behind it.
+        metrics: where requests are counted.
+        paths: the paths of the application; all others are counted as `other`.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, paths: set[str]) -> None:
+        self.app, self.metrics, self.paths = app, metrics, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun, path = time.perf_counter(), scope["path"] if scope["path"] in self.paths else "other"
+        status = 500
+
+        async def noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting_status)
+        finally:
+            self.metrics.requests.labels(path, str(status)).inc()
+            self.metrics.seconds.labels(path).observe(time.perf_counter() - begun)
