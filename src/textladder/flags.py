@@ -12,17 +12,9 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from textladder import __version__
 from textladder.errors import ConfigError, unknown_name
+from textladder.settings import setting_help
 
 SEEDS_HELP = "3 where a fit takes under 2 minutes, else 1; 1 with --time-budget"
-# which levels know a setting that has a flag in `compare` and `audit`: levels, type, metavar, help
-SHARED_SETTINGS: dict[str, tuple[tuple[str, ...], type, str, str]] = {
-    "vectors": (("lstm",), str, "NAME", "word vectors: a file in GloVe's text form, or a name"),
-    "language_model": (("ulmfit",), str, "NAME", "pretrained language model"),
-    "unlabelled": (("ulmfit",), str, "FILE", "fine-tune the language model on this file too"),
-    "encoder": (("transformer",), str, "NAME", "a name on the Hugging Face Hub, a folder, or all-MiniLM-L6-v2"),
-    "max_tokens": (("transformer",), int, "N", "read at most so many word pieces at a time"),
-    "frozen_epochs": (("ulmfit", "transformer"), int, "N", "passes that train the head alone"),
-}
 DATA_HELP = "a .csv, .tsv, .jsonl or .parquet file (or .gz of it), amazon-polarity, sample, or a Hub data set"
 
 
@@ -70,7 +62,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
             allow_abbrev=False,
         )
         command.set_defaults(parser=command)
-        add_flags(command, words)
+        if words[:1] == [name]:  # the flags of settings are read from the levels, which takes time
+            add_flags(command, words)
         command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parsed: argparse.Namespace = parser.parse_args(words)
     return parsed
@@ -187,10 +180,9 @@ def _pretrain(parser: _Parser, words: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a language model that is there")
     parser.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags come before it")
     parser.add_argument("--seed", type=int, metavar="N", help="of every draw (default 0)")
-    if words[:1] == ["pretrain"]:
-        from textladder.training.pretraining import PretrainingConfig
+    from textladder.training.pretraining import PretrainingConfig
 
-        _add_settings(parser.add_argument_group("sizes and settings"), PretrainingConfig)
+    _add_settings(parser.add_argument_group("sizes and settings"), PretrainingConfig)
 
 
 def _levels(parser: _Parser, words: Sequence[str]) -> None:
@@ -267,14 +259,37 @@ def _add_level_flags(parser: _Parser, words: Sequence[str]) -> None:
 
 
 def _add_shared_settings(parser: _Parser) -> None:
-    """The few settings that have a flag where several levels are at work; each goes to the levels that know it."""
+    """Flags of the settings marked as shared; each goes to the levels that have it."""
+    from textladder.levels import find_level
+
     group = parser.add_argument_group("settings of levels (more of them as tables [LEVEL] of --config)")
     group.add_argument("--config", metavar="FILE", help="settings from a TOML file, a table for each level")
-    for name, (levels, kind, metavar, help) in SHARED_SETTINGS.items():
-        flag = "--" + name.replace("_", "-")
+    for name, levels in shared_settings().items():
+        kind = get_type_hints(find_level(next(iter(levels))).config_type)[name]
+        helps = [setting_help(item) for item in levels.values()]
+        if len(set(helps)) == 1:
+            help = f"{', '.join(levels)}: {helps[0]}"
+        else:
+            help = "; ".join(f"{level}: {one}" for level, one in zip(levels, helps, strict=True))
         group.add_argument(
-            flag, type=kind, metavar=metavar, dest=f"setting_{name}", help=f"{help} ({', '.join(levels)})"
+            "--" + name.replace("_", "-"),
+            type=_converter(kind),
+            metavar=_metavar(kind),
+            dest=f"setting_{name}",
+            help=help.replace("%", "%%"),
         )
+
+
+def shared_settings() -> dict[str, dict[str, "dataclasses.Field[Any]"]]:
+    """The settings that have a flag where several levels run: by name, the field of each level that has it."""
+    from textladder.levels import LEVELS, find_level
+
+    found: dict[str, dict[str, dataclasses.Field[Any]]] = {}
+    for level in LEVELS:
+        for item in dataclasses.fields(find_level(level).config_type):
+            if item.metadata["shared"]:
+                found.setdefault(item.name, {})[level] = item
+    return found
 
 
 def _add_settings(group: Any, config_type: type) -> None:
@@ -286,8 +301,7 @@ def _add_settings(group: Any, config_type: type) -> None:
     for item in sorted(dataclasses.fields(config_type), key=lambda item: item.name in shared):
         kind = kinds[item.name]
         flag = "--" + item.name.replace("_", "-")
-        shown = ",".join(item.default) if isinstance(item.default, tuple) else item.default
-        help = item.metadata["help"].replace("%", "%%") + (f" (default {shown})" if shown is not None else "")
+        help = setting_help(item).replace("%", "%%")
         options: dict[str, Any] = {"dest": f"setting_{item.name}", "default": None, "help": help}
         if kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
@@ -360,16 +374,17 @@ def level_settings_of(
     named = list(LEVELS) if levels is None else levels
     for name in named:
         find_level(name)
-    flags = {name: given.pop(name) for name in SHARED_SETTINGS if getattr(options, f"setting_{name}") is not None}
+    shared = shared_settings()
+    flags = {name: given.pop(name) for name in shared if getattr(options, f"setting_{name}") is not None}
     if plain := [name for name, value in given.items() if not isinstance(value, dict)]:
         raise ConfigError(
             f"{options.config}: setting {plain[0]!r} stands outside the tables of levels, such as [lstm]."
         )
     settings: dict[str, dict[str, Any]] = {name: dict(table) for name, table in given.items()}
     for name, value in flags.items():
-        knowing = [level for level in SHARED_SETTINGS[name][0] if level in named]
+        knowing = [level for level in shared[name] if level in named]
         if not knowing:
-            flag, level = "--" + name.replace("_", "-"), SHARED_SETTINGS[name][0][0]
+            flag, level = "--" + name.replace("_", "-"), next(iter(shared[name]))
             raise ConfigError(f"{flag} is for {level}, which is not among the levels {', '.join(named)}.")
         for level in knowing:
             settings.setdefault(level, {})[name] = value

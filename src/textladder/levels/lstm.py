@@ -49,7 +49,7 @@ class LSTMConfig(TrainingConfig):
     error of such a mean is about half a point, so a gain below that is a hint.
     """
 
-    vectors: str | None = setting(None, "word vectors: a file in GloVe's text form, or a name")
+    vectors: str | None = setting(None, "word vectors: a file in GloVe's text form, or a name", shared=True)
     # 1 leaves nothing to learn <unk> from (1.0 points less); 5 forgets words that have good vectors (0.2 less)
     min_freq: int = setting(2, "leave out words that occur less often than this", low=1)
     # about the spread of GloVe's own numbers (0.5 in 100d, 0.7 in 50d); a standard normal is louder (0.4 less)

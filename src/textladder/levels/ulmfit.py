@@ -55,9 +55,9 @@ class UlmfitConfig(TrainingConfig):
     """The recipe's numbers, with the reason for each."""
 
     language_model: str = setting(
-        "compact", "pretrained language model: compact, wt103, a folder, an archive, or random for none"
+        "compact", "pretrained language model: compact, wt103, a folder, an archive, or random for none", shared=True
     )
-    unlabelled: str | None = setting(None, "also fine-tune it on this file, one text a line")
+    unlabelled: str | None = setting(None, "also fine-tune it on this file, one text a line", shared=True)
     min_freq: int = setting(2, "leave out new words that occur less often than this", low=1)
     max_vocabulary: int = setting(60_000, "know so many words at most", low=len(SPECIAL_TOKENS) + 1)
     max_tokens: int = setting(600, "cut texts to this many words", low=1)
@@ -69,7 +69,7 @@ class UlmfitConfig(TrainingConfig):
     # the head alone gives most of what there is, at a fraction of the time: on a thousand rows all of it, on nine
     # thousand 0.91 of 0.92
     frozen_epochs: int | None = setting(
-        None, "passes that train the head alone (default 2, more where rows are few)", low=0
+        None, "passes that train the head alone (default 2, more where rows are few)", low=0, shared=True
     )
     frozen_learning_rate: float = setting(3e-3, "peak of the passes in which layers are frozen", low=1e-7, high=1)
     gradual: bool = setting(False, "then thaw the layers one by one from the top, a pass each")
