@@ -17,6 +17,7 @@ import pytest
 
 from textladder import TextClassifier, flags
 from textladder.cli import COMMANDS, main
+from textladder.levels import LEVELS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GOOD = "label,text\n" + "good,fine and nice\nbad,poor and ugly\n" * 20
@@ -123,7 +124,7 @@ def test_a_headerless_file_stays_headerless(saved: Path, tmp_path: Path) -> None
 
 def test_levels_and_version(run: Run) -> None:
     listed = json.loads(run("levels", "--json").stdout)["levels"]
-    assert [level["level"] for level in listed] == ["tfidf", "lstm", "ulmfit", "transformer"]
+    assert [level["level"] for level in listed] == list(LEVELS)
     assert "tutorial" in run("levels").stdout
     assert run("--version").stdout.startswith("textladder ")
 
@@ -242,8 +243,8 @@ MISTAKES = [
     (["good.csv", "--level", "lstm", "--vectors", "none.txt"], "none.txt: no such file of vectors"),
     (["good.csv", "--rows", "0"], "--rows must be a positive number"),
     (["good.csv", "--seed", "-4"], "The seed must be from 0"),
-    (["good.csv", "--config", "none.toml"], "none.toml: the settings cannot be read"),
-    (["good.csv", "--config", "good.csv"], "this is not TOML"),
+    (["good.csv", "--config", "none.toml"], "none.toml: the settings file cannot be read"),
+    (["good.csv", "--config", "good.csv"], "this is not valid TOML"),
     (["good.csv", "--test", "one-class.csv", "--label", "x"], "Unknown column 'x'"),
     (["good.csv", "--out", "taken"], "taken exists; say --overwrite"),
     (["good.csv", "--out", "taken", "--overwrite"], "is no bundle, so it is not replaced"),

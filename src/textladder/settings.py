@@ -1,7 +1,7 @@
 """Settings as fields of frozen dataclasses, each with its help, its choices and its bounds.
 
-The help is written once, on the field; the command line and the docs are generated from it. Values come from flags, TOML
-files and Python.
+The help is written once, on the field; the command line and the docs are generated from it. Values come from flags,
+TOML files and Python.
 """
 
 import dataclasses
