@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import textladder
-from textladder.flags import parse
+from textladder.cli import parse
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

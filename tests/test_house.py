@@ -27,6 +27,8 @@ TIERS = [
     {"classifier", "audit"},
     {"comparison", "explain", "export", "predict_file"},
     {"serving", "flags"},
+    {"setting_flags"},
+    {"commands"},
     {"cli"},
     {"demo"},
 ]
@@ -35,6 +37,7 @@ PACKAGES = {
     "data": "columns row_files row_rewriting known_data row_sources splits unlabelled labelled_texts",
     "text": "tokenizer vocabulary vectors wordpieces word_rules fastai_words",
     "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels onnx_rewrites onnx_graphs",
+    "commands": "command train lr_find audit compare evaluate explain export levels predict pretrain serve __init__",
     "training": "precision word_streams frozen_states callbacks learner stages lr_plot pretraining",
     "levels": "base __init__ tfidf lstm ulmfit transformer",
     "comparison": "wording hardware shared_rows label_errors curve worker trainings verdict results report compare",

@@ -108,9 +108,9 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
     path = Path(path)
     if path.is_symlink() or path.exists():
         if not overwrite:
-            raise BundleError(f"{path} exists; say --overwrite to replace it, or give another place.")
+            raise BundleError(f"{path} exists; pass overwrite=True to replace it, or choose another path.")
         if not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
-            raise BundleError(f"{path} exists and is no bundle, so it is not replaced; give another place.")
+            raise BundleError(f"{path} exists but is not a bundle; not replaced. Choose another path.")
     parent = path.absolute().parent
     above = next(folder for folder in (parent, *parent.parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
