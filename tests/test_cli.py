@@ -251,7 +251,7 @@ MISTAKES = [
     (["good.csv", "--test", "one-class.csv", "--label", "x"], "Unknown column 'x'"),
     (["good.csv", "--out", "taken"], "taken exists; pass --overwrite"),
     (["good.csv", "--out", "taken", "--overwrite"], "taken exists but is not a bundle; not replaced"),
-    (["good.csv", "--out", "good.csv/inside"], "nothing can be written in"),
+    (["good.csv", "--out", "good.csv/inside"], "cannot write to "),
 ]
 
 

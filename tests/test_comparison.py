@@ -497,7 +497,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert f"Report: {out}/report.html" in printed
     assert "textladder predict" in printed
     for flags, message in (
-        (["--time-budget", "soon"], "a time such as 90s, 30m or 2h is needed; received 'soon'"),
+        (["--time-budget", "soon"], "expected a duration such as 90s, 30m or 2h; received 'soon'"),
         (["--vectors", "x.txt"], "--vectors is for lstm, which is not among the levels tfidf"),
         (["--level", "tfidf"], "Did you mean '--levels'?"),
         (["--out", str(tmp_path)], "exists and is no comparison"),

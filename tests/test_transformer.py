@@ -149,8 +149,8 @@ def test_the_finder_is_held_to_the_levels_range(sentences_file: Path, encoders: 
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [
-        ({"encoder": "./nowhere"}, PretrainedError, "no such folder of an encoder"),
-        ({"encoder": ""}, PretrainedError, "no such folder of an encoder"),
+        ({"encoder": "./nowhere"}, PretrainedError, "no such encoder folder"),
+        ({"encoder": ""}, PretrainedError, "no such encoder folder"),
         ({"encoder": "EMPTY"}, PretrainedError, "no config.json"),
         ({"encoder": "BROKEN"}, PretrainedError, "cannot be used"),
         ({"encoder": "NO WEIGHTS"}, PretrainedError, "cannot be used"),
@@ -158,7 +158,7 @@ def test_the_finder_is_held_to_the_levels_range(sentences_file: Path, encoders: 
         ({"max_tokens": 100}, ConfigError, "cannot read 100 tokens at a time: lower --max-tokens"),
         ({"epochs": 0}, ConfigError, "cannot both be 0"),
         ({"long_text": "tail"}, ConfigError, "Available: head, head-tail, windows"),
-        ({"encoder": "distilbert-base-uncased"}, PretrainedError, "without a network, give a folder with --encoder"),
+        ({"encoder": "distilbert-base-uncased"}, PretrainedError, "without a network, set 'encoder' to a folder"),
     ],
 )
 def test_what_cannot_be(
