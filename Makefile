@@ -1,8 +1,8 @@
-# make env    the one .venv with every extra        make demo   the main job on the embedded sample
-# make test   all tests      make check   lint and types      make bench   the benchmarks
-# make docs   the site, then the tutorial from top to bottom
+# make env    create .venv with every extra            make demo   compare every level on the embedded sample
+# make test   run all tests                            make check  check format, lint and types
+# make bench  run the benchmarks                       make docs   build the site, then run the tutorial
 #
-# Nothing but python3, git and make is taken from the machine: tools are run out of .venv, and caches lie inside it.
+# The machine only has to provide python3, git and make: tools run from .venv, and caches are kept inside it.
 
 VENV := $(CURDIR)/.venv
 PYTHON := $(VENV)/bin/python

@@ -1,4 +1,4 @@
-"""How the site is built: `make docs`."""
+"""Sphinx's settings for the site, which `make docs` builds."""
 
 import sys
 import warnings
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import textladder
 
-warnings.simplefilter("ignore")  # of the libraries that autodoc imports; Sphinx's own are no warnings of Python's
-sys.path.insert(0, str(Path(__file__).parent))  # for `level_settings`, which lies beside this file
+warnings.simplefilter("ignore")  # those of libraries that autodoc imports; Sphinx reports its own differently
+sys.path.insert(0, str(Path(__file__).parent))  # for `level_settings`, beside this file
 
 project = "textladder"
 author = "The textladder authors"
@@ -16,10 +16,10 @@ version = release = textladder.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "level_settings"]
 myst_heading_anchors = 3
-nb_execution_mode = "off"  # `refresh.py` runs the notebook; the site shows the outputs that are kept in it
+nb_execution_mode = "off"  # `refresh.py` runs the notebook; the site shows its stored outputs
 nb_merge_streams = True
 
-highlight_language = "text"  # Python says so itself
+highlight_language = "text"  # blocks of Python are marked as such
 
 html_theme = "furo"
 html_title = "textladder"
@@ -29,7 +29,7 @@ html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 
-default_role = "code"  # docstrings name things as `this`
+default_role = "code"  # docstrings write names as `this`
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

@@ -1,14 +1,54 @@
-"""The directive `level-settings NAME`: a level's settings and presets as tables, from the code that defines them."""
+"""Directives for the site's pages about levels, written from the code that defines the levels.
+
+- `levels`: every level with its summary and, where `docs/levels/` has no page for it, its settings.
+- `level-pages`: a hidden table of contents of the levels' pages, from the lowest level to the highest.
+- `level-settings NAME`: a level's settings and presets as tables.
+"""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.directives.other import TocTree
 from sphinx.util.docutils import SphinxDirective
 
-from textladder.levels import find_level
+from textladder.levels import LEVELS, find_level
+from textladder.settings import limits_text, value_text
+
+FOLDER = "levels"
+
+
+class Levels(SphinxDirective):
+    """Every level of `LEVELS`, so that a new one is on the site before it has a page."""
+
+    def run(self) -> list[nodes.Node]:
+        """A paragraph for each level, with its settings where it has no page."""
+        pages = level_pages(Path(self.env.srcdir))
+        found: list[nodes.Node] = []
+        for name in LEVELS:
+            level = find_level(name)
+            page = f"{FOLDER}/{name}"
+            text = nodes.paragraph(
+                "", "", _link(page, name, self.env.docname) if page in pages else nodes.literal(name, name)
+            )
+            text += nodes.Text(f": {level.summary}.")
+            found += [text] if page in pages else [text, *level_tables(name)]
+        return found
+
+
+class LevelPages(TocTree):
+    """The table of contents of the levels' pages."""
+
+    def run(self) -> list[nodes.Node]:
+        """What `toctree` makes of the pages."""
+        pages = [f"/{page}" for page in level_pages(Path(self.env.srcdir))]
+        self.content = StringList(pages, source="level-pages")
+        self.options["hidden"] = True
+        return super().run()
 
 
 class LevelSettings(SphinxDirective):
@@ -18,33 +58,42 @@ class LevelSettings(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The two tables."""
-        level = find_level(self.arguments[0])
-        fields = dataclasses.fields(level.config_type)
-        settings = [(f"--{one.name.replace('_', '-')}", written(one.default), _help(one)) for one in fields]
-        presets = [
-            (name, ", ".join(f"{key} {written(value)}" for key, value in preset.settings.items()) or "-", preset.help)
-            for name, preset in level.presets.items()
-        ]
-        return [
-            _table(("flag", "default", "what it does"), settings, (24, 18, 58)),
-            _table(("preset", "settings", "what it is for"), presets, (12, 52, 36)),
-        ]
+        return level_tables(self.arguments[0])
 
 
-def _help(field: "dataclasses.Field[Any]") -> str:
-    choices = field.metadata.get("choices")
-    return str(field.metadata["help"]) + (f" ({', '.join(choices)})" if choices and "none" not in choices else "")
+def level_pages(docs: Path) -> list[str]:
+    """The levels' pages that exist, in the order of `LEVELS`, as Sphinx names them."""
+    return [f"{FOLDER}/{name}" for name in LEVELS if (docs / FOLDER / f"{name}.md").exists()]
 
 
-def written(value: Any) -> str:
-    """A setting's value as a person would write it."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def level_tables(name: str) -> list[nodes.Node]:
+    """A level's settings and its presets.
+
+    Raises:
+        ConfigError: there is no level of that name.
+    """
+    level = find_level(name)
+    settings = [
+        (f"--{one.name.replace('_', '-')}", value_text(one.default), limits_text(one) or "-", one.metadata["help"])
+        for one in dataclasses.fields(level.config_type)
+    ]
+    presets = [
+        (name, ", ".join(f"{key} {value_text(value)}" for key, value in preset.settings.items()) or "-", preset.help)
+        for name, preset in level.presets.items()
+    ]
+    return [
+        _table(("flag", "default", "allowed", "what it does"), settings, (24, 16, 16, 44)),
+        _table(("preset", "settings", "what it is for"), presets, (12, 52, 36)),
+    ]
+
+
+def _link(page: str, title: str, docname: str) -> nodes.Node:
+    """A reference to a page of the site, from the page `docname`."""
+    link = addnodes.pending_xref(
+        "", reftype="doc", refdomain="std", refexplicit=True, reftarget=f"/{page}", refdoc=docname, refwarn=True
+    )
+    link += nodes.literal(title, title)
+    return link
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], widths: tuple[int, ...]) -> nodes.table:
@@ -64,6 +113,8 @@ def _row(cells: tuple[str, ...], literal: bool = True) -> nodes.row:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """What Sphinx calls."""
+    """Register the directives; Sphinx calls this."""
+    app.add_directive("levels", Levels)
+    app.add_directive("level-pages", LevelPages)
     app.add_directive("level-settings", LevelSettings)
     return {"parallel_read_safe": True}

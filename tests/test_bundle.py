@@ -133,7 +133,7 @@ def test_no_bundle(tmp_path: Path) -> None:
 
 def test_an_output_that_exists(bundle: Path, fitted: Fit) -> None:
     level = json.loads((bundle / MANIFEST).read_text())["level"]
-    with pytest.raises(BundleError, match="--overwrite"):
+    with pytest.raises(BundleError, match="overwrite=True"):
         fitted(level).save(bundle)
     fitted(level).save(bundle, overwrite=True)
     TextClassifier.load(bundle)
@@ -143,7 +143,7 @@ def test_an_output_that_exists(bundle: Path, fitted: Fit) -> None:
 def test_what_is_no_bundle_is_never_replaced(fitted: Fit, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("words")
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle; not replaced"):
         fitted("tfidf").save(tmp_path / "thesis", overwrite=True)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "words"
 
@@ -166,6 +166,6 @@ def test_a_full_disk_leaves_nothing(fitted: Fit, tmp_path: Path, monkeypatch: py
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(fitted: Fit, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(BundleError, match="nothing can be written"):
+    with pytest.raises(BundleError, match="cannot write to"):
         fitted("tfidf").save(tmp_path / "bundle")
     tmp_path.chmod(0o700)

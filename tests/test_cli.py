@@ -1,6 +1,8 @@
 """The commands as people run them: results, one JSON object, and one sentence for every mistake."""
 
+import argparse
 import csv
+import dataclasses
 import gzip
 import json
 import os
@@ -15,8 +17,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from textladder import TextClassifier, flags
-from textladder.cli import COMMANDS, main
+from textladder import TextClassifier
+from textladder.cli import COMMANDS, in_flags, main, make_parser, parse
+from textladder.levels import LEVELS, find_level
+from textladder.training.pretraining import PretrainingConfig
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GOOD = "label,text\n" + "good,fine and nice\nbad,poor and ugly\n" * 20
@@ -123,7 +127,7 @@ def test_a_headerless_file_stays_headerless(saved: Path, tmp_path: Path) -> None
 
 def test_levels_and_version(run: Run) -> None:
     listed = json.loads(run("levels", "--json").stdout)["levels"]
-    assert [level["level"] for level in listed] == ["tfidf", "lstm", "ulmfit", "transformer"]
+    assert [level["level"] for level in listed] == list(LEVELS)
     assert "tutorial" in run("levels").stdout
     assert run("--version").stdout.startswith("textladder ")
 
@@ -242,12 +246,12 @@ MISTAKES = [
     (["good.csv", "--level", "lstm", "--vectors", "none.txt"], "none.txt: no such file of vectors"),
     (["good.csv", "--rows", "0"], "rows must be a positive number"),
     (["good.csv", "--seed", "-4"], "The seed must be from 0"),
-    (["good.csv", "--config", "none.toml"], "none.toml: the settings cannot be read"),
-    (["good.csv", "--config", "good.csv"], "this is not TOML"),
+    (["good.csv", "--config", "none.toml"], "none.toml: the settings file cannot be read"),
+    (["good.csv", "--config", "good.csv"], "this is not valid TOML"),
     (["good.csv", "--test", "one-class.csv", "--label", "x"], "Unknown column 'x'"),
-    (["good.csv", "--out", "taken"], "taken exists; say --overwrite"),
-    (["good.csv", "--out", "taken", "--overwrite"], "is no bundle, so it is not replaced"),
-    (["good.csv", "--out", "good.csv/inside"], "nothing can be written in"),
+    (["good.csv", "--out", "taken"], "taken exists; pass --overwrite"),
+    (["good.csv", "--out", "taken", "--overwrite"], "taken exists but is not a bundle; not replaced"),
+    (["good.csv", "--out", "good.csv/inside"], "cannot write to "),
 ]
 
 
@@ -292,7 +296,7 @@ def test_going_on_without_missing_labels(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "required: COMMAND"),
+        (["--json"], "required: COMMAND"),
         (
             ["trian"],
             "Unknown command 'trian'. Available: compare, train, evaluate, predict, explain, export, serve, audit, "
@@ -389,9 +393,10 @@ def test_interrupting_training_leaves_nothing(tmp_path: Path, vectors_file: Path
 def test_interrupted_in_code_made_from_a_string(tmp_path: Path, number: signal.Signals) -> None:
     code = f"import os\nos.kill(os.getpid(), {int(number)})\nwhile True: pass"
     script = (
-        "import signal, sys\nfrom textladder.cli import COMMANDS, main\n"
-        f"COMMANDS['levels'] = lambda _: exec({code!r})\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\nsys.exit(main(['levels']))\n"
+        "import dataclasses, signal, sys\nfrom textladder.cli import COMMANDS, main\n"
+        f"COMMANDS['levels'] = dataclasses.replace(COMMANDS['levels'], run=lambda _: exec({code!r}))\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\nsys.argv = ['textladder', 'levels']\n"
+        "sys.exit(main())\n"
     )
     (tmp_path / "interrupted.py").write_text(script)
     done = subprocess.run(
@@ -400,15 +405,148 @@ def test_interrupted_in_code_made_from_a_string(tmp_path: Path, number: signal.S
     assert (done.returncode, done.stderr) == (130, "\ntextladder: interrupted; nothing was written.\n")
 
 
-def test_every_command_has_flags_and_a_function() -> None:
-    assert list(flags.COMMANDS) == list(COMMANDS)
+def arguments(*words: str) -> dict[str, argparse.Action]:
+    """The arguments of a command by what they are called in its help."""
+    (commands,) = (one for one in make_parser(words)._actions if isinstance(one, argparse._SubParsersAction))
+    actions = commands.choices[words[0]]._actions
+    return {(action.option_strings or [action.metavar])[0]: action for action in actions}
+
+
+ALL = [
+    *((name,) for name in COMMANDS),
+    *((name, "--level", level) for name in ("train", "lr-find") for level in LEVELS),
+]
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_argument_has_its_help(words: tuple[str, ...]) -> None:
+    for name, action in arguments(*words).items():
+        assert action.help, name
+        if isinstance(action.default, str | int | float) and action.default not in (False, argparse.SUPPRESS):
+            value = f"{action.default:g}" if isinstance(action.default, float) else action.default
+            assert f"[default: {value}" in action.help, action.help
+
+
+@pytest.mark.parametrize("level", [*LEVELS, None])
+def test_settings_show_choices_bounds_and_defaults(level: str | None) -> None:
+    """In the help of every setting, as its field has them; `None` is `pretrain`."""
+    words = ["pretrain"] if level is None else ["train", "--level", level]
+    shown = arguments(*words)
+    config_type: Any = PretrainingConfig if level is None else find_level(level).config_type
+    for item in dataclasses.fields(config_type):
+        help = str(shown["--" + item.name.replace("_", "-")].help).replace("%%", "%")
+        assert help.startswith(item.metadata["help"])
+        choices, low, high = (item.metadata[key] for key in ("choices", "low", "high"))
+        assert all(choice in help for choice in choices), help
+        assert all(f"{bound:g}" in help for bound in (low, high) if bound is not None), help
+        assert "default" in help
+        if isinstance(item.default, str | int) and not isinstance(item.default, bool):
+            assert f"default: {item.default}]" in help
+
+
+def test_shared_settings_show_them_for_each_level() -> None:
+    for command in ("compare", "audit"):
+        shown = arguments(command)
+        assert {name for name, action in shown.items() if action.dest.startswith("setting_")} == {
+            "--vectors", "--language-model", "--unlabelled", "--frozen-epochs", "--encoder", "--max-tokens"
+        }  # fmt: skip
+        help = str(shown["--frozen-epochs"].help)
+        assert help.startswith("ulmfit: ")
+        assert "; transformer: " in help
+        assert "from 3 to 8192; default: 256" in str(shown["--max-tokens"].help)
+
+
+@pytest.mark.parametrize("words", [(), *ALL], ids=" ".join)
+def test_help_fits_a_terminal(words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="^0$"):
+        main([*words, "--help"])
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "distilbert-\n" not in shown
+
+
+def test_an_overview_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*words: str) -> str:
+        with pytest.raises(SystemExit, match="^0$"):
+            main(words)
+        return capsys.readouterr().out
+
+    assert shown() == shown("help") == shown("--help")
+    assert all(f"{name} " in shown() for name in COMMANDS)
+    assert shown("help", "train") == shown("train", "--help")
+    assert shown("help", "train", "--level", "lstm") == shown("train", "--level", "lstm", "--help")
+    assert main(["help", "trian"]) == 2
+    assert "Did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_errors_name_flags_instead_of_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for message in ("pass overwrite=True to", "pass `overwrite=True` (or --overwrite) to"):
+        assert in_flags(message, ["--overwrite"]) == "pass --overwrite to"
+        assert in_flags(message, ["--out"]) == message
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "file").touch()
+    assert main(["train", "x.csv", "--level", "tfidf", "--out", str(tmp_path / "bundle")]) == 2
+    assert "exists; pass --overwrite to replace it, or choose another path." in capsys.readouterr().err
+
+
+def test_what_an_interrupted_command_keeps(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+
+    def kept(*words: str) -> str:
+        return COMMANDS[words[0]].kept(parse(words))
+
+    predict = ("predict", "bundle", "--input", "in.csv", "--output", out)
+    pretrain = ("pretrain", "corpus.txt", "--out", out)
+    assert kept("levels") == kept("predict", "bundle", "text") == "nothing was written"
+    for words in (predict, pretrain, ("train", "x.csv", "--level", "tfidf", "--out", out)):
+        assert kept(*words) == f"nothing was written to {out}, which is as it was before"
+    Path(f"{out}.partial").touch()
+    assert kept(*predict) == f"the predictions so far are kept in {out}.partial; run the same command to resume"
+    assert kept(*pretrain) == f"the training so far is kept in {out}.partial; run the same command to resume"
+    assert kept("compare", "x.csv", "--out", out).endswith(f"kept in {out}; run the same command to resume")
+    assert "run the same command without --overwrite" in kept("compare", "x.csv", "--overwrite")
+
+
+@pytest.mark.parametrize("command", ["compare", "audit", "pretrain"])
+def test_help_with_settings_imports_no_library_that_trains(command: str) -> None:
+    """What reads the configs imports the levels' modules, which need numpy and pyarrow and nothing larger."""
+    script = (
+        "import sys\nfrom textladder.cli import main\n"
+        f"try: main([{command!r}, '--help'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "loaded = set('torch fastai transformers pandas sklearn datasets polars matplotlib rich'.split())\n"
+        "assert not loaded & set(sys.modules), loaded & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_the_command_itself_sets_up_its_process() -> None:
+    """A program that calls `main` keeps its own signals and standard output."""
+    script = (
+        "import signal, sys\n"
+        "from textladder.cli import main\n"
+        "assert main(['levels']) == 0\n"
+        "assert sys.stdout.errors == 'strict', sys.stdout.errors\n"
+        "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
+        "sys.argv = ['textladder', 'levels']\n"
+        "assert main() == 0\n"
+        "assert sys.stdout.errors == 'backslashreplace'\n"
+        "assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8", "-c", script],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(options: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(COMMANDS, "levels", broken)
+    monkeypatch.setitem(COMMANDS, "levels", dataclasses.replace(COMMANDS["levels"], run=broken))
     with pytest.raises(ZeroDivisionError):
         main(["levels"])
 

@@ -497,7 +497,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert f"Report: {out}/report.html" in printed
     assert "textladder predict" in printed
     for flags, message in (
-        (["--time-budget", "soon"], "a time such as 90s, 30m or 2h is needed; received 'soon'"),
+        (["--time-budget", "soon"], "expected a duration such as 90s, 30m or 2h; received 'soon'"),
         (["--vectors", "x.txt"], "--vectors is for lstm, which is not among the levels tfidf"),
         (["--level", "tfidf"], "Did you mean '--levels'?"),
         (["--out", str(tmp_path)], "exists and is no comparison"),
@@ -506,7 +506,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert message in capsys.readouterr().err
     config.write_text("max_ngram = 1\n")
     assert main([*words, "--config", str(config)]) == 2
-    assert "stands outside the tables of levels" in capsys.readouterr().err
+    assert "must be in the table of a level" in capsys.readouterr().err
 
 
 def test_the_spool_is_the_same_data(data: TextData, tmp_path: Path) -> None:

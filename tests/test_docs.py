@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import pydoc
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import textladder
-from textladder.flags import parse
+from textladder.cli import parse
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -153,3 +154,11 @@ def test_the_solutions_pooling_reads_no_padding(notebook: Any) -> None:
     short = torch.tensor([[4, 5, 6]])
     padded = torch.tensor([[4, 5, 6, 1, 1, 1], [7, 8, 9, 10, 11, 12]])
     assert torch.allclose(network(short)[0], network(padded)[0], atol=1e-6)
+
+
+def test_the_names_in_the_reference_exist() -> None:
+    """Every name that docs/api.md documents can be imported from where the page says."""
+    names = re.findall(r"^\.\. auto\w+:: (\S+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(names) > 30
+    for name in names:
+        assert pydoc.locate(name) is not None, name

@@ -27,6 +27,8 @@ TIERS = [
     {"classifier", "audit"},
     {"comparison", "explain", "export", "predict_file"},
     {"serving", "flags"},
+    {"setting_flags"},
+    {"commands"},
     {"cli"},
     {"demo"},
 ]
@@ -37,6 +39,7 @@ PACKAGES = {
     "text": "tokenizer vocabulary vectors wordpieces word_rules fastai_words",
     "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels "
     "onnx_builder onnx_rewrites onnx_graphs",
+    "commands": "command train lr_find audit compare evaluate explain export levels predict pretrain serve __init__",
     "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner stages checkpoints"
     " lr_plot pretraining",
     "levels": "base __init__ tfidf lstm ulmfit transformer",

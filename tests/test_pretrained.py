@@ -42,24 +42,24 @@ def test_vectors_are_downloaded_checked_and_kept(serve: Serve, monkeypatch: pyte
     assert seen[-1] == (len(data), len(data))
     files.clear()  # from now on the cache has to do
     assert load_vectors("glove.6B.100d").dimension == 100
-    assert load_vectors().name == "glove.6B.100d"  # at hand now, so it is the default
+    assert load_vectors().name == "glove.6B.100d"  # in the cache now, so it is the default
 
 
 @pytest.mark.network
 def test_a_wrong_digest_and_a_missing_file(serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     address = serve({"/glove.6B.zip": b"other bytes"})
     point_at(monkeypatch, address + "/glove.6B.zip", b"expected bytes")
-    with pytest.raises(PretrainedError, match="did not give the expected file.*--vectors FILE"):
+    with pytest.raises(PretrainedError, match="did not deliver the expected file.*set 'vectors' to a file"):
         load_vectors("glove.6B.300d")
     point_at(monkeypatch, address + "/nothing", b"")
-    with pytest.raises(PretrainedError, match="404.*--vectors FILE"):
+    with pytest.raises(PretrainedError, match="404.*set 'vectors' to a file"):
         load_vectors("glove.6B.300d")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-def test_no_network_says_the_ways_on() -> None:
+def test_without_a_network_the_error_lists_alternatives() -> None:
     with pytest.raises(
-        PretrainedError, match=r"could not be fetched.*--vectors FILE, or put glove.6B.zip at"
+        PretrainedError, match=r"could not be downloaded.*set 'vectors' to a file.*, or save glove.6B.zip as"
     ) as caught:
         load_vectors("glove.6B.200d")
     assert "\n" not in str(caught.value)
@@ -72,7 +72,7 @@ def test_unknown_vectors() -> None:
         load_vectors("folder/none.txt")
 
 
-def test_nothing_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_vectors_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "PACKAGED_VECTORS", {})
     with pytest.raises(PretrainedError, match=r"pip install 'textladder\[offline\]'"):
         load_vectors()

@@ -193,7 +193,7 @@ def test_the_command(corpus_file: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["pretrain", str(corpus_file), "--out", str(tmp_path / "x"), "--layers", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
     assert main(["evaluate", str(out), "sample"]) == 2
-    assert "this is a language model, where a bundle is needed" in capsys.readouterr().err
+    assert "expected a bundle, found a language model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_wt103_without_a_network_says_the_ways_on(monkeypatch: pytest.MonkeyPatc
     from fastai.data.external import URLs
 
     monkeypatch.setattr(URLs, "WT103_FWD", "http://127.0.0.1:9/wt103-none.tgz")
-    with pytest.raises(PretrainedError, match=r"wt103 could not be fetched .*--language-model compact.*PATH"):
+    with pytest.raises(PretrainedError, match=r"wt103 could not be downloaded .*set.*language_model"):
         load_language_model("wt103")
 
 

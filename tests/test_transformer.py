@@ -149,8 +149,8 @@ def test_the_finder_is_held_to_the_levels_range(sentences_file: Path, encoders: 
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [
-        ({"encoder": "./nowhere"}, PretrainedError, "no such folder of an encoder"),
-        ({"encoder": ""}, PretrainedError, "no such folder of an encoder"),
+        ({"encoder": "./nowhere"}, PretrainedError, "no such encoder folder"),
+        ({"encoder": ""}, PretrainedError, "no such encoder folder"),
         ({"encoder": "EMPTY"}, PretrainedError, "no config.json"),
         ({"encoder": "BROKEN"}, PretrainedError, "cannot be used"),
         ({"encoder": "NO WEIGHTS"}, PretrainedError, "cannot be used"),
@@ -158,7 +158,7 @@ def test_the_finder_is_held_to_the_levels_range(sentences_file: Path, encoders: 
         ({"max_tokens": 100}, ConfigError, "cannot read 100 tokens at a time: lower max_tokens"),
         ({"epochs": 0}, ConfigError, "cannot both be 0"),
         ({"long_text": "tail"}, ConfigError, "Available: head, head-tail, windows"),
-        ({"encoder": "distilbert-base-uncased"}, PretrainedError, "without a network, give a folder with --encoder"),
+        ({"encoder": "distilbert-base-uncased"}, PretrainedError, "without a network, set 'encoder' to a folder"),
     ],
 )
 def test_what_cannot_be(
@@ -462,4 +462,4 @@ def test_minilm_on_real_rows(shared: Path, tmp_path: Path, run: Any) -> None:
     assert result["test"]["accuracy"] > 0.78
     assert result["texts_truncated"] > 0
     assert "training texts are longer than 64 word pieces" in done.stderr
-    assert "texts are too long for this level and lost tokens" in done.stderr
+    assert "to the level's token limit" in done.stderr

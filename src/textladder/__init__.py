@@ -3,7 +3,9 @@
 The public names are loaded on first use (PEP 562), so that `import textladder` costs nothing.
 """
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ _HOMES = {
     "load_vectors": "text.vectors",
     "read_texts": "data.labelled_texts",
 }
+_EXTRAS = {"LSTMClassifier": ("torch", "train")}  # the library that a name needs, and the extra that installs it
 
 __all__ = [
     "Audit",
@@ -72,11 +75,25 @@ __all__ = [
     "load_vectors",
     "read_texts",
 ]
+for _name, (_library, _) in _EXTRAS.items():
+    if find_spec(_library) is None:  # then `from textladder import *` and `help(textladder)` do without the name
+        __all__.remove(_name)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'textladder' has no attribute {name!r}")
+    library, extra = _EXTRAS.get(name, ("", ""))
+    if library:
+        from textladder.errors import MissingLibraryError, MissingNameError, import_extra
+
+        try:
+            import_extra(library, extra)
+        except MissingLibraryError as error:
+            # `from textladder import NAME` asks through this function, and would replace an AttributeError's message
+            if sys._getframe(1).f_code.co_name == "_handle_fromlist":
+                raise
+            raise MissingNameError(str(error)) from None  # so that `hasattr` says no
     return getattr(import_module(f"textladder.{_HOMES[name]}"), name)
 
 

@@ -1,9 +1,9 @@
-"""The bundle on disk, as data: a folder with `textladder.json` and the files it lists.
+"""The bundle's format on disk: a folder with `textladder.json`, the manifest, and the files that it lists.
 
-`write_bundle` makes a folder whole or not at all; `read_bundle` trusts nothing that it has not checked: the
-format, every file's digest, and the manifest's own. A level writes and reads its files inside; no pickle is among
-them. The digests tell damage and mix-ups, not a forger who can rewrite the manifest too; what a forger could
-hide there (paths, shapes, labels) is checked by itself.
+`write_bundle` writes a folder completely or not at all. `read_bundle` checks everything before it is used: the format,
+every file's digest and the manifest's own. Levels write and read their own files inside; none is a pickle. Digests
+detect damage and mix-ups, but not an attacker, who can rewrite the manifest too; what an attacker could put there
+(paths, shapes, labels) is checked separately.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Kind:
-    """What a folder is.
+    """What a folder with a manifest holds.
 
     Attributes:
-        name: in the manifest and in messages.
-        fields: what its manifest must have besides format, files and digests.
-        optional: what it may have.
+        name: what it is called in the manifest and in messages.
+        fields: fields that the manifest must have besides the format, files and digests, with their types.
+        optional: fields that it may have.
     """
 
     name: str
@@ -64,32 +64,44 @@ CHECKPOINT = Kind("checkpoint", {"run": str, "parts": int, "epochs": list, "best
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder whose manifest and files were checked.
+    """A folder whose manifest and files have been checked.
 
     Attributes:
-        folder: where it is.
-        manifest: what `textladder.json` says.
+        folder: its path.
+        manifest: the content of `textladder.json`.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
 
     def read(self, name: str) -> bytes:
-        """The bytes of a listed file, held to the digest again as they are read."""
+        """The bytes of a listed file, checked against the digest again as they are read.
+
+        Raises:
+            BundleError: the file is not listed, or has changed.
+        """
         listed = self.manifest["files"]
         if name not in listed:
             raise BundleError(f"{self.folder}: the bundle has no {name}, which this level needs.")
         return _checked_bytes(self.folder, name, listed[name])
 
     def read_json(self, name: str) -> Any:
-        """A listed JSON file."""
+        """The content of a listed JSON file.
+
+        Raises:
+            BundleError: the file is not listed, has changed, or is not JSON.
+        """
         try:
             return json.loads(self.read(name))
         except ValueError as error:
-            raise BundleError(f"{self.folder / name}: this is not JSON ({error}).") from None
+            raise BundleError(f"{self.folder / name}: this is not valid JSON ({error}).") from None
 
     def read_tensors(self, name: str) -> dict[str, np.ndarray]:
-        """A listed safetensors file as NumPy arrays."""
+        """The arrays of a listed safetensors file.
+
+        Raises:
+            BundleError: the file is not listed, has changed, or is not a safetensors file.
+        """
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
@@ -100,21 +112,28 @@ class Bundle:
 
 
 def check_output(path: str | Path, overwrite: bool = False) -> Path:
-    """Refuse a place that a bundle cannot be written to, before any work is done.
+    """Check that a bundle can be written to a path, before any work is done.
+
+    Args:
+        path: the folder to write.
+        overwrite: whether a bundle that is there may be replaced.
+
+    Returns:
+        The path.
 
     Raises:
-        BundleError: something is there and may not be replaced, or the folder above cannot be written.
+        BundleError: the path exists and may not be replaced, or the folder above is not writable.
     """
     path = Path(path)
     if path.is_symlink() or path.exists():
         if not overwrite:
-            raise BundleError(f"{path} exists; say --overwrite to replace it, or give another place.")
+            raise BundleError(f"{path} exists; pass overwrite=True to replace it, or choose another path.")
         if not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
-            raise BundleError(f"{path} exists and is no bundle, so it is not replaced; give another place.")
+            raise BundleError(f"{path} exists but is not a bundle; not replaced. Choose another path.")
     parent = path.absolute().parent
     above = next(folder for folder in (parent, *parent.parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise BundleError(f"{path}: nothing can be written in {above}.")
+        raise BundleError(f"{path}: cannot write to {above}.")
     return path
 
 
@@ -126,17 +145,20 @@ def write_bundle(
     kind: Kind = CLASSIFIER,
     overwrite: bool = False,
 ) -> Path:
-    """Write a bundle to a folder beside its place, then rename it.
+    """Write a folder beside its final path, then rename it.
 
     Args:
-        path: the folder to make.
-        manifest: the fields of its kind.
-        write_files: writes the level's files into the folder it is given.
-        kind: what it is.
-        overwrite: replace a bundle that is there.
+        path: the folder to write.
+        manifest: the fields that its kind has.
+        write_files: writes the other files into the folder that it is given.
+        kind: what the folder holds.
+        overwrite: replace an existing bundle.
+
+    Returns:
+        The path.
 
     Raises:
-        BundleError: the place is taken, or the disk is full or not to be written.
+        BundleError: the path exists and may not be replaced, or the disk is full or not writable.
     """
     path = check_output(path, overwrite)
     part = None
@@ -170,15 +192,21 @@ def rewrite_bundle(
     without: Collection[str] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Write a bundle's files and some more, in its own place or another, whole or not at all.
+    """Copy a bundle with changes, in place or elsewhere, completely or not at all.
 
     Args:
-        bundle: what is there.
-        path: where the new one is to be; its own folder, to replace it, with `overwrite`.
-        changes: fields of the manifest that are new.
-        write_files: writes the files that are new.
-        without: files that are left out.
-        overwrite: replace what is there.
+        bundle: the bundle to copy.
+        path: the folder to write; the bundle's own folder, with `overwrite`, to change it in place.
+        changes: new or changed fields of the manifest.
+        write_files: writes the new files into the folder that it is given.
+        without: files to leave out.
+        overwrite: replace an existing bundle.
+
+    Returns:
+        The path.
+
+    Raises:
+        BundleError: as for `write_bundle`, or a file of the bundle has changed.
     """
 
     def write(part: Path) -> None:
@@ -192,10 +220,14 @@ def rewrite_bundle(
 
 
 def read_bundle(path: str | Path, kind: Kind = CLASSIFIER) -> Bundle:
-    """Check a bundle, or another kind of folder.
+    """Check a bundle, or a folder of another kind.
+
+    Args:
+        path: the folder.
+        kind: what it must hold.
 
     Raises:
-        BundleError: it is missing, damaged, altered, newer than this textladder, or reaches out of its folder.
+        BundleError: it is missing, damaged, altered, newer than this textladder, or refers to files outside its folder.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -204,24 +236,24 @@ def read_bundle(path: str | Path, kind: Kind = CLASSIFIER) -> Bundle:
         raw = (folder / MANIFEST).read_bytes()
         manifest = json.loads(raw)
     except FileNotFoundError:
-        raise BundleError(f"{folder}: this is not a {kind.name}, because it has no {MANIFEST}.") from None
+        raise BundleError(f"{folder}: this is not a {kind.name}: it has no {MANIFEST}.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{folder / MANIFEST}: the manifest cannot be read ({error}).") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise BundleError(f"{folder / MANIFEST}: this is not a textladder manifest.")
     if manifest["format"] > FORMAT:
         raise BundleError(
-            f"{folder}: the {kind.name} has format {manifest['format']}, and this textladder reads up to {FORMAT}; "
+            f"{folder}: the {kind.name} has format {manifest['format']}, but this textladder reads up to {FORMAT}; "
             "install a newer textladder."
         )
     if manifest["format"] < 1:
-        raise BundleError(f"{folder}: there is no bundle format {manifest['format']}.")
-    # The bytes must be the ones that would be written, so that not even a blank can change unseen.
+        raise BundleError(f"{folder}: unknown bundle format {manifest['format']}.")
+    # The bytes must be exactly those that would be written, so that not even a space can change unnoticed.
     if manifest.get("sha256") != _own_digest(manifest) or raw != _canonical(manifest):
         raise BundleError(f"{folder / MANIFEST}: the manifest was altered or damaged (its digest does not match).")
     found = manifest.get("kind", CLASSIFIER.name)
     if found != kind.name:
-        raise BundleError(f"{folder}: this is a {str(found)[:40]}, where a {kind.name} is needed.")
+        raise BundleError(f"{folder}: expected a {kind.name}, found a {str(found)[:40]}.")
     _check_fields(folder, manifest, kind)
     for name, digest in manifest["files"].items():
         _checked_bytes(folder, name, digest)
@@ -231,18 +263,18 @@ def read_bundle(path: str | Path, kind: Kind = CLASSIFIER) -> Bundle:
 def _check_fields(folder: Path, manifest: Mapping[str, Any], kind: Kind) -> None:
     for name, wanted in {**kind.fields, "files": dict}.items():
         if not isinstance(manifest.get(name), wanted):
-            raise BundleError(f"{folder / MANIFEST}: the manifest's {name!r} is missing or of the wrong kind.")
+            raise BundleError(f"{folder / MANIFEST}: the manifest's {name!r} is missing or has the wrong type.")
     for name, wanted in kind.optional.items():
         if not isinstance(manifest.get(name, wanted()), wanted):
-            raise BundleError(f"{folder / MANIFEST}: the manifest's {name!r} is of the wrong kind.")
+            raise BundleError(f"{folder / MANIFEST}: the manifest's {name!r} has the wrong type.")
     if kind is not CLASSIFIER:
         return
     labels, shown = manifest["labels"], manifest["label_names"]
     for values in (labels, shown, manifest["text_columns"]):
         if not all(isinstance(value, str) for value in values):
-            raise BundleError(f"{folder / MANIFEST}: labels and columns must be text.")
+            raise BundleError(f"{folder / MANIFEST}: labels and columns must be strings.")
     if len(set(labels)) != len(labels) or len(labels) < 2 or len(shown) != len(labels):
-        raise BundleError(f"{folder / MANIFEST}: there must be two or more different labels, each with a name.")
+        raise BundleError(f"{folder / MANIFEST}: there must be at least two different labels, each with a name.")
 
 
 def _checked_bytes(folder: Path, name: str, digest: object) -> bytes:
@@ -250,12 +282,12 @@ def _checked_bytes(folder: Path, name: str, digest: object) -> bytes:
     plain = Path(name)
     inside = not plain.is_absolute() and ".." not in plain.parts and path.resolve().is_relative_to(folder.resolve())
     if not inside or not plain.parts:
-        raise BundleError(f"{folder}: the manifest names {name!r}, which leaves the bundle's folder.")
+        raise BundleError(f"{folder}: the manifest lists {name!r}, which leaves the bundle's folder.")
     if not path.is_file():
-        raise BundleError(f"{path}: the bundle lacks this file.")
+        raise BundleError(f"{path}: this file of the bundle is missing.")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise BundleError(f"{path}: the file was altered, damaged or cut short (its digest does not match).")
+        raise BundleError(f"{path}: the file was altered, damaged or truncated (its digest does not match).")
     return data
 
 
@@ -273,7 +305,7 @@ def _canonical(manifest: Mapping[str, Any]) -> bytes:
 
 
 def _put_in_place(part: Path, path: Path) -> None:
-    """Rename; a bundle that is replaced stays whole under another name until the new one is in its place."""
+    """Rename; a bundle that is being replaced stays whole under another name until the new one is in place."""
     old = None
     if path.exists():
         old = part.with_name(f"{part.name}.old")

@@ -1,14 +1,17 @@
 """Everything that textladder raises on purpose, and the wording of such errors.
 
-    TextladderError          a mistake that a person can mend; the command prints it and exits with status 2
-    ├── DataError            a file, its columns, its labels or its texts
-    ├── ConfigError          an unknown level, preset, format or setting, or a value out of its range
-    ├── BundleError          a saved classifier that is missing, damaged, newer or not to be trusted
-    ├── ExportError          an exported form that does not answer as the original does
-    ├── PretrainedError      vectors, weights or a known data set that could not be found or fetched
-    └── MissingExtraError    a library that an optional extra of textladder brings
+    TextladderError                a mistake that the user can fix; the command prints it and exits with status 2
+    ├── DataError                  a file, its columns, its labels or its texts
+    ├── ConfigError                an unknown level, preset, format or setting, or a value out of bounds
+    ├── BundleError                a saved classifier that is missing, damaged, too new or not to be trusted
+    ├── ExportError                an exported network that does not predict as the original does
+    ├── PretrainedError            vectors, weights or a known data set that could not be found or downloaded
+    └── MissingExtraError          a library that an optional extra of textladder installs
+        ├── MissingLibraryError    ... as it is imported; also an ImportError
+        └── MissingNameError       ... as a public name that needs it is used; also an AttributeError
 
-An error says what is wrong, what was received, and how to mend it. Anything else that is raised is a bug.
+An error says what is wrong, what was received, and how to fix it, for a caller in Python: an argument is written
+`overwrite=True`, which the command line prints as `--overwrite`. Anything else that is raised is a bug.
 """
 
 import difflib
@@ -19,7 +22,7 @@ from types import ModuleType
 
 
 class TextladderError(Exception):
-    """A mistake that a person can mend; its message is one sentence for them."""
+    """A mistake that the user can fix; the message is one sentence that says how."""
 
 
 class DataError(TextladderError):
@@ -27,27 +30,40 @@ class DataError(TextladderError):
 
 
 class ConfigError(TextladderError, ValueError):
-    """A name or a value that textladder does not know."""
+    """A name or a value that textladder does not accept."""
 
 
 class BundleError(TextladderError):
-    """A saved classifier that cannot be trusted or read."""
+    """A saved classifier that cannot be read or trusted."""
 
 
 class ExportError(TextladderError):
-    """An exported form that did not pass its gate."""
+    """An exported network whose predictions differ from the original's."""
 
 
 class PretrainedError(TextladderError):
-    """Pretrained vectors, weights or a known data set that are not to be had."""
+    """Pretrained vectors, weights or a known data set that could not be found or downloaded."""
 
 
-class MissingExtraError(TextladderError, ImportError):
-    """A library that is not installed."""
+class MissingExtraError(TextladderError):
+    """A library that is not installed; the message has the command that installs it."""
+
+
+class MissingLibraryError(MissingExtraError, ImportError):
+    """What `import_extra` raises. (No class can be an ImportError and an AttributeError.)"""
+
+
+class MissingNameError(MissingExtraError, AttributeError):
+    """What a public name of `textladder` raises that needs the library, so that `hasattr` is False."""
 
 
 def unknown_name(kind: str, received: str, available: Iterable[str]) -> str:
-    """The sentence for a name that is not in a list, with the near misses.
+    """The sentence for a name that is not in a list, with the nearest one that is.
+
+    Args:
+        kind: what is named.
+        received: the unknown name.
+        available: the names to choose from.
 
     >>> unknown_name("level", "bert", ["tfidf", "lstm"])
     "Unknown level 'bert'. Available: tfidf, lstm."
@@ -71,10 +87,10 @@ def first_line(error: BaseException) -> str:
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """Import a library that an extra of textladder brings, without the warnings that it gives about itself.
+    """Import a library that an extra of textladder installs, without the warnings that it raises about itself.
 
     Raises:
-        MissingExtraError: it is not installed; the message is the command that installs it.
+        MissingLibraryError: it is not installed; the message has the command that installs it.
     """
     try:
         with warnings.catch_warnings():
@@ -85,4 +101,4 @@ def import_extra(module: str, extra: str) -> ModuleType:
             raise
         library = module.split(".")[0]
         message = f"This needs {library}, which is not installed: run pip install 'textladder[{extra}]'."
-        raise MissingExtraError(message) from None
+        raise MissingLibraryError(message) from None

@@ -1,4 +1,4 @@
-"""Reads fastai's archives of language models without running anything that is in them."""
+"""Reads fastai's archives of language models without running any code in them."""
 
 import io
 import pickle
@@ -9,26 +9,29 @@ from typing import Any
 
 from textladder.errors import PretrainedError, first_line, import_extra
 
-LARGEST_MEMBER = 2 << 30  # bytes; of an archive's files
+LARGEST_MEMBER = 2 << 30  # bytes, of a file in an archive
 
 
 def read_fastai_archive(path: Path) -> tuple[list[str], dict[str, Any]]:
-    """The words and the arrays (float32, by fastai's names) of a language model in fastai's archive form.
+    """Read the words and the weights of a language model in fastai's archive format.
 
-    The archive holds a `.pth` file, which torch reads as weights only, and a `.pkl` file, of which nothing but lists
-    and strings is read. Nothing is unpacked.
+    The archive holds a `.pth` file, which torch reads with `weights_only`, and a `.pkl` file, of which only lists and
+    strings are read. Nothing is unpacked to disk.
+
+    Returns:
+        The words in the order of their ids, and float32 arrays by fastai's names.
 
     Raises:
-        PretrainedError: it is damaged, or holds anything else.
+        PretrainedError: the archive is damaged or holds something else.
     """
     torch = import_extra("torch", "train")
     weights, pickled = _members(path, (".pth", ".pkl"))
     try:
         words = _ListsAndStrings(io.BytesIO(pickled)).load()
-    except Exception as error:  # a damaged or hostile file makes the unpickler raise anything
+    except Exception as error:  # a damaged or hostile file can make the unpickler raise anything
         raise PretrainedError(f"{path}: its list of words cannot be read safely ({first_line(error)}).") from None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise PretrainedError(f"{path}: its list of words is not one.")
+        raise PretrainedError(f"{path}: its list of words is not a list of strings.")
     try:
         state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
         state = state.get("model", state)
@@ -39,17 +42,17 @@ def read_fastai_archive(path: Path) -> tuple[list[str], dict[str, Any]]:
 
 
 class _ListsAndStrings(pickle.Unpickler):
-    """An unpickler that makes what the format itself can make, and imports nothing."""
+    """An unpickler that builds only what the format itself can, and imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to something outside of it")
+        raise pickle.UnpicklingError("it refers to an object outside the file")
 
 
 def _members(path: Path, endings: tuple[str, ...]) -> list[bytes]:
-    """The contents of the files of a tar archive with these endings, one each."""
+    """The contents of the files in a tar archive with these endings, exactly one for each."""
     found: list[bytes] = []
     try:
         with tarfile.open(path) as archive:
@@ -58,7 +61,7 @@ def _members(path: Path, endings: tuple[str, ...]) -> list[bytes]:
                 named = [member for member in files if member.name.endswith(ending)]
                 if len(named) != 1 or named[0].size > LARGEST_MEMBER:
                     raise PretrainedError(
-                        f"{path}: a language model's archive holds one {ending} file, this {len(named)}."
+                        f"{path}: a language model's archive holds one {ending} file; this one holds {len(named)}."
                     )
                 stream = archive.extractfile(named[0])
                 found.append(stream.read() if stream else b"")

@@ -1,7 +1,7 @@
-"""Language models on disk: words and weights, as textladder's own folder or as fastai's archive.
+"""Language models on disk: words and weights, in textladder's own folder or fastai's archive.
 
-A folder is checked like a bundle and holds half-precision safetensors and the words as JSON. Nothing here is trained,
-and nothing needs torch.
+A folder is checked like a bundle; it holds half-precision safetensors, and the words as JSON. Nothing is trained here,
+and reading a folder needs no torch.
 """
 
 import json
@@ -28,9 +28,9 @@ class PretrainedLanguageModel:
     """Words and weights of an AWD-LSTM language model.
 
     Attributes:
-        words: by their numbers, fastai's special tokens first.
-        weights: float32, by the names that `networks.awd_lstm.LanguageModel` gives them.
-        about: what its manifest says of it; empty for fastai's archive.
+        words: the vocabulary in the order of ids, fastai's special tokens first.
+        weights: float32 arrays, named as in `networks.awd_lstm.LanguageModel`.
+        about: its manifest; empty for fastai's archive.
     """
 
     words: list[str]
@@ -39,7 +39,7 @@ class PretrainedLanguageModel:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Of the network: dimension, hidden_size, layers, backward_size."""
+        """The network's sizes: dimension, hidden_size, layers, backward_size (0 without a backward network)."""
         layers = sum(name.startswith("encoder.lstms.") and name.endswith("weight_hh_l0") for name in self.weights)
         hidden_size = self.weights["encoder.lstms.0.weight_hh_l0"].shape[1]
         backward = self.weights.get(f"{BACKWARD}0.weight_hh_l0")
@@ -51,14 +51,20 @@ class PretrainedLanguageModel:
         }
 
     def forward_only(self) -> "PretrainedLanguageModel":
-        """The same without what reads from right to left."""
+        """The same model without its backward network."""
         weights = {name: value for name, value in self.weights.items() if not name.startswith(BACKWARD)}
         return replace(self, weights=weights)
 
     def weights_for(self, words: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
-        """The weights for other words, and how many of these it knows.
+        """The weights for another vocabulary.
 
-        A word that it does not know begins from the mean of the ones that it knows, as in fastai.
+        A word that the model does not know gets the mean of the vectors of those it does, as in fastai.
+
+        Args:
+            words: the vocabulary in the order of ids.
+
+        Returns:
+            The weights, and how many of the words the model knows.
         """
         number = {word: place for place, word in enumerate(self.words)}
         places = np.array([number.get(word, -1) for word in words])
@@ -73,14 +79,14 @@ class PretrainedLanguageModel:
 
 
 def load_language_model(wanted: str) -> PretrainedLanguageModel:
-    """A pretrained language model by name or folder.
+    """Load a pretrained language model by name or path.
 
     Args:
-        wanted: `compact` (comes with textladder), `wt103` (fastai's, a download), a folder that `pretrain` made, or an
-            archive in fastai's form (`.tgz`).
+        wanted: `compact` (comes with textladder), `wt103` (fastai's, a download), a folder written by `pretrain`, or an
+            archive in fastai's format (`.tgz`).
 
     Raises:
-        PretrainedError: it cannot be fetched, or is none.
+        PretrainedError: it cannot be downloaded, or is not a language model.
         BundleError: its folder is damaged.
     """
     source = find_language_model(wanted)
@@ -96,7 +102,19 @@ def load_language_model(wanted: str) -> PretrainedLanguageModel:
 
 
 def save_language_model(path: str | Path, model: PretrainedLanguageModel, *, overwrite: bool = False) -> Path:
-    """Write a folder, whole or not at all; weights in half precision."""
+    """Write a language model's folder, completely or not at all, with weights in half precision.
+
+    Args:
+        path: the folder to write.
+        model: the language model.
+        overwrite: replace an existing one.
+
+    Returns:
+        The path.
+
+    Raises:
+        BundleError: the path exists and may not be replaced, or the disk is full or not writable.
+    """
     from safetensors.numpy import save_file
 
     def write(folder: Path) -> None:
@@ -116,7 +134,7 @@ def _read_folder(bundle: Bundle) -> tuple[list[str], dict[str, np.ndarray]]:
 
 
 def _from_fastai(arrays: Mapping[str, np.ndarray], source: Path) -> dict[str, np.ndarray]:
-    """fastai's names to ours. Of a weight that dropout thins out, it keeps the whole one as `..._raw`."""
+    """Rename fastai's arrays. Of a weight that DropConnect masks, fastai keeps the full one as `..._raw`."""
     weights = {}
     for name, value in arrays.items():
         if name in ("0.encoder.weight", "1.decoder.bias"):
@@ -131,21 +149,21 @@ def _from_fastai(arrays: Mapping[str, np.ndarray], source: Path) -> dict[str, np
 
 
 def _check(model: PretrainedLanguageModel, source: str) -> None:
-    """Hold words, shapes and each other together.
+    """Check that the words and the shapes of the weights fit together.
 
     Raises:
-        PretrainedError: they do not fit.
+        PretrainedError: they do not.
     """
     weights, words = model.weights, model.words
     try:
         sizes = model.sizes
         dimension, layers = sizes["dimension"], sizes["layers"]
         wanted = {EMBEDDING: (len(words), dimension), "bias": (len(words),)}
-        for pile, hidden in (("lstms", sizes["hidden_size"]), ("backward_lstms", sizes["backward_size"])):
+        for stack, hidden in (("lstms", sizes["hidden_size"]), ("backward_lstms", sizes["backward_size"])):
             widths = [dimension, *[hidden] * (layers - 1), dimension]
             for number in range(layers if hidden else 0):
                 below, above = widths[number], widths[number + 1]
-                lstm = f"encoder.{pile}.{number}."
+                lstm = f"encoder.{stack}.{number}."
                 wanted |= {f"{lstm}weight_ih_l0": (4 * above, below), f"{lstm}weight_hh_l0": (4 * above, above)}
                 wanted |= {f"{lstm}bias_ih_l0": (4 * above,), f"{lstm}bias_hh_l0": (4 * above,)}
         fits = wanted == {name: value.shape for name, value in weights.items()}
@@ -154,4 +172,4 @@ def _check(model: PretrainedLanguageModel, source: str) -> None:
     if not fits or not all(np.isfinite(value).all() for value in weights.values()):
         raise PretrainedError(f"{source}: the weights are not those of an AWD-LSTM with {len(words):,} words.")
     if words[:2] != list(SPECIAL_TOKENS[:2]) or "xxbos" not in words or len(set(words)) != len(words):
-        raise PretrainedError(f"{source}: the words do not begin with xxunk and xxpad, or one stands there twice.")
+        raise PretrainedError(f"{source}: the words do not begin with xxunk and xxpad, lack xxbos, or repeat one.")

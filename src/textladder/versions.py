@@ -1,4 +1,4 @@
-"""Which versions of itself and of the libraries that matter a result was made with."""
+"""The versions of Python, textladder and its main libraries, recorded with every result."""
 
 import platform
 from importlib import metadata
@@ -7,7 +7,7 @@ RECORDED = ("textladder", "numpy", "scikit-learn", "torch", "fastai", "transform
 
 
 def versions() -> dict[str, str]:
-    """Python's and those of the recorded libraries that are installed."""
+    """Versions by name: Python's, and those of the recorded libraries that are installed."""
     found = {"python": platform.python_version()}
     for name in RECORDED:
         try:

@@ -51,17 +51,19 @@ class TransformerConfig(TrainingConfig):
     """
 
     encoder: str = setting(
-        "distilbert-base-uncased", "a name on the Hugging Face Hub, a folder, or all-MiniLM-L6-v2 (installed)"
+        "distilbert-base-uncased",
+        "a name on the Hugging Face Hub, a folder, or all-MiniLM-L6-v2 (installed)",
+        shared=True,
     )
     # all but 2 in 1,000 Amazon reviews; the cost of attention is quadratic in it
-    max_tokens: int = setting(256, "maximum length of a sequence in subword tokens", low=3, high=8192)
+    max_tokens: int = setting(256, "maximum length of a sequence in subword tokens", low=3, high=8192, shared=True)
     long_text: str = setting(
         "head-tail",
         "what is read of a longer text: its head, its head and tail, or all of it in windows",
         choices=("head", "head-tail", "windows"),
     )
     fixed_length: bool = setting(False, "pad every text to max_tokens instead of to the longest of its batch")
-    frozen_epochs: int = setting(0, "epochs that train the head alone, before the rest", low=0)
+    frozen_epochs: int = setting(0, "epochs that train the head alone, before the rest", low=0, shared=True)
     frozen_learning_rate: float = setting(1e-3, "peak learning rate of the frozen epochs", low=1e-7, high=1)
     # 0.917 after one, 0.931 after two, 0.933 after three (without label smoothing)
     epochs: int | None = setting(None, "epochs that train everything (default: 3)", low=0)

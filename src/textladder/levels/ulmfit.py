@@ -56,9 +56,11 @@ class UlmfitConfig(TrainingConfig):
     """The recipe's hyperparameters, with the reason for each."""
 
     language_model: str = setting(
-        "compact", "pretrained language model: compact, wt103, a folder, an archive, or random for none"
+        "compact", "pretrained language model: compact, wt103, a folder, an archive, or random for none", shared=True
     )
-    unlabelled: str | None = setting(None, "also fine-tune the language model on this file, one text per line")
+    unlabelled: str | None = setting(
+        None, "also fine-tune the language model on this file, one text per line", shared=True
+    )
     min_freq: int = setting(2, "drop new words that occur less often than this", low=1)
     max_vocabulary: int = setting(60_000, "maximum vocabulary size", low=len(SPECIAL_TOKENS) + 1)
     language_model_words: bool = setting(True, "keep words that only the language model knows")
@@ -73,7 +75,7 @@ class UlmfitConfig(TrainingConfig):
     # the head alone gives most of what there is, at a fraction of the time: on a thousand rows all of it, on nine
     # thousand 0.91 of 0.92
     frozen_epochs: int | None = setting(
-        None, "epochs that train the head alone (default: 2, more with few rows)", low=0
+        None, "epochs that train the head alone (default: 2, more with few rows)", low=0, shared=True
     )
     frozen_learning_rate: float = setting(3e-3, "peak learning rate of the frozen epochs", low=1e-7, high=1)
     frozen_warm_up: float | None = setting(

@@ -1,0 +1,120 @@
+"""What a command of `textladder` is, and how commands read rows and print results."""
+
+import argparse
+import json
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from textladder.flags import Parser
+
+if TYPE_CHECKING:
+    from textladder.classifier import Prediction
+    from textladder.data.labelled_texts import TextData
+    from textladder.progress import Monitor
+
+WIDTH = 80  # columns
+
+
+def nothing_written(options: argparse.Namespace) -> str:
+    """What an interrupted command leaves that writes its output at the end, whole."""
+    out = getattr(options, "out", None) or getattr(options, "output", None)
+    return f"nothing was written to {out}, which is as it was before" if out else "nothing was written"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    Attributes:
+        summary: what it is for, as a phrase that begins with a verb.
+        add_flags: adds its flags to a parser; is given the command line too, on which a level may be named.
+        run: runs it with the parsed flags.
+        kept: what an interrupted run leaves, as the end of a sentence.
+        usage: what follows its name, where the flags are too many to be listed there.
+    """
+
+    summary: str
+    add_flags: Callable[[Parser, Sequence[str]], None]
+    run: Callable[[argparse.Namespace], None]
+    kept: Callable[[argparse.Namespace], str] = nothing_written
+    usage: str | None = None
+
+
+def terminal_monitor() -> "Monitor":
+    """A progress bar in a terminal, sentences on standard error elsewhere."""
+    from textladder.progress import monitor_for_terminal
+
+    return monitor_for_terminal()
+
+
+def read_rows(
+    options: argparse.Namespace, seed: int, monitor: "Monitor", preset_reading: dict[str, Any] | None = None
+) -> "TextData":
+    """Read the rows that the flags ask for, and report what was read.
+
+    Args:
+        options: the parsed flags.
+        seed: of the split.
+        monitor: is told what was read.
+        preset_reading: arguments of `read_texts` that belong to a preset; flags override them.
+
+    Raises:
+        DataError: the rows cannot be used.
+    """
+    from textladder.data.labelled_texts import read_texts
+
+    reading = dict(preset_reading or {})
+    if options.text:
+        reading["text"] = options.text
+    data = read_texts(
+        options.data,
+        test=options.test,
+        label=options.label,
+        columns=options.columns or None,
+        file_encoding=options.file_encoding,
+        rows=options.rows,
+        first=options.first,
+        drop_missing=options.drop_missing,
+        seed=seed,
+        **reading,
+    )
+    monitor.say(data.description)
+    return data
+
+
+def label_and_name(prediction: "Prediction") -> str:
+    """A predicted label, with its name where that is another."""
+    return prediction.label if prediction.name == prediction.label else f"{prediction.label} {prediction.name}"
+
+
+def say_truncated(truncated: int, texts: int, monitor: "Monitor") -> None:
+    """Report how many texts were truncated, if any were."""
+    if truncated:
+        monitor.say(f"Truncated {truncated:,} of {count(texts, 'text')} to the level's token limit.")
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> count(1, "row"), count(2500, "row")
+    ('1 row', '2,500 rows')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """One JSON object on one line."""
+    print(json.dumps(result, ensure_ascii=False))
+
+
+def print_wrapped(sentence: str, indent: str = "", first: str | None = None) -> None:
+    """A sentence in lines of a terminal's width.
+
+    Args:
+        sentence: what to print.
+        indent: what lines begin with.
+        first: what the first line begins with, if something else.
+    """
+    print(textwrap.fill(sentence, WIDTH, initial_indent=indent if first is None else first, subsequent_indent=indent))

@@ -1,0 +1,92 @@
+"""`textladder compare`: several levels on the same rows, and which is worth it."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+
+from textladder.commands.command import Command, print_json, print_wrapped, read_rows, terminal_monitor
+from textladder.errors import TextladderError
+from textladder.flags import Parser, add_data, duration, split_names
+from textladder.setting_flags import add_shared_settings, level_settings_of
+
+
+def add_flags(parser: Parser, words: Sequence[str]) -> None:
+    """DATA, what to compare, and under which terms."""
+    add_data(parser)
+    parser.add_argument(
+        "--levels", type=split_names, metavar="A,B", help="which levels [default: all that can be trained here]"
+    )
+    parser.add_argument("--out", default="runs/compare", metavar="RUN", help="output folder [default: runs/compare]")
+    parser.add_argument("--overwrite", action="store_true", help="start over instead of resuming RUN")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="train each level N times [default: 3 if a fit takes under 2 minutes, else 1; 1 with --time-budget]",
+    )
+    parser.add_argument("--learning-curve", action="store_true", help="also train on 1/8, 1/4 and 1/2 of the rows")
+    parser.add_argument(
+        "--time-budget", type=duration, metavar="30m", help="total time for training, such as 90s, 30m or 2h"
+    )
+    parser.add_argument(
+        "--fix", metavar="NAME", help="drop-leaks: leave out training rows that also occur among the test rows"
+    )
+    terms = parser.add_argument_group("terms that the recommended level must meet")
+    terms.add_argument(
+        "--worth", type=float, default=1.0, metavar="X", help="points a dearer level must gain [default: 1]"
+    )
+    terms.add_argument("--max-latency-ms", type=float, metavar="X", help="maximum median latency per text, in ms")
+    terms.add_argument("--max-size-mb", type=float, metavar="X", help="maximum size of the bundle, in MB")
+    terms.add_argument("--max-fit-minutes", type=float, metavar="X", help="maximum time of a training, in minutes")
+    add_shared_settings(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compare, and print the table and the verdict.
+
+    Raises:
+        TextladderError: no level could be trained.
+    """
+    from textladder.comparison.compare import compare
+    from textladder.comparison.verdict import Terms
+
+    monitor = terminal_monitor()
+    settings, seed = level_settings_of(options, options.levels)
+    terms = Terms(options.worth, options.max_latency_ms, options.max_size_mb, options.max_fit_minutes)
+    found = compare(
+        read_rows(options, seed, monitor),
+        options.levels,
+        settings=settings,
+        terms=terms,
+        seeds=options.seeds,
+        seed=seed,
+        learning_curve=options.learning_curve,
+        time_budget=options.time_budget,
+        fix=options.fix,
+        out=options.out,
+        overwrite=options.overwrite,
+        command=shlex.join(["textladder", *options.words]),
+        monitor=monitor,
+    )
+    if options.json:
+        print_json(found.as_dict())
+        return
+    if not found.levels:
+        reasons = " ".join(f"{name}: {why}" for name, why in found.failed.items())
+        raise TextladderError(f"No level could be trained. {reasons}")
+    print(found.text_table())
+    print_wrapped(found.verdict)
+    print(f"Report: {options.out}/report.html")
+    if found.recommended:
+        print(f'Try: textladder predict {found[found.recommended].kept.bundle} "a text"')
+
+
+def kept(options: argparse.Namespace) -> str:
+    """Finished trainings stay in RUN."""
+    again = " without --overwrite" if options.overwrite else ""
+    return f"every finished training is kept in {options.out}; run the same command{again} to resume"
+
+
+COMMAND = Command(
+    "train several levels on the same rows and say which is worth it", add_flags, run, kept, usage="DATA [FLAGS]"
+)

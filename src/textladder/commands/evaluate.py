@@ -1,0 +1,48 @@
+"""`textladder evaluate`: a bundle on other labelled texts."""
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from textladder.commands.command import Command, count, print_json, say_truncated, terminal_monitor
+from textladder.flags import DATA_HELP, Parser, add_bundle, add_column_flags
+
+
+def add_flags(parser: Parser, words: Sequence[str]) -> None:
+    """BUNDLE, and the rows to measure it on."""
+    add_bundle(parser)
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    add_column_flags(parser, text="those used in training", label="the one used in training")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Predict the rows, and print the metrics."""
+    from textladder.classifier import TextClassifier
+    from textladder.data.labelled_texts import read_labelled
+    from textladder.metrics import accuracy_sentence
+
+    classifier = TextClassifier.load(options.bundle, form=options.form)
+    rows = read_labelled(
+        options.data,
+        classifier.labels,
+        text=options.text or list(classifier.text_columns),
+        label=options.label or classifier.label_column,
+        columns=options.columns or None,
+        file_encoding=options.file_encoding,
+        drop_missing=options.drop_missing,
+    )
+    begun = time.perf_counter()
+    found = classifier.evaluate(rows)
+    speed = len(rows) / (time.perf_counter() - begun)
+    say_truncated(classifier.texts_truncated, len(rows), terminal_monitor())
+    numbers = found.as_dict()
+    if options.json:
+        print_json({**numbers, "rows": found.rows, "rows_per_second": speed})
+        return
+    form = "" if classifier.form == "original" else f" ({classifier.form})"
+    print(f"{classifier.level}{form} on {count(found.rows, 'row')} ({speed:,.0f} rows per second):")
+    print(f"accuracy {accuracy_sentence(numbers)},")
+    print(f"macro F1 {found.macro_f1:.3f}, log loss {found.log_loss:.3f}, calibration error {found.ece:.3f}.")
+
+
+COMMAND = Command("measure a bundle on labelled texts", add_flags, run)

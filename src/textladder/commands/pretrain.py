@@ -1,0 +1,68 @@
+"""`textladder pretrain`: a language model for `ulmfit`, from texts without labels."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textladder.commands.command import Command, nothing_written, print_json, terminal_monitor
+from textladder.flags import Parser
+from textladder.setting_flags import add_config_flag, add_settings, settings_of
+
+
+def add_flags(parser: Parser, words: Sequence[str]) -> None:
+    """Text files, the folder to write, and the settings."""
+    from textladder.training.pretraining import PretrainingConfig
+
+    parser.add_argument("corpora", metavar="CORPUS", nargs="+", help="text files with one document per line (or .gz)")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write the language model to")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an existing language model, and discard an unfinished run"
+    )
+    add_config_flag(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random [default: 0]")
+    add_settings(parser.add_argument_group("sizes and settings"), PretrainingConfig)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Pretrain, and print the epochs and the perplexity."""
+    from textladder.training.pretraining import pretrain
+
+    settings, seed = settings_of(options)
+    found = pretrain(
+        options.corpora, options.out, seed=seed, overwrite=options.overwrite, monitor=terminal_monitor(), **settings
+    )
+    if options.json:
+        print_json({"language_model": options.out, **found})
+        return
+    _print_epochs(found["epochs"])
+    passes = "one pass" if found["passes"] == 1 else f"{found['passes']} passes"
+    print(
+        f"Perplexity {found['perplexity']:.1f} on {found['held_out_words']:,} held-out words after {passes} over "
+        f"{found['words_per_pass']:,} ({found['parameters']:,} parameters);\n"
+        f"{found['perplexity_per_written_word']:.1f} per whitespace-separated word."
+    )
+    print(
+        f"Saved to {options.out}. Try: textladder train DATA --level ulmfit --language-model {options.out} --out BUNDLE"
+    )
+
+
+def _print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
+    print("epoch   train loss   held-out loss   perplexity   seconds")
+    for row in epochs:
+        held_out = f"{row['valid_loss']:13.3f}   {math.exp(row['valid_loss']):10.1f}"
+        print(f"{row['epoch']:5g}   {row['train_loss']:10.3f}   {held_out}   {row['seconds']:7.1f}")
+
+
+def kept(options: argparse.Namespace) -> str:
+    """Checkpoints are kept beside the output."""
+    checkpoints = f"{options.out}.partial"
+    if Path(checkpoints).exists():
+        return f"the training so far is kept in {checkpoints}; run the same command to resume"
+    return nothing_written(options)
+
+
+COMMAND = Command(
+    "train a language model from texts without labels", add_flags, run, kept, usage="CORPUS... --out FOLDER [FLAGS]"
+)

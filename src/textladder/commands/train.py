@@ -1,0 +1,96 @@
+"""`textladder train`: one level, saved as a bundle; and what it shares with `lr-find`."""
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from textladder.commands.command import Command, count, print_json, read_rows, say_truncated, terminal_monitor
+from textladder.flags import Parser, add_data, add_overwrite
+from textladder.setting_flags import add_level_flags, settings_of
+
+if TYPE_CHECKING:
+    from textladder.classifier import TextClassifier
+    from textladder.data.labelled_texts import TextData
+    from textladder.progress import Monitor
+
+
+def add_flags(parser: Parser, words: Sequence[str]) -> None:
+    """DATA, the level with its settings, and the bundle to write."""
+    add_data(parser)
+    add_level_flags(parser, words)
+    parser.add_argument("--out", required=True, metavar="BUNDLE", help="folder to write the bundle to")
+    add_overwrite(parser, "the bundle")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, measure on the test rows, and save."""
+    from textladder.bundle import check_output
+
+    monitor = terminal_monitor()
+    out = check_output(options.out, options.overwrite)
+    classifier = classifier_of(options)
+    data = read_for(classifier, options, monitor)
+    classifier.fit(data, monitor=monitor)
+    record = classifier.record
+    record["test_rows"] = len(data.test)
+    truncated = classifier.texts_truncated
+    record["test"] = classifier.evaluate(data.test).as_dict()
+    say_truncated(classifier.texts_truncated - truncated, len(data.test), monitor)
+    classifier.save(out, overwrite=options.overwrite)
+    if options.json:
+        print_json({"level": classifier.level, "preset": classifier.preset, "bundle": str(out), **record})
+        return
+    _print_epochs(record["epochs"])
+    _print_test(classifier, record)
+    size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
+    print(f'Saved to {out} ({size:.1f} MB). Try: textladder predict {out} "a text"')
+
+
+def classifier_of(options: argparse.Namespace) -> "TextClassifier":
+    """The classifier that the flags, the settings file and the preset describe."""
+    from textladder.classifier import TextClassifier
+
+    settings, seed = settings_of(options)
+    preset = settings.pop("preset", "default")
+    return TextClassifier(options.level, preset=options.preset or preset, seed=seed, **settings)
+
+
+def read_for(classifier: "TextClassifier", options: argparse.Namespace, monitor: "Monitor") -> "TextData":
+    """Read the rows as the classifier's preset reads them."""
+    from textladder.levels import find_level
+
+    preset = find_level(classifier.level).presets[classifier.preset]
+    return read_rows(options, classifier.seed, monitor, dict(preset.read))
+
+
+def _print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
+    """One line for each validation; with the stages' names if there are several."""
+    several = len({row["stage"] for row in epochs}) > 1
+    width = max((len(row["stage"]) for row in epochs), default=0) + 2 if several else 0
+    if epochs:
+        print(f"{'stage' if several else '':<{width}}epoch   train loss   valid loss   valid accuracy   seconds")
+    for row in epochs:
+        loss, accuracy = ("-" if row[name] is None else f"{row[name]:.3f}" for name in ("valid_loss", "valid_accuracy"))
+        print(
+            f"{row['stage'] if several else '':<{width}}{row['epoch']:5g}   {row['train_loss']:10.3f}   {loss:>10}   "
+            f"{accuracy:>14}   {row['seconds']:7.1f}"
+        )
+
+
+def _print_test(classifier: "TextClassifier", record: dict[str, Any]) -> None:
+    """What was fitted, and how it did on the test rows."""
+    from textladder.comparison.wording import seconds_words
+    from textladder.metrics import accuracy_sentence
+
+    test = record["test"]
+    print(
+        f"{classifier.level} ({classifier.preset}): {record['parameters']:,} parameters fitted to "
+        f"{count(record['train_rows'], 'row')} in {seconds_words(record['fit_seconds'])}."
+    )
+    print(f"Test accuracy {accuracy_sentence(test)} on {count(record['test_rows'], 'row')};")
+    print(f"macro F1 {test['macro_f1']:.3f}, log loss {test['log_loss']:.3f}, calibration error {test['ece']:.3f}.")
+
+
+COMMAND = Command(
+    "train one level and save it as a bundle", add_flags, run, usage="DATA --level LEVEL --out BUNDLE [FLAGS]"
+)
