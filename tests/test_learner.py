@@ -1,6 +1,7 @@
 """What fastai users do next with a Learner works on all neural levels, in the order of the rows."""
 
 import io
+import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -147,7 +148,7 @@ def test_train_ds(learner: Any, rows: TextData) -> None:
 
 def test_vocab(learner: Any, classifier: TextClassifier) -> None:
     tokens, labels = learner.dls.vocab
-    assert labels == list(classifier.labels)
+    assert list(labels) == list(classifier.labels)
     ids, _ = learner.dls.train_ds[0]
     pad_id = learner.dls.train_ds.batches.texts.pad_id
     assert " ".join(tokens[int(one)] for one in ids.ravel() if one != pad_id) == learner.dls.train_ds.decode(ids)
@@ -184,7 +185,8 @@ def test_classification_interpretation(learner: Any, rows: TextData) -> None:
     assert matrix.sum(axis=1).tolist() == np.bincount(rows.valid.label_ids, minlength=2).tolist()
     assert list(found.vocab) == list(rows.labels)
     text = io.StringIO()
-    with redirect_stdout(text):
+    with redirect_stdout(text), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class that is never predicted has no precision
         found.print_classification_report()
     assert "bad" in text.getvalue()
 
@@ -326,8 +328,8 @@ class Deep(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(60, 32)
-        self.first, self.second, self.head = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 2)
+        self.embedding = nn.Embedding(60, 128)
+        self.first, self.second, self.head = nn.Linear(128, 128), nn.Linear(128, 128), nn.Linear(128, 2)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         states = torch.relu(self.first(self.embedding(ids).mean(dim=1)))
@@ -338,35 +340,45 @@ class Deep(nn.Module):
         return [list(one.parameters()) for one in (self.embedding, self.first, self.second, self.head)]
 
 
-def test_slices_of_rates_go_over_groups_of_layers() -> None:
-    """`fine_tune` ends where plain fastai's does, with the same network, seed and batches."""
+@pytest.mark.parametrize(("grouped", "rows", "noise"), [(True, 512, 0.15), (False, 256, 0.25)])
+def test_slices_of_rates_go_over_groups_of_layers(grouped: bool, rows: int, noise: float) -> None:
+    """`fine_tune` ends where plain fastai's does, with the same network, seed and batches.
+
+    With a slice over the decaying and the other half of each group, the ungrouped network ended at 0.87.
+    """
     from fastai.data.core import DataLoaders
+    from fastai.learner import trainable_params
 
     rng = np.random.default_rng(0)
-    ids = rng.integers(2, 60, (512, 12)).astype(np.int32)
-    labels = (np.isin(ids, np.arange(2, 12)).sum(axis=1) > 1).astype(np.int64)
+    labels = np.arange(rows) % 2
+    odd = rng.random((rows, 12)) < noise + (1 - 2 * noise) * labels[:, None]
+    ids = (2 * rng.integers(1, 30, odd.shape) + odd).astype(np.int32)
     texts = EncodedTexts(ids.ravel(), np.arange(0, ids.size + 1, 12))
 
     def batches() -> TextBatches:
         return TextBatches(texts, labels, Padding(12, fixed=True), batch_size=32, shuffle=True, seed=1)
 
-    accuracies = []
-    for make in (
-        lambda network: make_learner(network, batches(), None, precision="float32"),
-        lambda network: Learner(
-            DataLoaders(batches(), []), network, nn.CrossEntropyLoss(), splitter=Deep.parameter_groups
-        ),
-    ):
+    def network() -> nn.Module:
         with seeded(3):
-            learner = make(Deep())
+            return Deep() if grouped else nn.Sequential(Deep())
+
+    def ours(network: nn.Module) -> Learner:
+        return make_learner(network, batches(), None, precision="float32")
+
+    def plain(network: nn.Module) -> Learner:
+        splitter = Deep.parameter_groups if grouped else trainable_params
+        return Learner(DataLoaders(batches(), []), network, nn.CrossEntropyLoss(), splitter=splitter)
+
+    accuracies = []
+    for make in (ours, plain):
+        learner = make(network())
         with seeded(4), learner.no_logging(), learner.no_bar():
             learner.fine_tune(4, 1e-2)
         with torch.no_grad():
-            right = learner.model.eval()(torch.from_numpy(ids).long()).argmax(dim=1).numpy() == labels
-        accuracies.append(float(right.mean()))
-    ours, plain = accuracies
-    assert ours >= 0.97
-    assert abs(ours - plain) < 0.03
+            found = learner.model.eval()(torch.from_numpy(ids).long()).argmax(dim=1).numpy()
+        accuracies.append(float((found == labels).mean()))
+    assert accuracies[0] >= 0.97
+    assert abs(accuracies[0] - accuracies[1]) < 0.02
 
 
 def test_hyperparameters_are_those_of_the_groups() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.data.core import DataLoaders, TfmdDL
-from fastai.data.transforms import Category
+from fastai.data.transforms import Category, CategoryMap
 from fastai.text.data import TensorText
 from fastai.torch_core import TensorCategory, TitledStr, display_df, to_device
 from fastcore.foundation import L
@@ -75,9 +75,9 @@ class TextDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
         return self.codec.decode(kept)
 
     @property
-    def vocab(self) -> list[list[str]]:
+    def vocab(self) -> list[Any]:
         """The tokens and the labels, as fastai has them."""
-        return [list(self.codec.tokens()), list(self.codec.labels)]
+        return [list(self.codec.tokens()), CategoryMap(list(self.codec.labels), sort=False)]
 
     @property
     def items(self) -> "TextDataset":
