@@ -217,7 +217,7 @@ def test_a_killed_command_resumes(classifier: TextClassifier, tmp_path: Path, nu
     _, said = worker.communicate()
     assert worker.returncode == (130 if number == signal.SIGTERM else -number)
     if number == signal.SIGTERM:
-        assert f"what was predicted is kept in {partial}; the same command goes on from there" in said.decode()
+        assert f"kept in {partial}" in said.decode()
     assert partial.stat().st_size > 400_000
     assert not target.exists()
     assert main([*words, str(target)]) == 0
