@@ -1,4 +1,4 @@
-"""A text file is there whole or not at all."""
+"""A text file appears complete or not at all."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from textladder.atomic_files import write_text
 from textladder.errors import ConfigError
 
 
-def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = write_text(tmp_path / "page.html", "first")
     whole = Path.write_text
 

@@ -110,7 +110,7 @@ def test_amazon_polarity_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_
 
     monkeypatch.setenv("FASTAI_HOME", str(tmp_path / "fastai"))
     external.fastai_cfg.cache_clear()
-    with pytest.raises(PretrainedError, match=r"amazon-polarity could not be fetched.*give the path of a train.csv"):
+    with pytest.raises(PretrainedError, match=r"amazon-polarity could not be downloaded.*give a train.csv"):
         read_texts("amazon-polarity")
     external.fastai_cfg.cache_clear()
 
@@ -127,5 +127,5 @@ def test_a_data_set_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_unknown_data_set_without_a_network() -> None:
-    with pytest.raises(PretrainedError, match=r"'no-such-set' is no file here, none of the known data sets"):
+    with pytest.raises(PretrainedError, match=r"'no-such-set' is neither a file nor a known data set"):
         read_texts("no-such-set")

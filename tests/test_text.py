@@ -18,7 +18,7 @@ from textladder.text.vocabulary import EncodedTexts
 
 
 def stated_rules(text: str) -> list[str]:
-    """torchtext 0.18's `basic_english`, stated character by character instead of by replacement."""
+    """torchtext 0.18's `basic_english`, stated character by character instead of by replacements."""
     text = re.sub("'", " ' ", text.lower())
     text = re.sub('"', "", text)
     text = re.sub(r"\.", " . ", text)

@@ -102,6 +102,11 @@ def longest_text(sample: Sample, source_name: str) -> str:
 def check_texts(sample: Sample, texts: Sequence[str], source_name: str) -> None:
     """Check that the text columns exist and hold text.
 
+    Args:
+        sample: some values of every column.
+        texts: the text columns.
+        source_name: what error messages call the data.
+
     Raises:
         DataError: a column does not exist, or holds numbers.
     """

@@ -31,7 +31,13 @@ def sample_columns(source: RowSource, source_name: str) -> Sample:
 
 
 def joined_texts(source: RowSource, batch: Batch, columns: Sequence[str]) -> list[str]:
-    """Join the text columns of a batch with a space; missing texts count as empty."""
+    """Join the text columns of a batch with a space.
+
+    Args:
+        source: where the batch comes from.
+        batch: some rows.
+        columns: the text columns; missing and empty values are skipped.
+    """
     parts = [source.column(batch, name) for name in columns]
     return [" ".join(value for value in values if value) for values in zip(*parts, strict=True)]
 
