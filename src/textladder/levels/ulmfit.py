@@ -46,8 +46,8 @@ FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # few rows are read more often
 POOLINGS = ("layers", "concat")
 TIME = 70  # words that the language model reads in a step; further back it remembers, but does not learn
 # The shares that fastai tuned for language models and for classifiers, of which the settings take a part.
-LANGUAGE_DROPOUT = {"word": 0.02, "input": 0.25, "hidden": 0.15, "weight": 0.2, "output": 0.1}
-CLASSIFIER_DROPOUT = {"word": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, "output": 0.4, "head": 0.2}
+LANGUAGE_DROPOUT = {"embedding": 0.02, "input": 0.25, "hidden": 0.15, "weight": 0.2, "output": 0.1}
+CLASSIFIER_DROPOUT = {"embedding": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, "output": 0.4, "head": 0.2}
 
 
 @dataclass(frozen=True)
@@ -477,7 +477,7 @@ class UlmfitLevel:
         )
 
     def _set_dropout(self, part: float, shares: Mapping[str, float]) -> None:
-        kinds = {kind: part * shares[kind] for kind in ("word", "input", "hidden", "weight")}
+        kinds = {kind: part * shares[kind] for kind in ("embedding", "input", "hidden", "weight")}
         self.language_model.encoder.set_dropout(**kinds)
 
     def _fill(self, model: "LanguageModel", weights: Mapping[str, np.ndarray]) -> None:
