@@ -1,4 +1,4 @@
-"""The AWD-LSTM: held to fastai's own modules, to autograd, and to its promises about padding and freezing."""
+"""The AWD-LSTM against fastai's own modules and against autograd, and its promises about padding and freezing."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from textladder.language_models import _from_fastai
 from textladder.networks.awd_classifier import AWDClassifier, AWDTop
-from textladder.networks.awd_lstm import AWDLSTM, LanguageModel, drop
+from textladder.networks.awd_lstm import AWDLSTM, LanguageModel, variational_dropout
 from textladder.networks.next_word_loss import NextWordLoss, _LinearCrossEntropy
 from textladder.networks.pooling import concat_pool
 
@@ -36,12 +36,12 @@ def same_weights(theirs: Any) -> LanguageModel:
     return model
 
 
-def test_reads_on_as_fastais_does() -> None:
+def test_carries_its_state_on_as_fastais_does() -> None:
     torch.manual_seed(0)
     theirs = fastai_language_model().eval()
     ours = same_weights(theirs).eval()
     theirs.reset()
-    for _ in range(2):  # the second stretch begins where the first ended
+    for _ in range(2):  # the second batch continues where the first ended
         ids = torch.randint(2, WORDS, (5, 7))
         expected = theirs(ids)[0]
         states = ours(ids)
@@ -107,24 +107,24 @@ def test_part_of_the_vocabulary_teaches_the_same() -> None:
     whole = gradient(NextWordLoss(model))
     assert torch.cosine_similarity(mean, whole, dim=0) > 0.97
     assert (mean - whole).norm() < 0.05 * whole.norm()
-    with torch.no_grad():  # what is looked at is the whole
+    with torch.no_grad():  # in evaluation it is the full softmax
         assert torch.equal(part(states, targets), NextWordLoss(model)(states, targets))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
-def test_dropout_leaves_out_the_same_numbers_at_each_time(share: float) -> None:
+def test_variational_dropout_drops_the_same_numbers_at_each_time(share: float) -> None:
     torch.manual_seed(0)
-    out = drop(torch.ones(50, 9, 40), share, True)
+    out = variational_dropout(torch.ones(50, 9, 40), share, True)
     assert torch.equal(out[:, :1].expand_as(out), out)
     assert (out == 0).float().mean() == pytest.approx(share, abs=0.05)
     assert out.mean() == pytest.approx(1, abs=0.05)
-    assert torch.equal(drop(out, share, False), out)
+    assert torch.equal(variational_dropout(out, share, False), out)
 
 
-def test_a_word_is_left_out_wherever_it_occurs() -> None:
+def test_embedding_dropout_drops_a_word_wherever_it_occurs() -> None:
     torch.manual_seed(0)
     encoder = AWDLSTM(WORDS, DIMENSION, HIDDEN, 1).train()
-    encoder.set_dropout(word=0.5, input=0.0, hidden=0.0, weight=0.0)
+    encoder.set_dropout(embedding=0.5, input=0.0, hidden=0.0, weight=0.0)
     ids = torch.randint(2, WORDS, (30, 30))
     gone = encoder.embed(ids).abs().sum(dim=2) == 0
     for word in range(2, WORDS):
@@ -132,17 +132,17 @@ def test_a_word_is_left_out_wherever_it_occurs() -> None:
     assert 0.2 < gone.float().mean() < 0.8
 
 
-def test_weights_of_dropconnect_differ_in_training_alone() -> None:
+def test_weight_dropout_differs_in_training_alone() -> None:
     torch.manual_seed(0)
     encoder = AWDLSTM(WORDS, DIMENSION, HIDDEN, LAYERS)
-    encoder.set_dropout(word=0.0, input=0.0, hidden=0.0, weight=0.5)
+    encoder.set_dropout(embedding=0.0, input=0.0, hidden=0.0, weight=0.5)
     ids = torch.randint(2, WORDS, (4, 9))
     encoder.train()
     assert not torch.allclose(encoder(ids)[0], encoder(ids)[0])
     encoder.eval()
     assert torch.equal(encoder(ids)[0], encoder(ids)[0])
     encoder.train()
-    encoder.set_dropout(word=0.0, input=0.0, hidden=0.0, weight=0.0)
+    encoder.set_dropout(embedding=0.0, input=0.0, hidden=0.0, weight=0.0)
     assert torch.allclose(encoder(ids)[0], encoder.eval()(ids)[0], atol=1e-6)
 
 
@@ -160,7 +160,7 @@ def test_pooling_sees_no_padding() -> None:
 def classifier(pooling: str = "layers", backward_size: int = 0) -> AWDClassifier:
     torch.manual_seed(0)
     encoder = AWDLSTM(WORDS, DIMENSION, HIDDEN, LAYERS, backward_size)
-    encoder.set_dropout(word=0.1, input=0.1, hidden=0.3, weight=0.1)
+    encoder.set_dropout(embedding=0.1, input=0.1, hidden=0.3, weight=0.1)
     return AWDClassifier(encoder, 2, pooling=pooling, pooled_dropout=0.2, head_dropout=0.1).eval()
 
 

@@ -46,8 +46,8 @@ FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # with few rows the head is trained 
 POOLINGS = ("layers", "concat")
 TIME = 70  # words per step of the language model: the length of backpropagation through time
 # The dropout that fastai tuned for language models and for classifiers, which the settings scale.
-LANGUAGE_DROPOUT = {"word": 0.02, "input": 0.25, "hidden": 0.15, "weight": 0.2, "output": 0.1}
-CLASSIFIER_DROPOUT = {"word": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, "output": 0.4, "head": 0.2}
+LANGUAGE_DROPOUT = {"embedding": 0.02, "input": 0.25, "hidden": 0.15, "weight": 0.2, "output": 0.1}
+CLASSIFIER_DROPOUT = {"embedding": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, "output": 0.4, "head": 0.2}
 MOMENTUM = {"fastai": (0.8, 0.7, 0.8), "one-cycle": (0.95, 0.85, 0.95)}
 
 
@@ -538,7 +538,7 @@ class UlmfitLevel:
         )
 
     def _set_dropout(self, part: float, shares: Mapping[str, float]) -> None:
-        kinds = {kind: part * shares[kind] for kind in ("word", "input", "hidden", "weight")}
+        kinds = {kind: part * shares[kind] for kind in ("embedding", "input", "hidden", "weight")}
         self.language_model.encoder.set_dropout(**kinds)
 
     def _fill(self, model: "LanguageModel", weights: Mapping[str, np.ndarray]) -> None:

@@ -1,1 +1,1 @@
-"""Networks as plain `nn.Module`s with flat arguments: numbers in, logits out, no files and no texts."""
+"""Networks as plain `nn.Module`s with flat arguments: ids in, logits out, no files and no texts."""

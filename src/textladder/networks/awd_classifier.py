@@ -1,4 +1,4 @@
-"""The AWD-LSTM as a classifier: pooled states and a head, whole or its upper part alone."""
+"""The AWD-LSTM as a classifier: its states, pooled, and a head; as a whole or only the layers being trained."""
 
 import torch
 from torch import Tensor, nn
@@ -6,20 +6,20 @@ from torch import Tensor, nn
 from textladder.networks.awd_lstm import AWDLSTM
 from textladder.networks.pooling import attention_mean, concat_pool, maximum, mean
 
-HEAD_SIZE = 50  # units of the hidden layer that stands on concat pooling (Howard & Ruder 2018, section 4.1)
+HEAD_SIZE = 50  # units of the head's hidden layer on concat pooling (Howard & Ruder 2018, section 4.1)
 
 
 class AWDClassifier(nn.Module):
-    """An AWD-LSTM's states, pooled, to classes.
+    """An AWD-LSTM with a pooling and a head.
 
     Args:
-        encoder: words to states; that of a language model.
-        classes: how many classes there are.
-        pooling: `layers` is the maximum, the mean and an attention mean (Yang et al. 2016, section 2.2) over all words
-            of every layer's states and of the word vectors, and one linear layer; `concat` is the last layer's last
-            state, maximum and mean, and two linear ones with batch norm (Howard & Ruder 2018, section 3.3).
-        pooled_dropout: share left out of the pooled states.
-        head_dropout: share left out of the hidden layer, where there is one.
+        encoder: word ids to states, as in a language model.
+        classes: number of classes.
+        pooling: `layers` takes the maximum, the mean and an attention mean (Yang et al. 2016, section 2.2) of every
+            layer's states and of the word vectors, followed by one linear layer; `concat` takes the last layer's last
+            state, maximum and mean, followed by two linear layers with batch norm (Howard & Ruder 2018, section 3.3).
+        pooled_dropout: dropout of the pooled states.
+        head_dropout: dropout of the head's hidden layer, which only `concat` has.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class AWDClassifier(nn.Module):
         return self.above(self.below(ids, 0), ids != self.encoder.pad_id, 0)
 
     def below(self, ids: Tensor, first: int) -> Tensor:
-        """The levels below the LSTMs `first` side by side, (batch, time, width): what the rest has to know."""
+        """The outputs of the layers below the LSTMs `first`, concatenated: what `above` needs, (batch, time, width)."""
         encoder = self.encoder
         words = encoder.embed(ids)
         if not first:
@@ -61,7 +61,13 @@ class AWDClassifier(nn.Module):
         return encoder.all_layers(words, ids != encoder.pad_id, last=first)
 
     def above(self, known: Tensor, mask: Tensor, first: int) -> Tensor:
-        """Logits (batch, classes) from what is `below`, and where there is text."""
+        """Logits (batch, classes) from the output of `below`.
+
+        Args:
+            known: the output of `below`, (batch, time, width).
+            mask: bool (batch, time), True where there is text.
+            first: index of the lowest LSTM to run.
+        """
         encoder = self.encoder
         logits: Tensor
         if isinstance(self.head, AttentionHead):
@@ -73,7 +79,7 @@ class AWDClassifier(nn.Module):
         return logits
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """Word vectors, the LSTMs of each height, and the head, from the bottom up."""
+        """The word vectors, the LSTMs of each layer in both directions, and the head, from the bottom up."""
         encoder = self.encoder
         groups = [list(lstm.parameters()) for lstm in encoder.lstms]
         for group, lstm in zip(groups, encoder.backward_lstms, strict=False):
@@ -82,12 +88,12 @@ class AWDClassifier(nn.Module):
 
 
 class AttentionHead(nn.Module):
-    """Maximum, mean and attention mean of states, and one linear layer.
+    """Maximum, mean and attention mean of the states, followed by a linear layer.
 
     Args:
-        width: numbers of a state.
-        classes: how many classes there are.
-        dropout: share left out of the pooled states.
+        width: size of a state.
+        classes: number of classes.
+        dropout: dropout of the pooled states.
     """
 
     def __init__(self, width: int, classes: int, dropout: float) -> None:
@@ -113,7 +119,7 @@ class AttentionHead(nn.Module):
 
 
 class _BatchNorm(nn.BatchNorm1d):
-    """A batch of one text has no spread to be normed by: it takes what was learnt so far, as in evaluation."""
+    """Batch norm that takes a batch of one text, which has no variance; it uses the running statistics then."""
 
     def forward(self, input: Tensor) -> Tensor:
         if len(input) > 1:
@@ -124,13 +130,13 @@ class _BatchNorm(nn.BatchNorm1d):
 
 
 class AWDTop(nn.Module):
-    """The upper part of an `AWDClassifier`, where what lies below is frozen and known.
+    """The upper layers of an `AWDClassifier`, for training while the output of the frozen lower ones is known.
 
-    It shares its parameters and has no others, so that training it leaves the rest as it is.
+    It shares the network's parameters and has no others, so training it leaves the lower layers unchanged.
 
     Args:
-        network: the whole.
-        first: the lowest LSTM that learns; the number of LSTMs for the head alone.
+        network: the whole classifier.
+        first: index of the lowest LSTM to train; the number of LSTMs to train only the head.
     """
 
     def __init__(self, network: AWDClassifier, first: int) -> None:
@@ -138,26 +144,26 @@ class AWDTop(nn.Module):
         self.first, self._groups = first, network.parameter_groups()[first + 1 :]
         encoder = network.encoder
         self.learnt = nn.ModuleList([*list(encoder.lstms)[first:], *list(encoder.backward_lstms)[first:], network.head])
-        self._network = [network]  # in a list, so that the rest does not become a part of this module
+        self._network = [network]  # in a list, so that the network is not registered as a part of this module
 
     def train(self, mode: bool = True) -> "AWDTop":
-        """Dropout of the whole follows."""
+        """Also switch the network, whose dropout this is."""
         self._network[0].train(mode)
         return super().train(mode)
 
     def forward(self, known: Tensor, mask: Tensor) -> Tensor:
-        """Logits (batch, classes) from what the frozen part makes of texts, and where there is text, (batch, time)."""
+        """Logits (batch, classes) from the output of `below` and a mask (batch, time), True where there is text."""
         return self._network[0].above(known, mask, self.first)
 
     def below(self, ids: Tensor) -> Tensor:
-        """What the frozen part makes of texts: `forward`'s first argument."""
+        """The output of the frozen layers for texts, int64 (batch, time): the first argument of `forward`."""
         return self._network[0].below(ids, self.first)
 
     @property
     def width(self) -> int:
-        """Numbers of what `below` gives at each word."""
+        """Width of the output of `below`."""
         return sum(self._network[0].encoder.layer_widths[: self.first + 1])
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """The LSTMs of each height that learn, and the head."""
+        """The LSTMs of each layer that is trained, and the head."""
         return self._groups

@@ -67,8 +67,8 @@ def onednn_linear(layer: nn.Linear, input: Tensor) -> Tensor:
 def use_onednn_linear(model: nn.Module) -> None:
     """Let a model's linear layers predict with `onednn_linear`, where processor and torch support it.
 
-    Each layer stays the `nn.Linear` that it is, for whoever asks for its type; only its `forward` is overridden. A
-    partial function, unlike a method, can be pickled and copied together with its layer.
+    Only the `forward` of each layer is overridden, so `type(layer) is nn.Linear` stays true. It is a partial function
+    and not a method because a partial can be pickled and copied together with its layer.
     """
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return

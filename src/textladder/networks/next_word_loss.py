@@ -1,4 +1,4 @@
-"""The loss of a language model: cross-entropy of the next word, over a part of a large vocabulary in training."""
+"""The loss of a language model: cross-entropy of the next word, with a sampled softmax in training."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from textladder.networks.awd_lstm import LanguageModel
 
 
 class NextWordLoss(nn.Module):
-    """Cross-entropy of the next word, the mean over words.
+    """Mean cross-entropy of the next word.
 
-    In training, of a part of the vocabulary: the most frequent words, the rarer ones that come next somewhere in the
-    batch, and some more by chance. A rare word stands for those that were not drawn: its score is raised by minus the
-    logarithm of how probable it was to be there (Jean et al. 2015, "On using very large target vocabulary", section 3).
-    Otherwise of all words.
+    In training, the softmax is over a part of a large vocabulary: the most frequent words, the targets of the batch,
+    and a random sample of the rest. A word that is not among the most frequent also stands for those that were not
+    sampled, so the logarithm of its probability of being included is subtracted from its score (Jean et al. 2015, "On
+    using very large target vocabulary", section 3). In evaluation, the softmax is over all words.
 
     Args:
-        model: has the word vectors and the bias; words are numbered by falling frequency.
-        counts: how often each word occurs, (words,); None to always compute all of the vocabulary.
-        always: so many words are always there.
-        chance: so many more are drawn.
-        bfloat16: compute the scores in it in training.
+        model: the language model; word ids are in the order of falling frequency.
+        counts: number of occurrences of each word, (words,); None for a full softmax in training too.
+        always: number of most frequent words that are always included.
+        chance: number of other words to sample.
+        bfloat16: compute the scores in bfloat16 in training.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class NextWordLoss(nn.Module):
         bfloat16: bool = False,
     ) -> None:
         super().__init__()
-        self._model = [model]  # in a list, so that it does not become a part of this module
+        self._model = [model]  # in a list, so that it is not registered as a part of this module
         words = model.encoder.embedding.num_embeddings
         self.always, self.chance = always, chance
         self.dtype = torch.bfloat16 if bfloat16 else torch.float32
@@ -43,7 +43,7 @@ class NextWordLoss(nn.Module):
         self.register_buffer("shares", counts / counts.sum() if counts is not None and partly else None)
 
     def forward(self, states: Tensor, targets: Tensor) -> Tensor:
-        """From states (batch, time, dimension) and next words, int64 (batch, time)."""
+        """The loss of states (batch, time, dimension) whose next words are `targets`, int64 (batch, time)."""
         model = self._model[0]
         weight: Tensor = model.encoder.embedding.weight
         bias: Tensor = model.bias
@@ -57,25 +57,25 @@ class NextWordLoss(nn.Module):
         return loss
 
     def _draw(self, shares: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Words, the logarithm of how probable each was to be among them, and the targets' places in them."""
+        """Sampled word ids, the log-probability of each to be included, and the targets' positions in the sample."""
         words = len(shares)
-        there = torch.zeros(words, dtype=torch.bool, device=targets.device)
-        there[: self.always] = True
-        there[torch.randint(self.always, words, (self.chance,), device=targets.device)] = True
-        there[targets] = True
-        drawn = there.nonzero().squeeze(1)
-        # the logarithm of how probable it was to be neither drawn nor among so many targets
+        included = torch.zeros(words, dtype=torch.bool, device=targets.device)
+        included[: self.always] = True
+        included[torch.randint(self.always, words, (self.chance,), device=targets.device)] = True
+        included[targets] = True
+        drawn = included.nonzero().squeeze(1)
+        # the log-probability of being neither sampled nor one of the targets
         absent = -self.chance / (words - self.always) - len(targets) * shares[drawn]
         logarithms = torch.log(-torch.expm1(absent))
         logarithms[: self.always] = 0
-        places = torch.cumsum(there, 0) - 1
+        places = torch.cumsum(included, 0) - 1
         return drawn, logarithms, places[targets]
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """`cross_entropy(linear(states, weight, bias), targets)`, some rows at a time.
+    """`cross_entropy(linear(states, weight, bias), targets)`, computed in chunks of rows.
 
-    The gradients are made in the forward pass, while a part's scores are at hand; there are never more than that.
+    The gradients are computed in the forward pass, chunk by chunk, so the scores of only one chunk are ever in memory.
     """
 
     ROWS = 512
@@ -97,7 +97,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 to_bias += scores.sum(dim=0)
                 scores = scores.to(dtype)
                 torch.mm(scores, weight, out=gradient)
-                if weight_learns:  # not where the words are frozen
+                if weight_learns:  # False if the word vectors are frozen
                     to_weight += scores.T @ part
         ctx.save_for_backward(to_states.float() / rows, to_weight / rows, to_bias / rows)
         return loss / rows

@@ -1,4 +1,4 @@
-"""Loads bundles and serves them until it is told to stop."""
+"""Loads bundles and serves them until it is stopped."""
 
 import contextlib
 import logging

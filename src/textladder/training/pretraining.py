@@ -202,7 +202,7 @@ class _Run:
             sizes = {**base.sizes, "backward_size": config.hidden_size}
         with seeded(seed):
             encoder = AWDLSTM(len(texts.vocabulary), **sizes)
-            encoder.set_dropout(word=config.word_dropout, input=share, hidden=share, weight=share)
+            encoder.set_dropout(embedding=config.word_dropout, input=share, hidden=share, weight=share)
             self.model: LanguageModel = LanguageModel(encoder, output_dropout=share, backward=base is not None)
         if base is None:
             # start from the words' frequencies, which would take hundreds of steps to learn
