@@ -8,6 +8,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -74,7 +75,7 @@ def level_tables(name: str) -> list[nodes.Node]:
     """
     level = find_level(name)
     settings = [
-        (f"--{one.name.replace('_', '-')}", value_text(one.default), limits_text(one) or "-", one.metadata["help"])
+        (f"--{one.name.replace('_', '-')}", _default(one.default), limits_text(one) or "-", one.metadata["help"])
         for one in dataclasses.fields(level.config_type)
     ]
     presets = [
@@ -85,6 +86,10 @@ def level_tables(name: str) -> list[nodes.Node]:
         _table(("flag", "default", "allowed", "what it does"), settings, (24, 16, 16, 44)),
         _table(("preset", "settings", "what it is for"), presets, (12, 52, 36)),
     ]
+
+
+def _default(value: Any) -> str:
+    return "-" if value is None else value_text(value)  # None stands for what the help says
 
 
 def _link(page: str, title: str, docname: str) -> nodes.Node:

@@ -90,6 +90,7 @@ def test_a_baseline_has_no_epochs(run: Run, sentences_file: Path, tmp_path: Path
     assert json.loads(done.stdout)["epochs"] == []
     done = run("train", sentences_file, "--level", "tfidf", "--out", tmp_path / "c")
     assert "Test accuracy" in done.stdout
+    assert "(0.0 MB)" not in done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if str(tmp_path) not in line) <= 80
 
 

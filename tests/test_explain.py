@@ -99,7 +99,7 @@ def test_the_command(fitted: Callable[[str], Any], tmp_path: Path, capsys: pytes
     assert "for it:" in printed
     assert "&lt;</span>" in page.read_text()
     assert main([*words, "--html", str(page)]) == 2
-    assert "say --overwrite" in capsys.readouterr().err
+    assert "pass --overwrite" in capsys.readouterr().err
     assert main([*words, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert set(said) == {"text", "label", "name", "probability", "probabilities", "exact", "words"}

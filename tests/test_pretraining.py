@@ -269,8 +269,8 @@ class Hostile:
     ("change", "sentence"),
     [
         ({"words": [Hostile()]}, "cannot be read safely"),
-        ({"words": {"a": 1}}, "is not one"),
-        ({"words": ["a", 1]}, "is not one"),
+        ({"words": {"a": 1}}, "is not a list of strings"),
+        ({"words": ["a", 1]}, "is not a list of strings"),
         ({"words": ["a", "b"]}, "do not begin with xxunk"),
         (
             {

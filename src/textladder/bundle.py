@@ -287,7 +287,7 @@ def _checked_bytes(folder: Path, name: str, digest: object) -> bytes:
         raise BundleError(f"{path}: this file of the bundle is missing.")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise BundleError(f"{path}: the file was altered, damaged or truncated (its digest does not match).")
+        raise BundleError(f"{path}: the file was altered, damaged or cut short (its digest does not match).")
     return data
 
 

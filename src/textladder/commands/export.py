@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> None:
         ConfigError: no texts to compare on.
     """
     from textladder.bundle import read_bundle
+    from textladder.comparison.wording import short
     from textladder.data.labelled_texts import read_perhaps_labelled
     from textladder.export import export_bundle
 
@@ -66,8 +67,10 @@ def run(options: argparse.Namespace) -> None:
         print_json(found.as_dict())
         return
     print_wrapped(f"{found.form} passed: {found.gate.sentence()}")
-    print(f"Latency per text: {found.milliseconds:.2g} ms ({found.original_milliseconds:.2g} ms for the original).")
-    print(f'Saved in {found.bundle} ({found.megabytes:.1f} MB). Try: textladder predict {found.bundle} "a text"')
+    print(
+        f"Latency per text: {short(found.milliseconds)} ms ({short(found.original_milliseconds)} ms for the original)."
+    )
+    print(f'Saved in {found.bundle} ({short(found.megabytes)} MB). Try: textladder predict {found.bundle} "a text"')
 
 
 COMMAND = Command("export to ONNX after checking that predictions match", add_flags, run)

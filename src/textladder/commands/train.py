@@ -25,6 +25,7 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, measure on the test rows, and save."""
     from textladder.bundle import check_output
+    from textladder.comparison.wording import short
 
     monitor = terminal_monitor()
     out = check_output(options.out, options.overwrite)
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     _print_epochs(record["epochs"])
     _print_test(classifier, record)
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
-    print(f'Saved to {out} ({size:.1f} MB). Try: textladder predict {out} "a text"')
+    print(f'Saved to {out} ({short(size)} MB). Try: textladder predict {out} "a text"')
 
 
 def classifier_of(options: argparse.Namespace) -> "TextClassifier":
