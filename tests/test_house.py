@@ -37,7 +37,8 @@ PACKAGES = {
     "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels onnx_rewrites onnx_graphs",
     "training": "precision word_streams frozen_states callbacks learner stages lr_plot pretraining",
     "levels": "base __init__ tfidf lstm ulmfit transformer",
-    "comparison": "wording hardware shared_rows label_errors curve worker trainings verdict results report compare",
+    "comparison": "wording hardware budget shared_rows predictions label_errors curve verdict worker worker_process "
+    "trainings level_result report_charts report_texts report results plan run_folder run compare",
     "serving": "guard queue app server",
 }
 # Where a library may be imported; `training.*` is any module of the package.
@@ -50,6 +51,7 @@ ONLY_IN = {
     "datasketch": {"audit"},
     "fastapi": {"serving.*"},
     "fastapi_swagger": {"serving.*"},
+    "filelock": {"comparison.run_folder"},
     "prometheus_client": {"serving.*"},
     "starlette": {"serving.*"},
     "uvicorn": {"serving.*"},

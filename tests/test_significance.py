@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from textladder.significance import Gain, bootstrap_interval, compare_right, mcnemar
+from textladder.significance import Gain, bootstrap_interval, mcnemar, paired_gain
 
 
 def pairs(rng: np.random.Generator, rows: int, accuracy: float, gain: float, agree: float) -> tuple[np.ndarray, ...]:
@@ -34,7 +34,7 @@ def test_the_interval_is_scipys_paired_bootstrap() -> None:
         (right.astype(float), base.astype(float)), lambda a, b, axis: 100 * (a.mean(axis) - b.mean(axis)),
         paired=True, vectorized=True, n_resamples=10_000, method="percentile", rng=np.random.default_rng(2), batch=500,
     ).confidence_interval  # fmt: skip
-    gain = compare_right(right[None], base[None])
+    gain = paired_gain(right[None], base[None])
     assert gain.points == pytest.approx(100 * (right.mean() - base.mean()))
     assert (gain.low, gain.high) == pytest.approx((found.low, found.high), abs=0.12)
     assert gain.seeds is None
@@ -62,7 +62,7 @@ def test_a_spread_over_seeds_widens_the_interval() -> None:
     base = rng.random((1, 2000)) < 0.85
     steady = np.repeat(rng.random((1, 2000)) < 0.90, 3, axis=0)
     spread = np.stack([rng.random(2000) < accuracy for accuracy in (0.86, 0.90, 0.94)])
-    narrow, wide = compare_right(steady, base), compare_right(spread, base)
+    narrow, wide = paired_gain(steady, base), paired_gain(spread, base)
     assert narrow.seeds is not None
     assert wide.seeds is not None
     assert narrow.seeds == pytest.approx((narrow.points, narrow.low, narrow.high), abs=0.15)

@@ -147,3 +147,8 @@ def make_config(level: type[Level], preset: str, settings: Mapping[str, Any]) ->
     if preset not in level.presets:
         raise ConfigError(unknown_name(f"{level.name} preset", preset, level.presets))
     return checked(level.config_type, {**level.presets[preset].settings, **settings}, f"{level.name} setting")
+
+
+def is_neural(level: type[Level]) -> bool:
+    """Whether a level is trained by fastai's Learner, that is, whether it satisfies `NeuralLevel`."""
+    return hasattr(level, "prepare")
