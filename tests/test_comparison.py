@@ -25,6 +25,7 @@ from statsmodels.stats.proportion import proportion_confint
 from textladder import Comparison, Terms, TextClassifier, compare, read_texts
 from textladder.cli import main
 from textladder.comparison.label_errors import find_label_errors
+from textladder.comparison.run_folder import locked_folder
 from textladder.comparison.shared_rows import fewer_rows, read_shared_rows, source_rows, write_shared_rows
 from textladder.comparison.trainings import TrainingStore
 from textladder.comparison.worker import Job
@@ -122,6 +123,14 @@ def test_numbers_are_those_of_other_libraries(found: Comparison) -> None:
     assert (gain.low, gain.high) == pytest.approx((interval.low, interval.high), abs=0.7)  # a row is 0.67 points
 
 
+def test_predictions_keep_the_rows_of_the_source(found: Comparison, data: TextData) -> None:
+    table = pq.read_table(found["tfidf"].kept.folder / "predictions.parquet").to_pandas()
+    for part in ("test", "valid"):
+        rows = getattr(data, part)
+        assert table[table["part"] == part]["row"].tolist() == rows.rows.tolist()
+        assert table[table["part"] == part]["label"].tolist() == [data.labels[one] for one in rows.label_ids]
+
+
 def test_the_table_and_the_frontier(found: Comparison) -> None:
     table = found.table
     assert sorted(table.index) == ["lstm", "tfidf"]
@@ -131,6 +140,61 @@ def test_the_table_and_the_frontier(found: Comparison) -> None:
     text = found.text_table()
     assert max(map(len, text.splitlines())) <= 80
     assert sum(line.startswith(">") for line in text.splitlines()) == 1
+    spreads = ", ".join(f"{one.level} {one.seed_spread:.1f}" for one in found.levels)
+    assert text.splitlines()[-1] == f"Spread between runs: {spreads} points."
+    once = replace(found, levels=[replace(one, trainings=one.trainings[:1]) for one in found.levels])
+    assert "Spread" not in once.text_table()
+    assert once.verdict.endswith("tfidf and lstm were each trained once, so run-to-run noise is not accounted for.")
+
+
+WITHOUT_UNIX = """
+import importlib, pkgutil, sys
+sys.modules["fcntl"] = None
+import textladder
+for module in pkgutil.walk_packages(textladder.__path__, "textladder."):
+    if not module.name.startswith("textladder.serving") and module.name != "textladder.__main__":
+        importlib.import_module(module.name)
+sys.modules["resource"] = None
+from pathlib import Path
+from textladder.comparison.hardware import peak_memory_mb
+Path.read_text = lambda *args, **options: (_ for _ in ()).throw(OSError())
+assert peak_memory_mb() is None
+"""
+
+
+def test_nothing_needs_modules_that_only_unix_has() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_UNIX], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_lock_file_is_never_unlinked(tmp_path: Path) -> None:
+    """Whoever waits for a lock has its file open; a new file of the same name would be a second lock."""
+    with locked_folder(tmp_path, {"train": "a"}, overwrite=False):
+        before = (tmp_path / ".lock").stat().st_ino
+        with (
+            pytest.raises(ConfigError, match="is in use by another comparison; wait for it or choose another folder"),
+            locked_folder(tmp_path, {"train": "a"}, overwrite=False),
+        ):
+            pass
+        assert (tmp_path / ".lock").stat().st_ino == before
+    assert (tmp_path / ".lock").stat().st_ino == before
+    with locked_folder(tmp_path, {"train": "a"}, overwrite=False):
+        pass
+
+
+def test_a_report_of_single_trainings(found: Comparison, tmp_path: Path) -> None:
+    once = replace(found, levels=[replace(found["tfidf"], trainings=found["tfidf"].trainings[:1]), found["lstm"]])
+    page = once.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "tfidf was trained once, so its run-to-run noise is not accounted for." in " ".join(page.split())
+    assert re.search(r"Spread of the test accuracy between runs: lstm \d+\.\d points \(2 seeds\)", page)
+
+
+def test_an_unreported_peak_memory_is_shown_as_unknown(found: Comparison, tmp_path: Path) -> None:
+    tfidf = found["tfidf"]
+    trainings = [replace(one, record={**one.record, "peak_memory_mb": None}) for one in tfidf.trainings]
+    unknown = replace(found, levels=[replace(tfidf, trainings=trainings)])
+    assert unknown["tfidf"].peak_memory_mb is None
+    assert "unknown" in unknown.report(tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_learning_curves_and_seeds_by_default(data: TextData, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from textladder.comparison.label_errors import LabelError
 from textladder.comparison.level_result import LevelResult
 from textladder.comparison.report_charts import confusion, frontier_chart, learning_chart, reliability_chart
 from textladder.comparison.report_texts import text_sections
-from textladder.comparison.wording import counted, p_value_words, points_words, seconds_words, short
+from textladder.comparison.wording import counted, listed, p_value_words, points_words, seconds_words, short
 from textladder.data.labelled_texts import TextData
 
 Numbers = Mapping[str, Any]
@@ -68,6 +68,7 @@ def _environment(html: bool) -> Any:
         "share": lambda number: f"{number:.3f}",
         "short": short,
         "counted": counted,
+        "listed": listed,
         "in_points": points_words,
         "p_value": lambda value: p_value_words(value).removeprefix("p ").removeprefix("= "),
         "seconds": seconds_words,
@@ -91,6 +92,7 @@ def _content(
         "source": numbers["data"].partition(" (")[0],
         "bundle": next((one.kept.bundle for one in levels if one.level == recommended), None),
         "levels": in_order,
+        "trained_once": [one.level for one in levels if len(one.trainings) == 1],
         "measurements": list(_measurements(in_order)),
         "frontier": frontier_chart(levels, frontier) if levels else None,
         "curves": [learning_chart(one) for one in levels if one.curve is not None],

@@ -97,7 +97,7 @@ def learning_chart(level: LevelResult) -> dict[str, Any]:
     last = 2 * curve.rows[-1] if doubled else curve.rows[-1]
     x = _Scale(math.log(curve.rows[0]), math.log(last), 56, 276)
     points = list(zip(curve.rows, curve.accuracy, curve.low, curve.high, strict=True))
-    words = f"{curve.accuracy[-1]:.3f} with {counted(curve.rows[-1], 'row')}"
+    words = f"Accuracy {curve.accuracy[-1]:.3f} with {counted(curve.rows[-1], 'row')}"
     line = [f"{x(math.log(rows))},{y(accuracy)}" for rows, accuracy, *_ in points]
     guess = ""
     if doubled:
