@@ -41,7 +41,7 @@ SCRIPT = "<script>document.title='hurt'</script><img src=http://example.org/x.pn
 
 
 def reviews(rows: int, seed: int) -> pd.DataFrame:
-    """Texts whose label can be told from their words, most of the time."""
+    """Texts whose words predict the label most of the time."""
     rng = random.Random(seed)
     made = []
     for _ in range(rows):
@@ -71,7 +71,7 @@ def found(data: TextData, settings: dict[str, Any], tmp_path_factory: pytest.Tem
     return compare(data, ["tfidf", "lstm"], settings=settings, seeds=2, out=out, command="textladder compare")
 
 
-def test_what_is_said_of_each_level(found: Comparison, data: TextData) -> None:
+def test_the_numbers_of_each_level(found: Comparison, data: TextData) -> None:
     results = json.loads((found.folder / "results.json").read_text())
     assert results == json.loads(json.dumps(found.as_dict()))
     assert results["rows"] == {"train": 360, "valid": 40, "test": 150}
@@ -101,7 +101,7 @@ def test_what_is_said_of_each_level(found: Comparison, data: TextData) -> None:
     assert results["report"] == str(found.folder / "report.html")
 
 
-def test_numbers_are_those_of_other_libraries(found: Comparison) -> None:
+def test_numbers_agree_with_other_libraries(found: Comparison) -> None:
     tables = {}
     for one in found.levels:
         table = pq.read_table(one.kept.folder / "predictions.parquet").to_pandas()
@@ -212,7 +212,7 @@ def test_learning_curves_and_seeds_by_default(data: TextData, tmp_path: Path) ->
     assert "twice as many would likely give" in page
 
 
-def test_the_report_needs_nothing_and_shows_texts_as_texts(found: Comparison) -> None:
+def test_the_report_is_self_contained_and_escapes_texts(found: Comparison) -> None:
     page = (found.folder / "report.html").read_text(encoding="utf-8")
     assert len(page.encode()) < 2_000_000
     assert "<script" not in page
@@ -233,7 +233,7 @@ def test_the_report_needs_nothing_and_shows_texts_as_texts(found: Comparison) ->
     assert "| tfidf |" in text
 
 
-def test_a_report_anywhere(found: Comparison, tmp_path: Path) -> None:
+def test_a_report_at_any_path(found: Comparison, tmp_path: Path) -> None:
     assert found.report(tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert found.report(tmp_path / "page.md").read_text(encoding="utf-8").startswith("# textladder")
     with pytest.raises(ConfigError, match="could not be written"):
@@ -258,7 +258,7 @@ def test_the_page_in_a_browser(found: Comparison, tmp_path: Path) -> None:
     assert "example.org" not in log.read_text(errors="replace")
 
 
-def test_what_is_there_is_not_trained_again(
+def test_finished_trainings_are_reused(
     found: Comparison, data: TextData, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -289,7 +289,7 @@ def test_what_is_there_is_not_trained_again(
     (out / "mine.txt").write_text("stays")
     (out / "rows.json").write_text("stays too")
     wrong = {"lstm": {"vectors": "nowhere.txt"}}
-    with pytest.raises(TextladderError, match="lstm cannot be trained here"):  # and nothing is lost for it
+    with pytest.raises(TextladderError, match="lstm cannot be trained here"):  # before anything is deleted
         compare(data, ["tfidf", "lstm"], settings=wrong, out=out, overwrite=True)
     assert (out / "lstm-0").is_dir()
     anew = compare(data, ["tfidf"], seeds=1, out=out, overwrite=True)
@@ -336,7 +336,7 @@ def test_killed_and_resumed(data: TextData, settings: dict[str, Any], found: Com
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    time.sleep(1)  # under way with the next one
+    time.sleep(1)  # the next training is running
     workers = _workers(process.pid)
     assert workers
     process.send_signal(signal.SIGKILL)
@@ -381,7 +381,9 @@ def test_a_level_that_cannot_be_trained(data: TextData, settings: dict[str, Any]
     assert not list((tmp_path / "a").glob("*/record.json"))
 
 
-def test_levels_that_nobody_named_are_left_out(data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_levels_that_were_not_requested_are_left_out(
+    data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, said = TrainingStore.run, list[str]()
 
     def lacking(self: TrainingStore, job: Job, **options: Any) -> dict[str, Any]:
@@ -405,9 +407,7 @@ def test_levels_that_nobody_named_are_left_out(data: TextData, tmp_path: Path, m
         compare(data, ["tfidf", "lstm"], out=tmp_path / "named")
 
 
-def test_what_fails_on_the_way_leaves_the_others(
-    data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_training_leaves_the_others(data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = TrainingStore.run
     faults: dict[str, Exception] = {
         "lstm-0": TextladderError("The process was killed by SIGKILL."),
@@ -454,15 +454,17 @@ def test_a_warm_worker(data: TextData, settings: dict[str, Any], tmp_path: Path)
     job = Job("fit", str(rows), str(tmp_path / "lstm"), "lstm", "default", settings["lstm"], 0)
     (tmp_path / "lstm").mkdir()
     with WarmWorker("lstm") as warm_worker:
-        while not (begun := _workers(os.getpid())):  # its command line takes a moment to be seen
+        while not (begun := _workers(os.getpid())):  # its command line takes a moment to appear
             time.sleep(0.01)
         store = TrainingStore(tmp_path, {}, Monitor(), warm_worker)
-        with pytest.raises(RuntimeError, match="of tfidf failed"):  # by another process, as it is for another level
+        with pytest.raises(
+            RuntimeError, match="of tfidf failed"
+        ):  # in another process, because it is for another level
             store.run(replace(job, kind="nothing", level="tfidf"))
         assert _workers(os.getpid()) == begun
         assert store.run(job)["train_rows"] == len(data.train)
         assert _workers(os.getpid()) == []
-    with WarmWorker("lstm"), WarmWorker(None):  # that nobody wanted
+    with WarmWorker("lstm"), WarmWorker(None):  # that is never used
         while not _workers(os.getpid()):
             time.sleep(0.01)
     assert _workers(os.getpid()) == []
@@ -539,7 +541,7 @@ def test_a_time_budget(data: TextData, tmp_path: Path) -> None:
     assert "the time budget leaves" in short.failed["tfidf"]
     assert short.verdict == "No level could be trained."
     assert "has no result" in (tmp_path / "b" / "report.html").read_text()
-    # what was decided once stays
+    # a stored decision is kept
     plan["rows"] = {"tfidf": 100}
     (tmp_path / "a" / "plan.json").write_text(json.dumps(plan))
     fewer = compare(data, ["tfidf"], time_budget=600.0, out=tmp_path / "a")
@@ -607,7 +609,7 @@ def test_label_errors_are_the_flipped_labels() -> None:
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_flipped_amazon_labels_are_named(shared: Path) -> None:
+def test_flipped_amazon_labels_are_found(shared: Path) -> None:
     names = ["label", "title", "text"]
     rows = pd.read_csv(shared / "amazon_polarity/train.csv", header=None, names=names, keep_default_na=False)
     flipped = np.random.default_rng(0).choice(len(rows), len(rows) // 5, replace=False)
@@ -617,11 +619,11 @@ def test_flipped_amazon_labels_are_named(shared: Path) -> None:
     assert len({one.row for one in found} & set(flipped.tolist())) >= 50
 
 
-def test_temperature_mends_confidence() -> None:
+def test_temperature_scaling_calibrates() -> None:
     rng = np.random.default_rng(0)
     scores = rng.standard_normal((4000, 3))
     truth = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     labels = np.array([rng.choice(3, p=one) for one in truth])
-    bold = at_temperature(truth, 1 / 3)  # logits three times as large as they should be
+    bold = at_temperature(truth, 1 / 3)  # logits three times too large
     assert temperature(bold, labels) == pytest.approx(3, rel=0.1)
     assert evaluate(at_temperature(bold, temperature(bold, labels)), labels).ece < evaluate(bold, labels).ece / 3

@@ -1,4 +1,4 @@
-"""Gains against independent computations, and what their p-values and intervals promise, by simulation."""
+"""Gains against independent computations; error rate of the p-values and coverage of the intervals by simulation."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from textladder.significance import Gain, bootstrap_interval, mcnemar, paired_ga
 
 
 def pairs(rng: np.random.Generator, rows: int, accuracy: float, gain: float, agree: float) -> tuple[np.ndarray, ...]:
-    """Two classifiers' right rows: hard rows are shared to a degree, as they are among real classifiers."""
+    """Which rows two classifiers predict correctly; like real classifiers, they partly fail on the same rows."""
     difficulty = rng.random(rows)
     own = [np.where(rng.random(rows) < agree, difficulty, rng.random(rows)) for _ in range(2)]
     return own[0] < accuracy + gain, own[1] < accuracy
@@ -40,7 +40,7 @@ def test_the_interval_is_scipys_paired_bootstrap() -> None:
     assert gain.seeds is None
 
 
-def test_equal_classifiers_are_seldom_called_different() -> None:
+def test_equal_classifiers_rarely_differ_significantly() -> None:
     rng = np.random.default_rng(3)
     found = [mcnemar(*pairs(rng, 2000, 0.88, 0.0, 0.7)) < 0.05 for _ in range(200)]
     assert 0.02 <= np.mean(found) <= 0.08

@@ -1,4 +1,4 @@
-"""The verdict's arithmetic on figures made up for it."""
+"""The arithmetic of the verdict on invented figures."""
 
 import pytest
 
@@ -13,7 +13,7 @@ ALL = [TFIDF, LSTM, ULMFIT, TRANSFORMER]
 
 
 def gains(**points: float) -> Gains:
-    """Gains by the levels' accuracies, detectable from one and a half points on."""
+    """Gains computed from the levels' accuracies; detectable above one and a half points."""
 
     def gain(one: str, other: str) -> Gain:
         accuracy = {level.level: 100 * level.accuracy for level in ALL} | points
@@ -23,7 +23,7 @@ def gains(**points: float) -> Gains:
     return gain
 
 
-def test_the_cheapest_that_none_improves_on() -> None:
+def test_the_cheapest_level_that_none_improves_on_is_recommended() -> None:
     verdict = decide(ALL, gains(), Terms())
     assert verdict.recommended == "transformer"
     assert verdict.sentence.startswith(
@@ -70,19 +70,19 @@ def test_terms() -> None:
     assert nothing.sentence.startswith("No level meets your terms (tfidf: latency 0.3 ms, limit 0.1 ms; lstm:")
 
 
-def test_a_spread_of_seeds_can_undo_a_gain() -> None:
+def test_the_interval_over_seeds_can_undo_a_gain() -> None:
     def gain(one: str, other: str) -> Gain:
         return Gain(3.0, 1.5, 4.5, 0.0001, (2.0, -0.5, 4.5))
 
     verdict = decide([TFIDF, LSTM], gain, Terms())
     assert verdict.recommended == "tfidf"
     assert "lstm shows no detectable difference (+2.0 points, 95% interval -0.5 to 4.5 over rows" in verdict.sentence
-    # the kept seeds lose, but not over the seeds
+    # worse with the kept seeds, but not over all seeds
     worse = decide([TFIDF, LSTM], lambda one, other: Gain(-1.5, -2.5, -0.5, 0.01, (0.5, -1.5, 2.5)), Terms())
     assert "lstm shows no detectable difference (+0.5 points" in worse.sentence
 
 
-def test_what_is_expected_decides_and_is_said() -> None:
+def test_the_mean_over_seeds_decides_and_is_reported() -> None:
     less = decide([TFIDF, LSTM], lambda one, other: Gain(2.0, 1.0, 3.0, 0.001, (0.8, 0.1, 1.5)), Terms())
     assert less.recommended == "tfidf"
     assert "lstm gains less than the 1 point you asked for (+0.8 points" in less.sentence
@@ -90,7 +90,7 @@ def test_what_is_expected_decides_and_is_said() -> None:
     assert more.sentence.startswith("Take lstm: +1.2 points over tfidf (95% interval 0.2 to 2.2 over rows and seeds")
 
 
-def test_a_level_between_two_that_differ() -> None:
+def test_only_the_ends_of_the_ladder_differ() -> None:
     """lstm is not detectably better than tfidf, and the transformer, which is, not detectably better than lstm."""
 
     def gain(one: str, other: str) -> Gain:
