@@ -314,7 +314,7 @@ def test_rare_classes_and_odd_names(tmp_path: Path) -> None:
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<b>bold" not in page
     assert "Most common mix-ups" in page
-    assert " predicted as " in page
+    assert " predicted as " in page or "none on the test rows" in page
     assert found.as_dict()["label_errors_unavailable"].startswith("There are too few rows")
     assert all(line.count("|") < 20 for line in (tmp_path / "run" / "report.md").read_text().splitlines())
 
@@ -331,7 +331,7 @@ def test_killed_and_resumed(data: TextData, settings: dict[str, Any], found: Com
     )
     command = [sys.executable, "-c", script, json.dumps(settings)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # a bound for busy machines; it takes seconds
     while not (out / "lstm-0").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -346,7 +346,7 @@ def test_killed_and_resumed(data: TextData, settings: dict[str, Any], found: Com
     assert {"tfidf-0", "tfidf-1", "lstm-0"} <= {path.parent.name for path in before}
     time.sleep(0.5)
     assert not any(map(_is_worker, workers)), "the worker outlived its parent"
-    subprocess.run(command, check=True, timeout=240)
+    subprocess.run(command, check=True, timeout=600)
     for path, when in before.items():
         assert path.stat().st_mtime_ns == when
     assert not list(out.glob(".part-*"))
