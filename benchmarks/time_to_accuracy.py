@@ -129,7 +129,7 @@ class Clock(Monitor):
         if steps:
             self.mark("numbers, vectors, network")
 
-    def look(self, accuracy: float) -> None:
+    def validated(self, accuracy: float) -> None:
         if accuracy >= FINAL and self.reached is None:
             self.mark(f"training to the first look at or above {FINAL}")
             self.reached = self.marks[-1][1] - self.marks[0][1], accuracy

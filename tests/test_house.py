@@ -42,8 +42,9 @@ PACKAGES = {
     "commands": "command train lr_find audit compare evaluate explain export levels predict pretrain serve __init__",
     "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner stages checkpoints"
     " lr_plot pretraining",
-    "levels": "base __init__ tfidf lstm ulmfit transformer",
-    "comparison": "wording hardware shared_rows label_errors curve worker trainings verdict results report compare",
+    "levels": "base __init__ linear tfidf lstm ulmfit transformer",
+    "comparison": "wording hardware budget shared_rows predictions label_errors curve verdict worker worker_process "
+    "trainings level_result report_charts report_texts report results plan run_folder run compare",
     "serving": "limits measuring guard queue schemas service routes app server",
 }
 # Where a library may be imported; `training.*` is any module of the package.
@@ -56,6 +57,7 @@ ONLY_IN = {
     "datasketch": {"near_duplicates"},
     "fastapi": {"serving.*"},
     "fastapi_swagger": {"serving.*"},
+    "filelock": {"comparison.run_folder"},
     "prometheus_client": {"serving.*"},
     "pydantic": {"serving.*"},
     "starlette": {"serving.*"},

@@ -20,7 +20,7 @@ from torch import nn
 from conftest import SENTENCES
 from textladder import TextClassifier, TextData, TextladderError, read_texts
 from textladder.batching import Padding, TextBatches
-from textladder.errors import DataError
+from textladder.errors import ConfigError, DataError
 from textladder.text.vocabulary import EncodedTexts
 from textladder.training.learner import make_learner
 from textladder.training.stages import Stage, run_stages, seeded
@@ -438,3 +438,31 @@ def test_earlier_stages_set_the_best() -> None:
             earlier=[{"valid_accuracy": accuracy_now, "valid_loss": loss}],
         )
         assert torch.equal(learner.model.head.weight, before) == kept
+
+
+def test_a_pooling_of_ones_own(sentences_file: Path, vectors_file: Path, tmp_path: Path) -> None:
+    """Functions and modules pool in `TextClassifier` too; a bundle and another process cannot have them."""
+    from textladder import compare
+
+    class Norm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return self.scale * (states * mask[:, :, None]).norm(dim=1)
+
+    data = read_texts(sentences_file, test=sentences_file, valid=0)
+    settings: dict[str, Any] = {"vectors": str(vectors_file), "min_freq": 1, "hidden_size": 8, "epochs": 30}
+    pooling = Norm()
+    classifier = TextClassifier("lstm", pooling=("max", pooling), **settings).fit(data)
+    assert classifier.predict([text for _, text in SENTENCES]) == [label for label, _ in SENTENCES]
+    assert float(pooling.scale.detach()) != 1.0
+    with pytest.raises(ConfigError, match="A bundle cannot hold code"):
+        classifier.save(tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    assert TextClassifier("lstm", pooling=pooling, **settings).config.pooling == (pooling,)
+    with pytest.raises(ConfigError, match="Setting 'pooling' of lstm holds a function"):
+        compare(data, ["lstm"], settings={"lstm": {"pooling": pooling}})
+    with pytest.raises(ConfigError, match="'cell'"):
+        TextClassifier("lstm", cell=pooling)

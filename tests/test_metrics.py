@@ -1,4 +1,4 @@
-"""The numbers against scikit-learn and SciPy."""
+"""The metrics against scikit-learn and SciPy."""
 
 import numpy as np
 import pytest
@@ -34,12 +34,12 @@ def test_interval_against_scipy(hits: int, rows: int) -> None:
 
 
 def test_calibration_by_hand() -> None:
-    # two bins: four rows at 0.9 of which two are right, two rows at 0.6 of which both are
+    # two bins: four rows at 0.9, two of them correct, and two rows at 0.6, both correct
     probabilities = np.array([[0.9, 0.1]] * 4 + [[0.6, 0.4]] * 2)
     labels = np.array([0, 0, 1, 1, 0, 0])
     assert evaluate(probabilities, labels).ece == pytest.approx((4 * 0.4 + 2 * 0.4) / 6)
 
 
-def test_a_certain_mistake_has_a_finite_price() -> None:
+def test_a_confident_error_has_a_finite_log_loss() -> None:
     found = evaluate(np.array([[1.0, 0.0]]), np.array([1]))
     assert found.log_loss == pytest.approx(-np.log(SMALLEST_PROBABILITY))

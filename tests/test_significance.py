@@ -1,14 +1,14 @@
-"""Gains against independent computations, and what their p-values and intervals promise, by simulation."""
+"""Gains against independent computations; error rate of the p-values and coverage of the intervals by simulation."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from textladder.significance import Gain, bootstrap_interval, compare_right, mcnemar
+from textladder.significance import Gain, bootstrap_interval, mcnemar, paired_gain
 
 
 def pairs(rng: np.random.Generator, rows: int, accuracy: float, gain: float, agree: float) -> tuple[np.ndarray, ...]:
-    """Two classifiers' right rows: hard rows are shared to a degree, as they are among real classifiers."""
+    """Which rows two classifiers predict correctly; like real classifiers, they partly fail on the same rows."""
     difficulty = rng.random(rows)
     own = [np.where(rng.random(rows) < agree, difficulty, rng.random(rows)) for _ in range(2)]
     return own[0] < accuracy + gain, own[1] < accuracy
@@ -34,13 +34,13 @@ def test_the_interval_is_scipys_paired_bootstrap() -> None:
         (right.astype(float), base.astype(float)), lambda a, b, axis: 100 * (a.mean(axis) - b.mean(axis)),
         paired=True, vectorized=True, n_resamples=10_000, method="percentile", rng=np.random.default_rng(2), batch=500,
     ).confidence_interval  # fmt: skip
-    gain = compare_right(right[None], base[None])
+    gain = paired_gain(right[None], base[None])
     assert gain.points == pytest.approx(100 * (right.mean() - base.mean()))
     assert (gain.low, gain.high) == pytest.approx((found.low, found.high), abs=0.12)
     assert gain.seeds is None
 
 
-def test_equal_classifiers_are_seldom_called_different() -> None:
+def test_equal_classifiers_rarely_differ_significantly() -> None:
     rng = np.random.default_rng(3)
     found = [mcnemar(*pairs(rng, 2000, 0.88, 0.0, 0.7)) < 0.05 for _ in range(200)]
     assert 0.02 <= np.mean(found) <= 0.08
@@ -62,7 +62,7 @@ def test_a_spread_over_seeds_widens_the_interval() -> None:
     base = rng.random((1, 2000)) < 0.85
     steady = np.repeat(rng.random((1, 2000)) < 0.90, 3, axis=0)
     spread = np.stack([rng.random(2000) < accuracy for accuracy in (0.86, 0.90, 0.94)])
-    narrow, wide = compare_right(steady, base), compare_right(spread, base)
+    narrow, wide = paired_gain(steady, base), paired_gain(spread, base)
     assert narrow.seeds is not None
     assert wide.seeds is not None
     assert narrow.seeds == pytest.approx((narrow.points, narrow.low, narrow.high), abs=0.15)

@@ -1,19 +1,19 @@
-"""The verdict's arithmetic on figures made up for it."""
+"""The arithmetic of the verdict on invented figures."""
 
 import pytest
 
-from textladder.comparison.verdict import Gains, Measured, Terms, best_cheaper, decide, frontier
+from textladder.comparison.verdict import Candidate, Gains, Terms, best_cheaper, decide, frontier
 from textladder.significance import Gain
 
-TFIDF = Measured("tfidf", 0.88, 0.3, 1.5, 0.4)
-LSTM = Measured("lstm", 0.905, 2.4, 43, 12)
-ULMFIT = Measured("ulmfit", 0.909, 20, 1100, 50)
-TRANSFORMER = Measured("transformer", 0.931, 12, 630, 92)
+TFIDF = Candidate("tfidf", 0.88, 0.3, 1.5, 0.4)
+LSTM = Candidate("lstm", 0.905, 2.4, 43, 12)
+ULMFIT = Candidate("ulmfit", 0.909, 20, 1100, 50)
+TRANSFORMER = Candidate("transformer", 0.931, 12, 630, 92)
 ALL = [TFIDF, LSTM, ULMFIT, TRANSFORMER]
 
 
 def gains(**points: float) -> Gains:
-    """Gains by the levels' accuracies, detectable from one and a half points on."""
+    """Gains computed from the levels' accuracies; detectable above one and a half points."""
 
     def gain(one: str, other: str) -> Gain:
         accuracy = {level.level: 100 * level.accuracy for level in ALL} | points
@@ -23,69 +23,74 @@ def gains(**points: float) -> Gains:
     return gain
 
 
-def test_the_cheapest_that_none_improves_on() -> None:
+def test_the_cheapest_level_that_none_improves_on_is_recommended() -> None:
     verdict = decide(ALL, gains(), Terms())
     assert verdict.recommended == "transformer"
     assert verdict.sentence.startswith(
-        "Take transformer: +2.6 points over lstm (95% interval 1.1 to 4.1, McNemar p < 0.001) for 5 times the latency "
-        "(12 ms a text instead of 2.4 ms); ulmfit is worse (-2.2 points, 95% interval -3.7 to -0.7, McNemar p = 0.030)"
+        "Take transformer: +2.6 points over lstm (95% interval 1.1 to 4.1, McNemar p < 0.001) at 5 times the latency "
+        "(12 ms per text instead of 2.4 ms); ulmfit is worse (-2.2 points, 95% interval -3.7 to -0.7, McNemar "
+        "p = 0.030)"
     )
     assert "trained once" not in verdict.sentence
-    once = decide(ALL, gains(), Terms(), once=["ulmfit", "transformer"]).sentence
-    assert once.endswith("; ulmfit and transformer were trained once, so the luck of a training is in their numbers.")
+    once = decide(ALL, gains(), Terms(), trained_once=["ulmfit", "transformer"]).sentence
+    assert once.endswith("; ulmfit and transformer were each trained once, so run-to-run noise is not accounted for.")
+    single = decide(ALL, gains(), Terms(), trained_once=["ulmfit"]).sentence
+    assert single.endswith("; ulmfit was trained once, so its run-to-run noise is not accounted for.")
 
 
 def test_a_gain_must_be_worth_it() -> None:
     verdict = decide(ALL, gains(), Terms(worth=3.0))
     # the transformer gains 5.1 over tfidf and 2.6 over lstm; lstm 2.5 over tfidf
     assert verdict.recommended == "lstm"
-    assert "transformer gains less than the 3 points that you want (+2.6 points" in verdict.sentence
+    assert "transformer gains less than the 3 points you asked for (+2.6 points" in verdict.sentence
     assert decide(ALL, gains(), Terms(worth=6)).recommended == "tfidf"
 
 
 def test_no_detectable_difference() -> None:
     alike = gains(tfidf=90.0, lstm=91.0, ulmfit=90.5, transformer=91.2)
-    close = [Measured(one.level, 0.9, one.predict_ms_p50, one.fit_seconds, one.bundle_mb) for one in ALL]
+    close = [Candidate(one.level, 0.9, one.predict_ms_p50, one.fit_seconds, one.bundle_mb) for one in ALL]
     verdict = decide(close, alike, Terms(worth=0.1))
     assert verdict.recommended == "tfidf"
-    assert verdict.sentence.startswith("Stay with tfidf; no detectable difference from")
+    assert verdict.sentence.startswith(
+        "Stay with tfidf; lstm shows no detectable difference (+1.0 points, 95% interval"
+    )
 
 
 def test_terms() -> None:
     verdict = decide(ALL, gains(), Terms(max_latency_ms=5))
     assert verdict.recommended == "lstm"
-    assert "your terms leave out transformer and ulmfit" in verdict.sentence
+    assert "your terms rule out transformer and ulmfit" in verdict.sentence
     assert decide([TFIDF, LSTM], gains(), Terms(max_size_mb=5)).sentence.startswith(
-        "Take tfidf, the only one that keeps your terms; your terms leave out lstm"
+        "Take tfidf, the only level within your terms; your terms rule out lstm"
     )
     assert decide(ALL, gains(), Terms(max_size_mb=5)).recommended == "tfidf"
     assert decide(ALL, gains(), Terms(max_fit_minutes=1)).recommended == "lstm"
     nothing = decide(ALL, gains(), Terms(max_latency_ms=0.1))
     assert nothing.recommended is None
-    assert nothing.sentence.startswith("No level keeps your terms (tfidf: latency 0.3 ms, at most 0.1 wanted; lstm:")
+    assert nothing.sentence.startswith("No level meets your terms (tfidf: latency 0.3 ms, limit 0.1 ms; lstm:")
 
 
-def test_a_spread_of_seeds_can_undo_a_gain() -> None:
+def test_the_interval_over_seeds_can_undo_a_gain() -> None:
     def gain(one: str, other: str) -> Gain:
         return Gain(3.0, 1.5, 4.5, 0.0001, (2.0, -0.5, 4.5))
 
     verdict = decide([TFIDF, LSTM], gain, Terms())
     assert verdict.recommended == "tfidf"
-    assert "no detectable difference from lstm (+2.0 points, 95% interval -0.5 to 4.5 over rows" in verdict.sentence
-    # the kept seeds lose, but not over the seeds
+    assert "lstm shows no detectable difference (+2.0 points, 95% interval -0.5 to 4.5 over rows" in verdict.sentence
+    # worse with the kept seeds, but not over all seeds
     worse = decide([TFIDF, LSTM], lambda one, other: Gain(-1.5, -2.5, -0.5, 0.01, (0.5, -1.5, 2.5)), Terms())
-    assert "no detectable difference from lstm (+0.5 points" in worse.sentence
+    assert "lstm shows no detectable difference (+0.5 points" in worse.sentence
 
 
-def test_what_is_expected_decides_and_is_said() -> None:
+def test_the_mean_over_seeds_decides_and_is_reported() -> None:
     less = decide([TFIDF, LSTM], lambda one, other: Gain(2.0, 1.0, 3.0, 0.001, (0.8, 0.1, 1.5)), Terms())
     assert less.recommended == "tfidf"
-    assert "lstm gains less than the 1 points that you want (+0.8 points" in less.sentence
+    assert "lstm gains less than the 1 point you asked for (+0.8 points" in less.sentence
     more = decide([TFIDF, LSTM], lambda one, other: Gain(0.9, 0.1, 2.0, 0.01, (1.2, 0.2, 2.2)), Terms())
     assert more.sentence.startswith("Take lstm: +1.2 points over tfidf (95% interval 0.2 to 2.2 over rows and seeds")
 
 
-def test_a_level_between_two_that_differ() -> None:
+def test_only_the_ends_of_the_ladder_differ() -> None:
     """lstm is not detectably better than tfidf, and the transformer, which is, not detectably better than lstm."""
 
     def gain(one: str, other: str) -> Gain:
@@ -96,12 +101,12 @@ def test_a_level_between_two_that_differ() -> None:
     assert verdict.recommended == "lstm"
     assert verdict.sentence.startswith(
         "Take lstm: transformer gains +2.0 points over tfidf (95% interval 0.5 to 3.5, McNemar p = 0.010), but nothing "
-        "detectable and worthwhile over lstm, which is cheaper; no detectable difference from transformer"
+        "detectable and worthwhile over the cheaper lstm; transformer shows no detectable difference"
     )
 
 
 def test_one_level_alone() -> None:
-    assert decide([LSTM], gains(), Terms()).sentence == "Take lstm, the only one that was trained."
+    assert decide([LSTM], gains(), Terms()).sentence == "Take lstm, the only level trained."
 
 
 def test_frontier_and_best_cheaper() -> None:
@@ -111,8 +116,17 @@ def test_frontier_and_best_cheaper() -> None:
     assert best_cheaper(TFIDF, ALL) is None
 
 
+def test_equal_latencies_are_not_compared() -> None:
+    slower = Candidate("slower", 0.93, 2.44, 50, 12)
+    sentence = decide([LSTM, slower], lambda one, other: Gain(2.5, 1.0, 4.0, 0.001), Terms()).sentence
+    assert sentence.startswith(
+        "Take slower: +2.5 points over lstm (95% interval 1.0 to 4.0, McNemar p = 0.001) at the same"
+    )
+    assert "at the same latency (2.4 ms per text)" in sentence
+
+
 def test_equal_latency_is_decided_by_fit_time() -> None:
-    slow, quick = Measured("a", 0.9, 2.04, 100, 1), Measured("b", 0.9, 2.02, 1, 1)
+    slow, quick = Candidate("a", 0.9, 2.04, 100, 1), Candidate("b", 0.9, 2.02, 1, 1)
     assert [one.level for one in sorted([slow, quick], key=lambda one: one.cost)] == ["b", "a"]
 
 

@@ -1,8 +1,8 @@
-"""`make demo`: compare every level on the embedded sample, say which is worth it, and put that one to work.
+"""`make demo`: compare every level on the embedded sample, recommend one, and classify some texts with it.
 
     python -m textladder.demo [FOLDER]
 
-What `compare` and `predict` do on your own file, in one run that needs no data and no network.
+The same steps as `compare` and `predict` on your own file; needs no data and no network.
 """
 
 import sys
@@ -13,6 +13,7 @@ from pathlib import Path
 from textladder.classifier import TextClassifier
 from textladder.cli import fail
 from textladder.comparison.compare import compare
+from textladder.comparison.wording import seconds_words
 from textladder.data.labelled_texts import read_texts
 from textladder.errors import TextladderError
 from textladder.progress import monitor_for_terminal
@@ -22,14 +23,14 @@ TEXTS = (
     "Stopped charging after nine days, and the seller never answered.",
     "I expected to send it back. I was wrong, it hasn't let me down once.",
 )
-# what is installed, so that the demo needs no network
+# an encoder that is installed as a package, so that the demo needs no network
 SETTINGS = {"transformer": {"encoder": "all-MiniLM-L6-v2"}}
-ROWS = 600  # of 748, so that it is over in six minutes on two old cores
+ROWS = 600  # of 748; takes about six minutes on two old cores
 COMMAND = f"textladder compare sample --rows {ROWS} --encoder all-MiniLM-L6-v2 --seeds 1 --out"
 
 
 def main(folder: Path) -> None:
-    """Train, compare, predict and report in `folder`."""
+    """Compare all levels, classify some texts with the recommended one, and write the report to `folder`."""
     data = read_texts("sample", rows=ROWS)
     print("Data:", data.description.partition("): ")[2], flush=True)
     found = compare(
@@ -41,9 +42,9 @@ def main(folder: Path) -> None:
         command=f"{COMMAND} {folder}",
         monitor=monitor_for_terminal(),
     )
-    assert found.recommended is not None  # there are no terms that a level could break
+    assert found.recommended is not None  # without terms, some level is always recommended
     bundle = found[found.recommended].kept.bundle
-    print(f"\n{found.text_table()}\n\n{found.recommended}, put to work:")
+    print(f"\n{found.text_table()}\n\nPredictions of {found.recommended}:")
     for text, prediction in zip(TEXTS, TextClassifier.load(bundle).predictions(TEXTS), strict=True):
         print(f"  {prediction.name:<9} {prediction.probability:.0%}  {textwrap.shorten(text, 64, placeholder='...')}")
     print(f'Try: .venv/bin/textladder predict {bundle} "your own text"\n')
@@ -57,4 +58,4 @@ if __name__ == "__main__":
         main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"))
     except TextladderError as error:
         raise SystemExit(fail(error)) from None
-    print(f"The demo took {time.perf_counter() - begun:.0f} s.")
+    print(f"The demo took {seconds_words(time.perf_counter() - begun)}.")

@@ -1,7 +1,7 @@
-"""How long work is watched: nothing by default, a live bar in a terminal.
+"""Progress of long-running work: silent by default, a live progress bar in a terminal.
 
-Beside `errors` at the bottom of the house, so that every step can report. `Monitor` is silent; the command
-line hands out a `TerminalMonitor` when standard error is a terminal.
+Stands beside `errors` below everything else, so that every step can report progress. `Monitor` does nothing; the
+command line passes a `TerminalMonitor` when standard error is a terminal.
 """
 
 import sys
@@ -9,29 +9,29 @@ from typing import Any
 
 
 class Monitor:
-    """Is told what happens; this one keeps quiet."""
+    """Receives progress events and ignores them; subclasses override the ones they show."""
 
     def say(self, sentence: str) -> None:
-        """Something worth knowing: a choice that was made, texts that were cut."""
+        """Report something the user should know, such as an automatic choice or truncated texts."""
 
     def begin(self, heading: str) -> None:
-        """What the next pieces of work belong to: a level, of several."""
+        """Name what the following tasks belong to, such as one of several levels."""
 
     def start(self, name: str, steps: int | None) -> None:
-        """A piece of work of so many steps begins."""
+        """Start a task of `steps` steps; None if the number is unknown."""
 
     def advance(self, done: int, note: str = "") -> None:
-        """So many steps of the present piece of work are done."""
+        """Report that `done` steps of the current task are complete."""
 
-    def look(self, accuracy: float) -> None:
-        """The validation rows were looked at, with this accuracy."""
+    def validated(self, accuracy: float) -> None:
+        """Report a validation run and its accuracy, a fraction."""
 
     def stop(self) -> None:
-        """The present piece of work is over."""
+        """End the current task."""
 
 
 class SpeakingMonitor(Monitor):
-    """Says its sentences on standard error and shows no bar: for logs and pipes."""
+    """Prints sentences to standard error and shows no progress bar: for logs and pipes."""
 
     def say(self, sentence: str) -> None:
         """Print the sentence."""
@@ -39,7 +39,7 @@ class SpeakingMonitor(Monitor):
 
 
 class TerminalMonitor(Monitor):
-    """A live bar with the time left, on standard error."""
+    """Shows a live progress bar with the remaining time on standard error."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -50,15 +50,15 @@ class TerminalMonitor(Monitor):
         self._heading = ""
 
     def begin(self, heading: str) -> None:
-        """Show it before what follows."""
+        """Prefix the names of the following tasks with `heading`."""
         self._heading = f"{heading}: "
 
     def say(self, sentence: str) -> None:
-        """Print the sentence above the bar."""
+        """Print the sentence above the progress bar."""
         self._console.print(sentence, markup=False, highlight=False)
 
     def start(self, name: str, steps: int | None) -> None:
-        """Show a new bar."""
+        """Show a new progress bar."""
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         self.stop()
@@ -70,17 +70,17 @@ class TerminalMonitor(Monitor):
         self._progress.start()
 
     def advance(self, done: int, note: str = "") -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         if self._progress is not None:
             self._progress.update(self._task, completed=done, note=note)
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
 
 def monitor_for_terminal() -> Monitor:
-    """A bar where a person watches, plain sentences where none does."""
+    """Return a progress bar if standard error is a terminal, else plain sentences."""
     return TerminalMonitor() if sys.stderr.isatty() else SpeakingMonitor()

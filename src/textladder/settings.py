@@ -25,6 +25,7 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     shared: bool = False,
+    functions: bool = False,
 ) -> Any:
     """A config field with its help and its bounds.
 
@@ -35,8 +36,10 @@ def setting(
         low: the lowest value allowed.
         high: the highest value allowed.
         shared: give the setting a flag in `compare` and `audit` too, where several levels run.
+        functions: in Python, also allow functions and modules in place of the choices.
     """
     metadata = {"help": help, "choices": tuple(choices), "low": low, "high": high, "shared": shared}
+    metadata["functions"] = functions
     return field(default=default, metadata=metadata)
 
 
@@ -108,6 +111,8 @@ def _checked(item: "dataclasses.Field[Any]", kind: Any, value: Any) -> Any:
     """The value as the field's type, within its choices and bounds."""
     kinds = get_args(kind) or (kind,)
     if get_origin(kind) is tuple:
+        if callable(value):
+            value = (value,)
         kinds, value = (tuple,), tuple(value) if isinstance(value, (list, tuple)) else value
     elif float in kinds and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -118,7 +123,7 @@ def _checked(item: "dataclasses.Field[Any]", kind: Any, value: Any) -> Any:
         raise ConfigError(f"Setting {item.name!r} must be of type {names}; received {value!r}.")
     choices, low, high = (item.metadata.get(name) for name in ("choices", "low", "high"))
     for one in value if isinstance(value, tuple) else (value,):
-        if choices and one not in choices:
+        if choices and one not in choices and not (callable(one) and item.metadata.get("functions")):
             raise ConfigError(unknown_name(f"value of {item.name!r}:", str(one), choices))
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high):

@@ -1,6 +1,6 @@
-"""Is a gain real: two classifiers on the same rows, by paired bootstrap and McNemar's exact test.
+"""Whether a gain is real: two classifiers on the same rows, by paired bootstrap and McNemar's exact test.
 
-Takes which rows each of them got right, and knows nothing of texts or levels.
+Works on which rows each classifier predicted correctly; knows nothing of texts or levels.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,15 @@ DETECTABLE_P = 0.05
 
 @dataclass(frozen=True)
 class Gain:
-    """What one classifier gains over another; points are hundredths of accuracy.
+    """The gain in accuracy of one classifier over another, in percentage points.
 
     Attributes:
-        points: the difference of the two accuracies.
+        points: difference of the two accuracies.
         low: lower end of its 95% interval, by paired bootstrap over the rows.
         high: upper end.
-        p_value: of McNemar's exact test.
-        seeds: the mean difference over several seeds, with an interval over rows and seeds; None for one seed of each.
+        p_value: of McNemar's exact test, two-sided.
+        seeds: mean difference over several seeds and the ends of its 95% interval over rows and seeds; None if both
+            classifiers were trained with one seed.
     """
 
     points: float
@@ -33,86 +34,97 @@ class Gain:
 
     @property
     def detectable(self) -> bool:
-        """McNemar's test says so, the interval is above 0, and so it is over the seeds where there are several."""
+        """Whether p is below 0.05 and the interval lies above 0, also over several seeds if there are several."""
         return self.p_value < DETECTABLE_P and self.low > 0 and (self.seeds is None or self.seeds[1] > 0)
 
     @property
     def worse(self) -> bool:
-        """The same the other way round."""
+        """Whether p is below 0.05 and the interval lies below 0, also over several seeds if there are several."""
         return self.p_value < DETECTABLE_P and self.high < 0 and (self.seeds is None or self.seeds[2] < 0)
 
     @property
     def expected(self) -> tuple[float, float, float]:
-        """The points that another training would gain, and their interval: over the seeds where there are several."""
+        """The gain to expect from another training and its interval: over the seeds if there are several."""
         return (self.points, self.low, self.high) if self.seeds is None else self.seeds
 
     def as_dict(self) -> dict[str, Any]:
-        """The numbers by name, as `compare --json` has them."""
+        """The numbers by name, as in `compare --json`."""
         seeds = None if self.seeds is None else dict(zip(("points", "low", "high"), self.seeds, strict=True))
         numbers = {"points": self.points, "low": self.low, "high": self.high, "p_value": self.p_value}
         return {**numbers, "seeds": seeds, "detectable": self.detectable}
 
 
-def compare_right(right: np.ndarray, base: np.ndarray, *, kept: tuple[int, int] = (0, 0), seed: int = 0) -> Gain:
-    """What one level gains over another on the same rows.
+def paired_gain(
+    correct: np.ndarray, baseline: np.ndarray, *, selected: tuple[int, int] = (0, 0), seed: int = 0
+) -> Gain:
+    """The gain of one classifier over another on the same rows.
 
     Args:
-        right: bool (seeds, rows), which rows each training of the one level got right.
-        base: the same of the other level; the number of its seeds may differ.
-        kept: the seed of each that is put to work, which points, interval and p-value are about.
+        correct: bool (seeds, rows), the rows that each training of the classifier predicted correctly.
+        baseline: bool (seeds, rows), the same for the other classifier; its number of seeds may differ.
+        selected: index of the training of each that is used; points, interval and p-value describe these two.
         seed: of the bootstrap.
+
+    Returns:
+        The gain of the selected trainings and, with several seeds, the mean gain over them.
     """
-    one, other = right[kept[0]], base[kept[1]]
+    one, other = correct[selected[0]], baseline[selected[1]]
     low, high = bootstrap_interval(one[None], other[None], seed=seed)
     seeds = None
-    if max(len(right), len(base)) > 1:
-        seeds = (100 * float(right.mean() - base.mean()), *bootstrap_interval(right, base, seed=seed))
+    if max(len(correct), len(baseline)) > 1:
+        seeds = (100 * float(correct.mean() - baseline.mean()), *bootstrap_interval(correct, baseline, seed=seed))
     return Gain(100 * float(one.mean() - other.mean()), low, high, mcnemar(one, other), seeds)
 
 
-def mcnemar(right: np.ndarray, base: np.ndarray) -> float:
+def mcnemar(correct: np.ndarray, baseline: np.ndarray) -> float:
     """Two-sided p-value of McNemar's exact test (McNemar 1947; Dietterich 1998, section 3.1).
 
-    Rows that one got right and the other wrong fall on either side like a fair coin if both are as good.
+    If both classifiers are equally accurate, a row that only one of them predicts correctly is equally likely to be
+    either's.
 
     Args:
-        right: bool (rows,).
-        base: bool (rows,).
+        correct: bool (rows,), the rows that one classifier predicted correctly.
+        baseline: bool (rows,), the same for the other.
     """
     from scipy.stats import binomtest
 
-    only, only_base = int((right & ~base).sum()), int((base & ~right).sum())
-    return float(binomtest(only, only + only_base).pvalue) if only + only_base else 1.0
+    only, only_baseline = int((correct & ~baseline).sum()), int((baseline & ~correct).sum())
+    return float(binomtest(only, only + only_baseline).pvalue) if only + only_baseline else 1.0
 
 
-def bootstrap_interval(right: np.ndarray, base: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean difference of accuracies, in points, rows (and seeds) drawn with replacement.
+def bootstrap_interval(correct: np.ndarray, baseline: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """95% percentile interval of the difference in mean accuracy, rows and seeds resampled with replacement.
 
-    Paired: a drawn row counts for both (Efron & Tibshirani 1993, section 13.3; Koehn 2004). Where there are several
-    seeds of a level, they are drawn too.
+    The bootstrap is paired: a resampled row counts for both classifiers (Efron & Tibshirani 1993, section 13.3; Koehn
+    2004). If a classifier has several seeds, they are resampled too.
 
     Args:
-        right: bool (seeds, rows).
-        base: bool (seeds, rows).
-        seed: of the draws.
+        correct: bool (seeds, rows).
+        baseline: bool (seeds, rows).
+        seed: of the resampling.
+
+    Returns:
+        Lower and upper end in percentage points.
     """
     rng = np.random.default_rng(seed)
-    # Rows of the same pattern are alike, so how often each pattern is drawn tells all: a multinomial, exactly.
-    patterns, counts = np.unique(np.concatenate([right, base]), axis=1, return_counts=True)
-    drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES) / counts.sum()  # (resamples, patterns)
+    # Rows with the same pattern are interchangeable, so drawing how often each pattern occurs from a multinomial is
+    # exactly the bootstrap over rows.
+    patterns, counts = np.unique(np.concatenate([correct, baseline]), axis=1, return_counts=True)
+    # (resamples, patterns)
+    shares = rng.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES) / counts.sum()
     means = [
-        _drawn_mean(drawn @ part.T.astype(np.float64), rng) for part in np.split(patterns, [len(right)])
-    ]  # of each level, (resamples,)
+        _mean_over_seeds(shares @ part.T.astype(np.float64), rng) for part in np.split(patterns, [len(correct)])
+    ]  # of each classifier, (resamples,)
     tails = 50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)
     low, high = np.percentile(100 * (means[0] - means[1]), tails)
     return float(low), float(high)
 
 
-def _drawn_mean(accuracies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mean over seeds drawn with replacement, (resamples,), of accuracies (resamples, seeds)."""
+def _mean_over_seeds(accuracies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mean over seeds resampled with replacement, (resamples,), of accuracies (resamples, seeds)."""
     resamples, seeds = accuracies.shape
     if seeds == 1:
         return accuracies[:, 0]
-    places = rng.integers(seeds, size=(resamples, seeds))
-    mean: np.ndarray = np.take_along_axis(accuracies, places, axis=1).mean(axis=1)
+    chosen = rng.integers(seeds, size=(resamples, seeds))
+    mean: np.ndarray = np.take_along_axis(accuracies, chosen, axis=1).mean(axis=1)
     return mean

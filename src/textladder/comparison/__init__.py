@@ -1,5 +1,5 @@
-"""Which level is worth it: trainings on the same rows, the arithmetic between them, and the report.
+"""Which level is worth using: trainings on the same rows, the statistics between them, and the report.
 
-compare.py runs everything; trainings.py and worker.py train and measure in processes of their own, spool.py hands them
-the rows; results.py, significance.py, curve.py and verdict.py turn predictions into numbers; report.py shows them.
+compare.py is the entry point. plan.py checks the request, run.py trains level by level (trainings.py keeps the results,
+worker_process.py starts worker.py), results.py turns predictions into gains and a verdict, report.py shows them.
 """

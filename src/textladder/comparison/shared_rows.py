@@ -1,10 +1,10 @@
-"""The parts of a data set as a folder, for other processes to train on the very same rows.
+"""The parts of a data set in a folder, so that other processes train on exactly the same rows.
 
-`compare` writes it, its workers map it into memory. Arrow files and one JSON file; nothing is kept there afterwards.
+Arrow files and one JSON file. `compare` writes the folder, its workers map it into memory, and `compare` deletes it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,16 +15,17 @@ from textladder.data.labelled_table import SCHEMA
 from textladder.data.labelled_texts import LabelledTexts, TextData
 from textladder.data.splits import stratified
 
-ABOUT, LEARNT_FROM, TESTED_ON = "parts.json", "train.arrow", "test.arrow"
-STORED = SCHEMA.append(pa.field("row", pa.int64()))  # the row that it had where it came from
+MANIFEST, TRAIN_TABLE, TEST_TABLE = "parts.json", "train.arrow", "test.arrow"
+SOURCE_ROW = "row"  # extra column: the row's number in the data it came from
+STORED = SCHEMA.append(pa.field(SOURCE_ROW, pa.int64()))
 
 
 def write_shared_rows(data: TextData, folder: Path) -> None:
-    """Write every part's texts, labels and row numbers in order; training and validation rows are one table."""
+    """Write the texts, labels and source row numbers of every part; training and validation rows share a table."""
     folder.mkdir(parents=True)
-    _write_table(folder / LEARNT_FROM, [data.train, *([] if data.valid is None else [data.valid])])
-    _write_table(folder / TESTED_ON, [data.test])
-    about = {
+    _write_table(folder / TRAIN_TABLE, [data.train, *([] if data.valid is None else [data.valid])])
+    _write_table(folder / TEST_TABLE, [data.test])
+    manifest = {
         "train_rows": len(data.train),
         "labels": data.labels,
         "label_names": data.label_names,
@@ -32,48 +33,74 @@ def write_shared_rows(data: TextData, folder: Path) -> None:
         "label_column": data.label_column,
         "description": data.description,
     }
-    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def _write_table(path: Path, parts: Sequence[LabelledTexts]) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, STORED) as writer:
         for part in parts:
-            start = 0
-            for texts in part.batches():
-                stop = start + len(texts)
-                labels = pa.array(part.label_ids[start:stop].astype(np.int32))
-                columns = [pa.array(texts, pa.string()), labels, pa.array(part.rows[start:stop])]
-                writer.write_batch(pa.record_batch(columns, schema=STORED))
-                start = stop
+            for batch in _record_batches(part):
+                writer.write_batch(batch)
+
+
+def _record_batches(part: LabelledTexts) -> Iterator[pa.RecordBatch]:
+    start = 0
+    for texts in part.batches():
+        stop = start + len(texts)
+        labels = pa.array(part.label_ids[start:stop].astype(np.int32))
+        columns = [pa.array(texts, pa.string()), labels, pa.array(part.rows[start:stop])]
+        yield pa.record_batch(columns, schema=STORED)
+        start = stop
 
 
 def read_shared_rows(folder: Path) -> TextData:
-    """The data that `write_shared_rows` wrote."""
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    labels, names = tuple(about["labels"]), tuple(about["label_names"])
-    learnt_from, tested_on = (
-        pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all() for name in (LEARNT_FROM, TESTED_ON)
+    """Read the data that `write_shared_rows` wrote, memory-mapped."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    labels, names = tuple(manifest["labels"]), tuple(manifest["label_names"])
+    trained_on, tested_on = (
+        pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all() for name in (TRAIN_TABLE, TEST_TABLE)
     )
-    train, valid = np.split(np.arange(learnt_from.num_rows), [about["train_rows"]])
+    train, valid = np.split(np.arange(trained_on.num_rows), [manifest["train_rows"]])
     return TextData(
-        LabelledTexts(learnt_from, train, labels, names),
-        LabelledTexts(learnt_from, valid, labels, names) if len(valid) else None,
+        LabelledTexts(trained_on, train, labels, names),
+        LabelledTexts(trained_on, valid, labels, names) if len(valid) else None,
         LabelledTexts(tested_on, np.arange(tested_on.num_rows), labels, names),
-        labels, names, tuple(about["text_columns"]), about["label_column"], about["description"],
+        labels, names, tuple(manifest["text_columns"]), manifest["label_column"], manifest["description"],
     )  # fmt: skip
 
 
-def fewer_rows(data: TextData, rows: int, seed: int) -> TextData:
-    """A stratified choice of the training rows, and of the validation rows in proportion; the test rows stay.
+def source_rows(part: LabelledTexts) -> np.ndarray:
+    """Row numbers of a part in the data it came from, int64 (rows,).
 
-    Every class keeps a row. With the same seed fewer rows are among more: a learning curve takes none away.
+    Raises:
+        ValueError: the part does not come from `read_shared_rows`.
+    """
+    if SOURCE_ROW not in part.table.column_names:
+        raise ValueError(f"Only parts from read_shared_rows have source rows; received {part.table.column_names}.")
+    numbers: np.ndarray = part.table[SOURCE_ROW].take(pa.array(part.rows)).to_numpy()
+    return numbers
+
+
+def fewer_rows(data: TextData, rows: int, seed: int) -> TextData:
+    """Take a stratified sample of the training rows, and of the validation rows in proportion.
+
+    Every class keeps at least one row. With the same seed, a smaller sample is a subset of a larger one, as a learning
+    curve needs.
+
+    Args:
+        data: all rows.
+        rows: number of training rows to keep.
+        seed: of the sample.
+
+    Returns:
+        The data with fewer training and validation rows and the same test rows.
     """
     share = rows / len(data.train)
 
-    def some(part: LabelledTexts) -> LabelledTexts:
+    def sample(part: LabelledTexts) -> LabelledTexts:
         rng = np.random.default_rng(seed)
         places = np.arange(len(part))
         chosen = stratified(places, part.label_ids, round(share * len(part)), rng, keep_back=False)
         return replace(part, rows=part.rows[np.sort(chosen)])
 
-    return replace(data, train=some(data.train), valid=None if data.valid is None else some(data.valid))
+    return replace(data, train=sample(data.train), valid=None if data.valid is None else sample(data.valid))

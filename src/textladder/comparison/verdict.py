@@ -1,28 +1,28 @@
-"""Which level is worth it: the arithmetic of a comparison, in numbers and in one sentence.
+"""The verdict: which level is worth using, by arithmetic, in one sentence.
 
-Cost is what one text takes (the median), ties by fit time. The verdict is the cheapest level from which no dearer one
-is a detectable and worthwhile improvement, among those that keep the user's terms. Knows nothing of how levels are
-trained.
+Cost is the median latency of one text, ties broken by fit time. The verdict is the cheapest level that no more
+expensive one improves on by a detectable and worthwhile gain, among the levels that meet the user's terms. Nothing
+here knows how levels are trained.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from textladder.comparison.wording import listed, short
+from textladder.comparison.wording import listed, p_value_words, points_words, short
 from textladder.significance import Gain
 
-SAME_COST = 2  # significant digits that two latencies may have in common to count as the same
+COST_DIGITS = 2  # latencies that agree to this many significant digits count as equal
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What the user wants of the level that is recommended.
+    """What the user demands of the recommended level.
 
     Attributes:
-        worth: points of accuracy that a dearer level must gain.
-        max_latency_ms: of one text, the median.
-        max_size_mb: of the bundle.
-        max_fit_minutes: of one training.
+        worth: accuracy, in percentage points, that a more expensive level must gain.
+        max_latency_ms: maximum median latency of one text.
+        max_size_mb: maximum size of the bundle.
+        max_fit_minutes: maximum duration of one training.
     """
 
     worth: float = 1.0
@@ -30,30 +30,30 @@ class Terms:
     max_size_mb: float | None = None
     max_fit_minutes: float | None = None
 
-    def broken_by(self, level: "Measured") -> list[str]:
-        """Which of them a level breaks, in words."""
+    def broken_by(self, level: "Candidate") -> list[str]:
+        """The limits that a level exceeds, in words."""
         limits = (
             ("latency", self.max_latency_ms, level.predict_ms_p50, "ms"),
             ("size", self.max_size_mb, level.bundle_mb, "MB"),
-            ("fit time", self.max_fit_minutes, level.fit_seconds / 60, "minutes"),
+            ("fit time", self.max_fit_minutes, level.fit_seconds / 60, "min"),
         )
         return [
-            f"{name} {found:.3g} {unit}, at most {limit:g} wanted"
+            f"{name} {found:.3g} {unit}, limit {limit:g} {unit}"
             for name, limit, found, unit in limits
             if limit is not None and found > limit
         ]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What the verdict has to know of a level.
+class Candidate:
+    """A level that may be recommended: its accuracy and its costs.
 
     Attributes:
         level: its name.
         accuracy: on the test rows, a fraction.
-        predict_ms_p50: what one text takes.
-        fit_seconds: of one training.
-        bundle_mb: of the saved classifier.
+        predict_ms_p50: median latency of one text in milliseconds.
+        fit_seconds: duration of one training.
+        bundle_mb: size of the saved classifier.
     """
 
     level: str
@@ -64,131 +64,143 @@ class Measured:
 
     @property
     def cost(self) -> tuple[float, float]:
-        """What levels are ordered by."""
-        return float(f"{self.predict_ms_p50:.{SAME_COST}g}"), self.fit_seconds
+        """The sort key of levels: latency to two significant digits, then fit time."""
+        return float(f"{self.predict_ms_p50:.{COST_DIGITS}g}"), self.fit_seconds
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The level that is worth it, or None, and why."""
+    """The recommended level, or None, and the reason in one sentence."""
 
     recommended: str | None
     sentence: str
 
 
-Gains = Callable[[str, str], Gain]
+Gains = Callable[[str, str], Gain]  # the gain of the level named first over the one named second
 
 
-def by_cost(levels: Sequence[Measured]) -> list[Measured]:
-    """The levels from the cheapest to the dearest."""
+def by_cost(levels: Sequence[Candidate]) -> list[Candidate]:
+    """The levels from the cheapest to the most expensive."""
     return sorted(levels, key=lambda one: one.cost)
 
 
-def best_cheaper(level: Measured, levels: Sequence[Measured]) -> Measured | None:
-    """The most accurate of the cheaper levels; the cheapest of those that are as accurate."""
+def best_cheaper(level: Candidate, levels: Sequence[Candidate]) -> Candidate | None:
+    """The most accurate of the cheaper levels, or the cheapest of equally accurate ones; None for the cheapest."""
     cheaper = [one for one in by_cost(levels) if one.cost < level.cost]
     return max(cheaper, key=lambda one: one.accuracy, default=None)
 
 
-def frontier(levels: Sequence[Measured]) -> list[str]:
+def frontier(levels: Sequence[Candidate]) -> list[str]:
     """The levels that are more accurate than every cheaper one, by cost."""
-    found: list[Measured] = []
+    found: list[Candidate] = []
     for one in by_cost(levels):
         if not found or one.accuracy > found[-1].accuracy:
             found.append(one)
     return [one.level for one in found]
 
 
-def decide(levels: Sequence[Measured], gain: Gains, terms: Terms, *, once: Sequence[str] = ()) -> Verdict:
-    """The verdict.
+def decide(levels: Sequence[Candidate], gain: Gains, terms: Terms, *, trained_once: Sequence[str] = ()) -> Verdict:
+    """Recommend a level.
 
     Args:
-        levels: what was measured; at least one.
-        gain: what the level first named gains over the other.
+        levels: at least one.
+        gain: the gain of the level named first over the other.
         terms: the user's.
-        once: the levels that were trained with one seed only.
+        trained_once: the levels that were trained with a single seed.
+
+    Returns:
+        The recommended level, None if no level meets the terms, and the reason.
     """
-    broken = {one.level: terms.broken_by(one) for one in levels}
-    fitting = [one for one in by_cost(levels) if not broken[one.level]]
-    if not fitting:
-        reasons = "; ".join(f"{one.level}: {', '.join(broken[one.level])}" for one in by_cost(levels))
-        return Verdict(None, f"No level keeps your terms ({reasons}).")
-
-    def better(on: Measured) -> Measured | None:
-        """The cheapest of the dearer levels that improve on one."""
-        for other in fitting[fitting.index(on) + 1 :]:
-            found = gain(other.level, on.level)
-            if found.detectable and found.expected[0] >= terms.worth:
-                return other
-        return None
-
-    chosen = next(one for one in fitting if better(one) is None)
-    below, above = best_cheaper(chosen, fitting), fitting[fitting.index(chosen) + 1 :]
-    if below is not None:
-        parts = [_why(chosen, below, better(below), gain)]
-    elif above:
-        parts = [f"Stay with {chosen.level}"]
-    else:
-        alone = "keeps your terms" if any(broken.values()) else "was trained"
-        parts = [f"Take {chosen.level}, the only one that {alone}"]
-    if above:
-        best = max(above, key=lambda one: one.accuracy)
-        parts.append(_why_not(gain(best.level, chosen.level), best, chosen, terms))
-    if any(broken.values()):
-        parts.append(f"your terms leave out {listed([one.level for one in by_cost(levels) if broken[one.level]])}")
-    if once and len(levels) > 1:
-        was, their = ("was", "its") if len(once) == 1 else ("were", "their")
-        parts.append(f"{listed(once)} {was} trained once, so the luck of a training is in {their} numbers")
+    broken = {one.level: reasons for one in by_cost(levels) if (reasons := terms.broken_by(one))}
+    eligible = [one for one in by_cost(levels) if one.level not in broken]
+    if not eligible:
+        excess = "; ".join(f"{level}: {', '.join(limits)}" for level, limits in broken.items())
+        return Verdict(None, f"No level meets your terms ({excess}).")
+    chosen = next(one for one in eligible if _improvement(one, eligible, gain, terms) is None)
+    parts = _reasons(chosen, eligible, broken, gain, terms)
+    if broken:
+        parts.append(f"your terms rule out {listed(list(broken))}")
+    if trained_once and len(levels) > 1:
+        noise = "its run-to-run noise" if len(trained_once) == 1 else "run-to-run noise"
+        were = "was" if len(trained_once) == 1 else "were each"
+        parts.append(f"{listed(trained_once)} {were} trained once, so {noise} is not accounted for")
     return Verdict(chosen.level, "; ".join(parts) + ".")
 
 
-def _why(chosen: Measured, below: Measured, better: Measured | None, gain: Gains) -> str:
-    """What the chosen level gains over the best cheaper one or, where only another one shows a gain, which."""
+def _improvement(level: Candidate, eligible: Sequence[Candidate], gain: Gains, terms: Terms) -> Candidate | None:
+    """The cheapest of the more expensive levels whose gain over `level` is detectable and worthwhile."""
+    for other in eligible[eligible.index(level) + 1 :]:
+        found = gain(other.level, level.level)
+        if found.detectable and found.expected[0] >= terms.worth:
+            return other
+    return None
+
+
+def _reasons(
+    chosen: Candidate, eligible: Sequence[Candidate], broken: Mapping[str, list[str]], gain: Gains, terms: Terms
+) -> list[str]:
+    """Why not a cheaper level, and why not the best of the more expensive ones."""
+    below, above = best_cheaper(chosen, eligible), eligible[eligible.index(chosen) + 1 :]
+    if below is not None:
+        parts = [_why(chosen, below, _improvement(below, eligible, gain, terms), gain)]
+    elif above:
+        parts = [f"Stay with {chosen.level}"]
+    else:
+        parts = [f"Take {chosen.level}, the only level {'within your terms' if broken else 'trained'}"]
+    if above:
+        best = max(above, key=lambda one: one.accuracy)
+        parts.append(_why_not(gain(best.level, chosen.level), best, chosen, terms))
+    return parts
+
+
+def _why(chosen: Candidate, below: Candidate, better: Candidate | None, gain: Gains) -> str:
+    """The gain of the chosen level over the best cheaper one or, if only another level's is detectable, that one's."""
     if better is None or better is chosen:
         gained = gain_words(gain(chosen.level, below.level), below.level)
-        return f"Take {chosen.level}: {gained} for {dearer_words(chosen, below)}"
+        return f"Take {chosen.level}: {gained} at {cost_words(chosen, below)}"
     return (
         f"Take {chosen.level}: {better.level} gains {gain_words(gain(better.level, below.level), below.level)}, but "
-        f"nothing detectable and worthwhile over {chosen.level}, which is cheaper"
+        f"nothing detectable and worthwhile over the cheaper {chosen.level}"
     )
 
 
-def _why_not(found: Gain, dearer: Measured, chosen: Measured, terms: Terms) -> str:
-    points = f"{found.expected[0]:+.1f} points, {_interval(found)}"
+def _why_not(found: Gain, candidate: Candidate, chosen: Candidate, terms: Terms) -> str:
+    """Why a more expensive level is not recommended."""
+    points = f"{found.expected[0]:+.1f} points, {_interval_words(found)}"
     if found.detectable:
-        return (
-            f"{dearer.level} gains less than the {terms.worth:g} points that you want ({points}) for "
-            f"{dearer_words(dearer, chosen)}"
-        )
+        asked = f"{points_words(terms.worth)} you asked for"
+        return f"{candidate.level} gains less than the {asked} ({points}) at {cost_words(candidate, chosen)}"
     if found.worse:
-        return f"{dearer.level} is worse ({points})"
-    return f"no detectable difference from {dearer.level} ({points}) for {dearer_words(dearer, chosen)}"
+        return f"{candidate.level} is worse ({points})"
+    return f"{candidate.level} shows no detectable difference ({points}) at {cost_words(candidate, chosen)}"
 
 
 def gain_words(found: Gain, over: str) -> str:
-    """A gain as people read it.
+    """A gain with its interval and p-value.
 
     >>> gain_words(Gain(3.1, 2.0, 4.2, 0.0001), "tfidf")
     '+3.1 points over tfidf (95% interval 2.0 to 4.2, McNemar p < 0.001)'
     >>> gain_words(Gain(3.1, 2.0, 4.2, 0.0001, (2.9, 1.6, 4.2)), "tfidf")
     '+2.9 points over tfidf (95% interval 1.6 to 4.2 over rows and seeds, McNemar p < 0.001)'
     """
-    return f"{found.expected[0]:+.1f} points over {over} ({_interval(found)})"
+    return f"{found.expected[0]:+.1f} points over {over} ({_interval_words(found)})"
 
 
-def _interval(found: Gain) -> str:
-    p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+def _interval_words(found: Gain) -> str:
     _, low, high = found.expected
-    return f"95% interval {low:.1f} to {high:.1f}{'' if found.seeds is None else ' over rows and seeds'}, McNemar {p}"
+    over = "" if found.seeds is None else " over rows and seeds"
+    return f"95% interval {low:.1f} to {high:.1f}{over}, McNemar {p_value_words(found.p_value)}"
 
 
-def dearer_words(dearer: Measured, cheaper: Measured) -> str:
-    """How much more one text costs.
+def cost_words(expensive: Candidate, cheap: Candidate) -> str:
+    """The latency of one level compared with a cheaper one's.
 
-    >>> a, b = Measured("a", 0.9, 12.0, 60, 1), Measured("b", 0.8, 0.3, 2, 1)
-    >>> dearer_words(a, b)
-    '40 times the latency (12 ms a text instead of 0.3 ms)'
+    >>> a, b = Candidate("a", 0.9, 12.0, 60, 1), Candidate("b", 0.8, 0.3, 2, 1)
+    >>> cost_words(a, b)
+    '40 times the latency (12 ms per text instead of 0.3 ms)'
     """
-    ratio = dearer.predict_ms_p50 / cheaper.predict_ms_p50
-    much = f"{short(ratio)} times the latency" if round(ratio, 1) > 1 else "the same latency"
-    return f"{much} ({short(dearer.predict_ms_p50)} ms a text instead of {short(cheaper.predict_ms_p50)} ms)"
+    ratio = expensive.predict_ms_p50 / cheap.predict_ms_p50
+    per_text = f"{short(expensive.predict_ms_p50)} ms per text"
+    if round(ratio, 1) <= 1:
+        return f"the same latency ({per_text})"
+    return f"{short(ratio)} times the latency ({per_text} instead of {short(cheap.predict_ms_p50)} ms)"

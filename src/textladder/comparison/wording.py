@@ -1,10 +1,10 @@
-"""Numbers, durations and lists as people read them."""
+"""Counts, numbers, durations and lists as people read them."""
 
 from collections.abc import Sequence
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a sentence.
+    """Join names for a sentence.
 
     >>> listed(["a"]), listed(["a", "b", "c"])
     ('a', 'a, b and c')
@@ -12,8 +12,17 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def counted(number: int, noun: str) -> str:
+    """A count with its noun in the singular or plural.
+
+    >>> counted(1, "row"), counted(2000, "row"), counted(0, "row")
+    ('1 row', '2,000 rows', '0 rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def short(number: float) -> str:
-    """Two significant digits, whole numbers whole.
+    """A number with two significant digits; from 10 on, a whole number.
 
     >>> short(0.3333), short(40.4), short(1234.0)
     ('0.33', '40', '1,234')
@@ -21,12 +30,30 @@ def short(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
-def seconds_words(seconds: float) -> str:
-    """A time as people read it.
+def points_words(points: float) -> str:
+    """Percentage points with their unit.
 
-    >>> seconds_words(1.44), seconds_words(43.2), seconds_words(630), seconds_words(9000)
-    ('1.4 s', '43 s', '10.5 min', '2.5 h')
+    >>> points_words(1.0), points_words(2.5)
+    ('1 point', '2.5 points')
+    """
+    return f"{points:g} point{'' if points == 1 else 's'}"
+
+
+def p_value_words(p_value: float) -> str:
+    """A p-value as papers print it.
+
+    >>> p_value_words(0.0002), p_value_words(0.0312)
+    ('p < 0.001', 'p = 0.031')
+    """
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def seconds_words(seconds: float) -> str:
+    """A duration in seconds, minutes or hours.
+
+    >>> seconds_words(1.44), seconds_words(43.2), seconds_words(640), seconds_words(9000)
+    ('1.4 s', '43 s', '11 min', '2.5 h')
     """
     if seconds < 100:
         return f"{short(seconds)} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return f"{short(seconds / 60)} min" if seconds < 6000 else f"{short(seconds / 3600)} h"

@@ -162,5 +162,5 @@ def make_config(level: type[Level], preset: str, settings: Mapping[str, Any]) ->
 
 
 def is_neural(level: type[Level]) -> bool:
-    """Whether a level is trained through fastai's Learner, as `NeuralLevel` says."""
+    """Whether a level is trained by fastai's Learner, that is, whether it satisfies `NeuralLevel`."""
     return hasattr(level, "prepare")

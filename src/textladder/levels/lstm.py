@@ -37,6 +37,7 @@ EPOCHS = 3
 # On a thousand Amazon rows 64 steps taught little (0.80 on validation rows), 200 steps more (0.85).
 MIN_STEPS = 250
 
+POOLINGS = ("mean", "max", "attention", "last")
 MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
 
 
@@ -67,7 +68,7 @@ class LSTMConfig(TrainingConfig):
     bidirectional: bool = setting(True, "also read every text from its end")
     # attention finds the few words that decide: 0.8 more than mean and maximum alone
     pooling: tuple[str, ...] = setting(
-        ("mean", "max", "attention"), "how states become one vector", choices=("mean", "max", "attention", "last")
+        ("mean", "max", "attention"), "how states become one vector", choices=POOLINGS, functions=True
     )
     # beside attention it gained nothing
     pool_embeddings: bool = setting(False, "also pool the word vectors themselves")
@@ -255,9 +256,14 @@ class LSTMLevel:
         return lstm_graph(self._ready(), self.classes)
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors` and the words in the order of their numbers."""
+        """Write `model.safetensors` and the tokens in the order of their ids."""
         from safetensors.numpy import save_file
 
+        if own := [one for one in self.config.pooling if one not in POOLINGS]:
+            raise ConfigError(
+                f"A bundle cannot hold code, and this classifier pools with {own[0]!r}: keep the code, and save the "
+                "weights with torch.save(classifier.learner.model.state_dict(), path)."
+            )
         weights = {name: value.detach().cpu().numpy() for name, value in self._ready().state_dict().items()}
         save_file(weights, folder / MODEL_FILE)
         (folder / VOCABULARY_FILE).write_text(json.dumps(self.vocabulary.tokens, ensure_ascii=False), encoding="utf-8")
@@ -266,12 +272,12 @@ class LSTMLevel:
     def load(
         cls, bundle: Bundle, config: LSTMConfig, classes: int, exported: ExportedNetwork | None = None
     ) -> "LSTMLevel":
-        """Read a bundle's files and hold their shapes to each other and to the labels."""
+        """Read a bundle's files and check that their shapes agree with each other and with the labels."""
         level = cls(config, classes)
         level.exported = exported
         tokens = bundle.read_json(VOCABULARY_FILE)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of words.")
+            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of tokens.")
         try:
             level.vocabulary = Vocabulary(tokens, split=TOKENIZERS[config.tokenizer])
         except ConfigError as error:
@@ -283,7 +289,7 @@ class LSTMLevel:
         embedding = weights.get("embedding.weight")
         if embedding is None or embedding.ndim != 2 or len(embedding) != len(tokens):
             raise BundleError(
-                f"{bundle.folder}: the word vectors do not fit the {len(tokens)} words of the vocabulary."
+                f"{bundle.folder}: the word vectors do not fit the {len(tokens)} tokens of the vocabulary."
             )
         level.network = level._make_network(*embedding.shape)
         try:

@@ -318,7 +318,7 @@ class TransformerLevel:
     def load(
         cls, bundle: Bundle, config: TransformerConfig, classes: int, exported: ExportedNetwork | None = None
     ) -> "TransformerLevel":
-        """Read a bundle's files and hold their shapes to each other and to the labels."""
+        """Read a bundle's files and check that their shapes agree with each other and with the labels."""
         level = cls(config, classes)
         level.exported = exported
         if exported is not None:

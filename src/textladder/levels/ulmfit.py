@@ -458,7 +458,7 @@ class UlmfitLevel:
         return awd_graph(self._ready(), self.classes)
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors`, the words in the order of their numbers, and the rules that texts are split by."""
+        """Write `model.safetensors`, the tokens in the order of their ids, and the tokenizer's rules."""
         from safetensors.numpy import save_file
 
         weights = {name: value.detach().cpu().numpy() for name, value in self._ready().state_dict().items()}
@@ -471,14 +471,14 @@ class UlmfitLevel:
     def load(
         cls, bundle: Bundle, config: UlmfitConfig, classes: int, exported: ExportedNetwork | None = None
     ) -> "UlmfitLevel":
-        """Read a bundle's files and hold their shapes to each other and to the labels."""
+        """Read a bundle's files and check that their shapes agree with each other and with the labels."""
         level = cls(config, classes)
         level.exported = exported
-        if RULES_FILE in bundle.manifest["files"]:  # of an earlier textladder it is not
+        if RULES_FILE in bundle.manifest["files"]:  # bundles of earlier versions have none
             level.rules = WordRules.from_json(bundle.read_json(RULES_FILE))
         tokens = bundle.read_json(VOCABULARY_FILE)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of words.")
+            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of tokens.")
         try:
             level.vocabulary = Vocabulary(tokens, special_tokens=SPECIAL_TOKENS, split=level.tokenize)
         except ConfigError as error:

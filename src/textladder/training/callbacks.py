@@ -331,7 +331,7 @@ class History(Callback):  # type: ignore[misc]
         if valid_loss is None:
             return True
         if valid_accuracy is not None:
-            self.monitor.look(valid_accuracy)
+            self.monitor.validated(valid_accuracy)
         score = (valid_accuracy or 0.0, -valid_loss)
         better = score > self.best
         if better:

@@ -1,0 +1,129 @@
+"""The results of one level, computed from the predictions of its trainings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from textladder import metrics
+from textladder.comparison.curve import Curve
+from textladder.comparison.trainings import Training
+from textladder.comparison.verdict import Candidate
+from textladder.metrics import Evaluation
+
+LEAST_VALID = 30  # validation rows needed to fit a temperature
+MEASURED = (
+    "parameters", "train_rows", "valid_rows", "predict_ms_p50", "predict_ms_p95", "rows_per_second", "load_seconds",
+    "bundle_mb", "predict_memory_mb", "test_texts_truncated", "device",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LevelResult:
+    """One level, trained with one seed or several.
+
+    Attributes:
+        level: its name.
+        trainings: one per seed.
+        curve: its learning curve, if one was requested.
+        predicted_fit_seconds: the fit time that the probe predicted, if there was a time budget.
+    """
+
+    level: str
+    trainings: Sequence[Training]
+    curve: Curve | None = None
+    predicted_fit_seconds: float | None = None
+
+    @cached_property
+    def kept_index(self) -> int:
+        """Index of the training with the highest validation accuracy; the first of equal ones."""
+        scores = [one.valid_accuracy or 0.0 for one in self.trainings]
+        return scores.index(max(scores))
+
+    @property
+    def kept(self) -> Training:
+        """The training with the highest validation accuracy, whose bundle and figures are reported."""
+        return self.trainings[self.kept_index]
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """Which test rows each training predicted correctly, bool (seeds, rows)."""
+        return np.stack([one.correct for one in self.trainings])
+
+    @cached_property
+    def test(self) -> Evaluation:
+        """Metrics on the test rows."""
+        return metrics.evaluate(*self.kept.predictions("test"))
+
+    @property
+    def seed_spread(self) -> float | None:
+        """Points between the highest and the lowest test accuracy of its seeds; None for a single seed."""
+        accuracies = self.correct.mean(axis=1)
+        return None if len(accuracies) == 1 else 100 * float(accuracies.max() - accuracies.min())
+
+    @property
+    def fit_seconds(self) -> float:
+        """Median duration of a training."""
+        return float(np.median([one.record["fit_seconds"] for one in self.trainings]))
+
+    @property
+    def peak_memory_mb(self) -> float | None:
+        """Peak memory over all trainings; None if the system does not report it."""
+        return max((one.record["peak_memory_mb"] or 0.0 for one in self.trainings), default=0.0) or None
+
+    @cached_property
+    def candidate(self) -> Candidate:
+        """Its accuracy and costs, for the verdict."""
+        record = self.kept.record
+        return Candidate(
+            self.level, self.test.accuracy, record["predict_ms_p50"], self.fit_seconds, record["bundle_mb"]
+        )
+
+    @cached_property
+    def temperature(self) -> float | None:
+        """The temperature fitted on the validation rows; None if there are too few."""
+        probabilities, labels = self.kept.predictions("valid")
+        return metrics.temperature(probabilities, labels) if len(labels) >= LEAST_VALID else None
+
+    @cached_property
+    def calibrated(self) -> dict[str, float] | None:
+        """The temperature, and calibration error and log loss on the test rows after calibration with it."""
+        if self.temperature is None:
+            return None
+        probabilities, labels = self.kept.predictions("test")
+        found = metrics.evaluate(metrics.at_temperature(probabilities, self.temperature), labels)
+        return {"temperature": self.temperature, "ece": found.ece, "log_loss": found.log_loss}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers by name, as in `compare --json`."""
+        record, job = self.kept.record, self.kept.record["job"]
+        return {
+            "level": self.level,
+            "preset": job["preset"],
+            "settings": job["settings"],
+            "test": self.test.as_dict(),
+            "calibrated": self.calibrated,
+            "fit_seconds": self.fit_seconds,
+            "predicted_fit_seconds": self.predicted_fit_seconds,
+            "peak_memory_mb": self.peak_memory_mb,
+            **{name: record[name] for name in MEASURED},
+            "train_texts_truncated": record.get("texts_truncated", 0),
+            "seed_spread": self.seed_spread,
+            "seeds": self._seeds(),
+            "bundle": f"{self.kept.folder.name}/bundle",
+            "learning_curve": None if self.curve is None else self.curve.as_dict(),
+        }
+
+    def _seeds(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "seed": one.seed,
+                "accuracy": float(correct.mean()),
+                "valid_accuracy": one.valid_accuracy,
+                "fit_seconds": one.record["fit_seconds"],
+                "peak_memory_mb": one.record["peak_memory_mb"],
+            }
+            for one, correct in zip(self.trainings, self.correct, strict=True)
+        ]

@@ -1,0 +1,103 @@
+"""What a comparison is to train: levels, presets, settings and seeds, checked before any work is done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from textladder.comparison.worker import Job
+from textladder.data.labelled_texts import TextData
+from textladder.errors import ConfigError
+from textladder.levels import LEVELS, find_level
+from textladder.levels.base import is_neural, make_config
+
+
+@dataclass
+class Plan:
+    """The levels of a comparison with their settings and seeds.
+
+    Attributes:
+        data: the rows.
+        requested: names of the levels that the user asked for; None for every level that can be trained.
+        requested_settings: of a level, by its name; `preset` among them.
+        seeds: number of trainings per level; None to decide by how long a fit takes.
+        seed: the first seed.
+        learning_curve: whether levels are also trained on parts of the rows.
+        time_budget: seconds for all fits; None for no limit.
+        levels: names of the levels, from the lowest.
+        presets: preset of each level.
+        settings: settings of each level that differ from its preset.
+
+    Raises:
+        ConfigError: an unknown level, preset or setting, or a value out of its range.
+    """
+
+    data: TextData
+    requested: Sequence[str] | None
+    requested_settings: Mapping[str, Mapping[str, Any]]
+    seeds: int | None
+    seed: int
+    learning_curve: bool
+    time_budget: float | None
+    levels: list[str] = field(init=False)
+    presets: dict[str, str] = field(init=False)
+    settings: dict[str, dict[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        requested = list(LEVELS) if self.requested is None else list(self.requested)
+        for name in (*requested, *self.requested_settings):
+            find_level(name)
+        if not requested:
+            raise ConfigError("There is no level to compare; name at least one.")
+        self.levels = [name for name in LEVELS if name in requested]
+        if stray := [name for name in self.requested_settings if name not in self.levels]:
+            raise ConfigError(f"There are settings for {stray[0]!r}, which is not among the levels to compare.")
+        if self.seeds is not None and self.seeds < 1:
+            raise ConfigError(f"The number of seeds must be at least 1; received {self.seeds}.")
+        self.presets, self.settings = {}, {}
+        for name in self.levels:
+            requested_settings = self.requested_settings.get(name, {})
+            settings = {
+                key: str(value) if isinstance(value, Path) else value for key, value in requested_settings.items()
+            }
+            self.presets[name] = settings.pop("preset", "default")
+            self.settings[name] = settings
+            own = [
+                key
+                for key, value in settings.items()
+                if any(map(callable, value if isinstance(value, (list, tuple)) else (value,)))
+            ]
+            if own:
+                raise ConfigError(
+                    f"Setting {own[0]!r} of {name} holds a function, which cannot be passed to the process that trains it."
+                )
+            level = find_level(name)
+            config = make_config(level, self.presets[name], settings)
+            level(config, len(self.data.labels))  # raises if the settings contradict each other or the classes
+
+    def first_neural(self, folder: Path, overwrite: bool) -> str | None:
+        """The first neural level that has yet to be trained.
+
+        Args:
+            folder: the comparison's folder.
+            overwrite: whether the trainings in the folder will be replaced.
+
+        Returns:
+            The level's name; None if there is no neural level, or the folder holds a training of the first.
+        """
+        neural = [name for name in self.levels if is_neural(find_level(name))]
+        trained = not overwrite and any(next(folder.glob(f"{name}-*"), None) for name in neural[:1])
+        return neural[0] if neural and not trained else None
+
+    def job(self, kind: str, level: str, shared_rows: str, *, seed: int | None = None, train_rows: int = 0) -> Job:
+        """A job on a level.
+
+        Args:
+            kind: as in `Job`.
+            level: the level's name.
+            shared_rows: the folder of the rows.
+            seed: of the training; by default the first.
+            train_rows: number of training rows to use; 0 for all.
+        """
+        seed = self.seed if seed is None else seed
+        return Job(kind, shared_rows, "", level, self.presets[level], self.settings[level], seed, train_rows)

@@ -1,0 +1,66 @@
+"""The predictions of a training as a Parquet file: part, source row, label, predicted label, one column per class."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textladder.data.labelled_texts import LabelledTexts
+
+PREDICTIONS = "predictions.parquet"
+PROBABILITY_OF = "probability of "  # prefix of the columns with the classes' probabilities
+
+
+@dataclass(frozen=True)
+class PartPredictions:
+    """What was predicted for the rows of one part.
+
+    Attributes:
+        texts: the part.
+        source_rows: the rows' numbers in the data they came from, int64 (rows,).
+        probabilities: float32 (rows, classes).
+    """
+
+    texts: LabelledTexts
+    source_rows: np.ndarray
+    probabilities: np.ndarray
+
+
+def write_predictions(path: Path, parts: Mapping[str, PartPredictions]) -> None:
+    """Write the true label, the predicted label and the class probabilities of every row.
+
+    Args:
+        path: the Parquet file.
+        parts: predictions by the name of the part, such as `test`; all with the same labels.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels = next(iter(parts.values())).texts.labels
+    columns: dict[str, list[Any]] = {"part": [], "row": [], "label": [], "predicted": []}
+    for name, part in parts.items():
+        columns["part"] += [name] * len(part.texts)
+        columns["row"] += part.source_rows.tolist()
+        columns["label"] += [labels[place] for place in part.texts.label_ids]
+        columns["predicted"] += [labels[place] for place in part.probabilities.argmax(axis=1)]
+    probabilities = np.concatenate([part.probabilities for part in parts.values()])
+    by_class = {f"{PROBABILITY_OF}{label}": probabilities[:, place] for place, label in enumerate(labels)}
+    pq.write_table(pa.table({**columns, **by_class}), path)
+
+
+def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read a file that `write_predictions` wrote.
+
+    Returns:
+        The true classes, int64 (rows,); the probabilities, float32 (rows, classes); the names of the parts, (rows,).
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    names = [name for name in table.column_names if name.startswith(PROBABILITY_OF)]
+    place = {name.removeprefix(PROBABILITY_OF): number for number, name in enumerate(names)}
+    labels = np.array([place[label] for label in table["label"].to_pylist()], np.int64)
+    probabilities = np.stack([table[name].to_numpy() for name in names], axis=1)
+    return labels, probabilities, np.array(table["part"].to_pylist())

@@ -1,0 +1,173 @@
+"""Coordinates of the report's charts: where marks, ticks and labels stand in the SVG drawings of report.html."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from textladder.comparison.level_result import LevelResult
+from textladder.comparison.wording import counted
+from textladder.metrics import CALIBRATION_BINS
+
+MOST_CLASSES = 12  # up to this many, the confusion matrix is shown in full
+MOST_PAIRS = 20
+LABEL_HEIGHT = 15  # of a line of text in the frontier chart
+
+
+class _Scale:
+    """A linear scale from values to coordinates."""
+
+    def __init__(self, low: float, high: float, start: float, stop: float) -> None:
+        self.low, self.high, self.start, self.stop = low, high if high > low else low + 1, start, stop
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.stop - self.start), 1)
+
+
+def _accuracy_scale(values: Iterable[float], bottom: float, top: float) -> tuple[_Scale, list[dict[str, Any]]]:
+    """A scale that covers some accuracies, and its ticks."""
+    values = list(values)
+    low, high = min(values), max(values)
+    step = next(step for step in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6 or step == 0.2)
+    low, high = math.floor(low / step) * step, min(1.0, math.ceil(high / step) * step)
+    scale = _Scale(low, high, bottom, top)
+    ticks = np.arange(low, high + step / 2, step)
+    return scale, [{"at": scale(float(tick)), "text": f"{tick:.3f}".rstrip("0").ljust(4, "0")} for tick in ticks]
+
+
+def frontier_chart(levels: Sequence[LevelResult], frontier: Sequence[str]) -> dict[str, Any]:
+    """Accuracy over the latency of one text, on a logarithmic axis.
+
+    Args:
+        levels: at least one.
+        frontier: names of the levels joined by the line, from the cheapest.
+
+    Returns:
+        Ticks of both axes, a dot per level and the line, as report.html draws them.
+    """
+    tests = {one.level: one.test for one in levels}
+    y, ys = _accuracy_scale(
+        [value for test in tests.values() for value in (test.accuracy_low, test.accuracy_high)], 236, 22
+    )
+    powers = {one.level: math.log10(one.candidate.predict_ms_p50) for one in levels}
+    low, high = math.floor(min(powers.values()) - 0.05), math.ceil(max(powers.values()) + 0.05)
+    x = _Scale(low, high, 66, 460)
+    dots = [
+        {
+            "level": name,
+            "x": x(powers[name]),
+            "y": y(test.accuracy),
+            "low": y(test.accuracy_low),
+            "high": y(test.accuracy_high),
+        }
+        for name, test in tests.items()
+    ]
+    _place_labels(dots, frontier)
+    line = " ".join(f"{x(powers[name])},{y(tests[name].accuracy)}" for name in frontier)
+    xs = [{"at": x(power), "text": f"{10**power:g}"} for power in range(low, high + 1)]
+    return {"xs": xs, "ys": ys, "dots": dots, "line": line}
+
+
+def _place_labels(dots: Sequence[dict[str, Any]], frontier: Sequence[str]) -> None:
+    """Put each level's name above its interval if it is on the frontier, else below, and clear of the other names."""
+    placed: list[tuple[float, float, float]] = []  # left, right, baseline
+    for dot in sorted(dots, key=lambda one: one["x"]):
+        above = dot["level"] in frontier
+        half = 3.7 * len(dot["level"])
+        middle = min(max(dot["x"], 56 + half), 470 - half)
+        step = -LABEL_HEIGHT if above else LABEL_HEIGHT
+        baseline = dot["high"] - 6 if above else dot["low"] + 14
+        while any(
+            left < middle + half and middle - half < right and abs(baseline - other) < LABEL_HEIGHT
+            for left, right, other in placed
+        ):
+            baseline += step
+        placed.append((middle - half, middle + half, baseline))
+        dot["label_x"], dot["label_y"] = round(middle, 1), round(baseline, 1)
+
+
+def learning_chart(level: LevelResult) -> dict[str, Any]:
+    """Accuracy over the number of training rows, on a logarithmic axis, and its extrapolation to twice the rows."""
+    curve = level.curve
+    assert curve is not None
+    doubled = curve.doubled
+    y, ys = _accuracy_scale([*curve.low, *curve.high, *(doubled or ())], 160, 10)
+    last = 2 * curve.rows[-1] if doubled else curve.rows[-1]
+    x = _Scale(math.log(curve.rows[0]), math.log(last), 56, 276)
+    points = list(zip(curve.rows, curve.accuracy, curve.low, curve.high, strict=True))
+    words = f"Accuracy {curve.accuracy[-1]:.3f} with {counted(curve.rows[-1], 'row')}"
+    line = [f"{x(math.log(rows))},{y(accuracy)}" for rows, accuracy, *_ in points]
+    guess = ""
+    if doubled:
+        guess = f"{line[-1]} {x(math.log(last))},{y(doubled[0])}"
+        points.append((last, *doubled))
+        words += (
+            f"; twice as many would likely give {doubled[0]:.3f} (95% interval {doubled[1]:.3f} to {doubled[2]:.3f})"
+        )
+    return {
+        "level": level.level,
+        "xs": [{"at": x(math.log(rows)), "text": f"{rows:,}"} for rows, *_ in points],
+        "ys": ys,
+        "dots": [
+            {"x": x(math.log(rows)), "y": y(middle), "low": y(low), "high": y(high)}
+            for rows, middle, low, high in points
+        ],
+        "line": " ".join(line),
+        "guess": guess,
+        "words": f"{words}.",
+    }
+
+
+def confusion(level: LevelResult, names: Sequence[str]) -> dict[str, Any]:
+    """The confusion matrix on the test rows; with many classes, the pairs that are confused most often."""
+    probabilities, labels = level.kept.predictions("test")
+    counts = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
+    if len(names) <= MOST_CLASSES:
+        totals = counts.sum(axis=1, keepdims=True).clip(min=1)
+        cells = [
+            [{"rows": int(number), "shade": round(0.6 * float(share), 2)} for number, share in zip(*row, strict=True)]
+            for row in zip(counts, counts / totals, strict=True)
+        ]
+        return {"level": level.level, "names": names, "cells": cells}
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:MOST_PAIRS]
+    pairs = [
+        (names[a], names[b], int(counts[a, b])) for a, b in zip(*np.unravel_index(order, counts.shape), strict=True)
+    ]
+    return {"level": level.level, "cells": None, "pairs": [pair for pair in pairs if pair[2]]}
+
+
+def reliability_chart(level: LevelResult) -> dict[str, Any]:
+    """Reliability diagram: accuracy in each bin of confidence (Guo et al. 2017, section 2)."""
+    probabilities, _ = level.kept.predictions("test")
+    confidence, correct = probabilities.max(axis=1), level.correct[level.kept_index]
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    x, y = _Scale(0, 1, 40, 290), _Scale(0, 1, 180, 10)
+    bars = []
+    for place in np.unique(bins).tolist():
+        chosen = bins == place
+        accuracy, rows = float(correct[chosen].mean()), int(chosen.sum())
+        left = x(place / CALIBRATION_BINS)
+        bars.append(
+            {
+                "x": left + 0.5,
+                "width": round(x((place + 1) / CALIBRATION_BINS) - left - 1, 1),
+                "y": y(accuracy),
+                "height": round(180 - y(accuracy), 1),
+                "shade": round(0.25 + 0.75 * math.sqrt(rows / len(correct)), 2),
+                "title": f"{counted(rows, 'row')}, confidence {confidence[chosen].mean():.3f}, accuracy {accuracy:.3f}",
+            }
+        )
+    ticks = [{"x": x(tick), "y": y(tick), "text": f"{tick:g}"} for tick in (0, 0.5, 1)]
+    words = _calibration_words(level.test.ece, level.calibrated)
+    return {"level": level.level, "bars": bars, "ticks": ticks, "words": words}
+
+
+def _calibration_words(ece: float, calibrated: Mapping[str, float] | None) -> str:
+    words = f"Calibration error {ece:.3f}"
+    if calibrated is not None:
+        words += f"; {calibrated['ece']:.3f} after calibration (temperature {calibrated['temperature']:.2f})"
+    return f"{words}."

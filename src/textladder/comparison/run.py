@@ -1,0 +1,194 @@
+"""The trainings of a comparison, one after another: level by level, seed by seed, then the learning curves."""
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from textladder.atomic_files import write_text
+from textladder.comparison.budget import FitEstimate
+from textladder.comparison.curve import SHARES, Curve, learning_curve
+from textladder.comparison.level_result import LevelResult
+from textladder.comparison.plan import Plan
+from textladder.comparison.run_folder import PLAN
+from textladder.comparison.trainings import Training, TrainingStore
+from textladder.comparison.wording import counted, seconds_words
+from textladder.comparison.worker import Job
+from textladder.comparison.worker_process import WorkerError
+from textladder.errors import ConfigError, TextladderError
+from textladder.levels import find_level
+from textladder.levels.base import is_neural
+
+QUICK_SECONDS, QUICK_SEEDS = 120, 3  # by default, a level whose fit takes less is trained with this many seeds
+
+
+@dataclass
+class Allocation:
+    """How many training rows each level is trained on.
+
+    Attributes:
+        rows: number of training rows of each level that is trained; 0 for all.
+        estimates: what the probes found, by level; empty without a time budget.
+        left_out: why a level is not trained, by level.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    estimates: dict[str, FitEstimate] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+class Run:
+    """Trains the levels of a plan.
+
+    Args:
+        plan: what is trained.
+        store: the trainings in the comparison's folder.
+        shared_rows: the folder of the rows.
+    """
+
+    def __init__(self, plan: Plan, store: TrainingStore, shared_rows: str) -> None:
+        self.plan, self.store, self.shared_rows, self.monitor = plan, store, shared_rows, store.monitor
+        self.results: list[LevelResult] = []
+        self.failed: dict[str, str] = {}
+
+    def check_requested(self, overwrite: bool) -> None:
+        """Check that the levels that the user asked for can be trained, before spending time on the first of them.
+
+        Without a request every level is tried, and one that cannot be trained is left out.
+
+        Args:
+            overwrite: whether finished trainings in the folder will be replaced.
+
+        Raises:
+            TextladderError: one of them cannot be trained.
+        """
+        for name in self.plan.levels if self.plan.requested is not None else ():
+            finished = None if overwrite else self.store.find(self.plan.job("fit", name, self.shared_rows))
+            if finished is not None or not is_neural(find_level(name)):
+                continue
+            try:
+                self.store.run(self.plan.job("check", name, self.shared_rows))
+            except TextladderError as error:
+                raise TextladderError(f"{name} cannot be trained here. {error}") from None
+
+    def train_all(self) -> None:
+        """Train whatever the folder does not hold yet."""
+        allocation = self._allocate()
+        self.failed |= allocation.left_out
+        for name, rows in allocation.rows.items():
+            trainings = self._train(name, rows)
+            if not trainings:
+                continue
+            curve = self._curve(name, trainings[0]) if self.plan.learning_curve else None
+            estimate = allocation.estimates.get(name)
+            seconds = None if estimate is None else estimate.seconds(trainings[0].record["train_rows"])
+            self.results.append(LevelResult(name, trainings, curve, seconds))
+
+    def _train(self, name: str, rows: int) -> list[Training]:
+        """Train a level with each seed; stop at the first that fails."""
+        trainings: list[Training] = []
+        seeds = self.plan.seeds or 1
+        while len(trainings) < seeds:
+            self.monitor.begin(f"{name}, seed {len(trainings) + 1} of {seeds}" if seeds > 1 else name)
+            seed = self.plan.seed + len(trainings)
+            job = self.plan.job("fit", name, self.shared_rows, seed=seed, train_rows=rows)
+            trained = self._attempt(f"{name} (seed {seed})" if trainings else name, job, say=not trainings)
+            if trained is None:
+                break
+            trainings.append(trained)
+            quick = trainings[0].record["fit_seconds"] < QUICK_SECONDS
+            if self.plan.seeds is None and self.plan.time_budget is None and quick:
+                seeds = QUICK_SEEDS
+        if trainings:
+            accuracies = ", ".join(f"{one.correct.mean():.3f}" for one in trainings)
+            seconds = seconds_words(trainings[0].record["fit_seconds"])
+            self.monitor.say(f"{name}: test accuracy {accuracies}; one fit took {seconds}.")
+        return trainings
+
+    def _curve(self, name: str, full: Training) -> Curve | None:
+        """Train a level on parts of its rows; None if one of the trainings fails."""
+        trainings = []
+        for count in (round(share * full.record["train_rows"]) for share in SHARES):
+            self.monitor.begin(f"{name} on {counted(count, 'row')}")
+            job = self.plan.job("fit", name, self.shared_rows, train_rows=count)
+            trained = self._attempt(f"{name} ({counted(count, 'row')})", job, measure=False, say=False)
+            if trained is None:
+                return None
+            trainings.append(trained)
+        trainings.append(full)
+        rows = [one.record["train_rows"] for one in trainings]
+        return learning_curve(rows, np.stack([one.correct for one in trainings]))
+
+    def _attempt(self, what: str, job: Job, **options: Any) -> Training | None:
+        """Train, or report the failure and return None; a bug's traceback is written to the folder."""
+        try:
+            return self.store.train(job, **options)
+        except ConfigError:
+            raise
+        except (TextladderError, WorkerError) as error:
+            reason = str(error)
+            if isinstance(error, WorkerError):
+                path = self.store.folder / f"failed-{job.level}.txt"
+                path.write_text(reason, encoding="utf-8")
+                reason = f"{reason.strip().splitlines()[-1]} (the traceback is in {path})"
+            self.monitor.say(f"{what} failed. {reason}")
+            self.failed[what] = reason
+            return None
+
+    def _allocate(self) -> Allocation:
+        """Decide how many rows each level is trained on.
+
+        The decision is written to the folder, so that a resumed comparison ends as the interrupted one would have.
+        """
+        plan = self.plan
+        if plan.time_budget is None:
+            return Allocation(dict.fromkeys(plan.levels, 0))
+        path = self.store.folder / PLAN
+        key = [plan.levels, plan.time_budget, plan.seeds, plan.learning_curve, plan.presets, plan.settings, plan.seed]
+        key = json.loads(json.dumps(key))
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["key"] == key:
+                estimates = {name: FitEstimate(**one) for name, one in stored["estimates"].items()}
+                return Allocation(stored["rows"], estimates, stored["left_out"])
+        allocation = self._budgeted(plan.time_budget)
+        write_text(path, json.dumps({"key": key, **asdict(allocation)}, ensure_ascii=False))
+        return allocation
+
+    def _budgeted(self, budget: float) -> Allocation:
+        """Probe every level, then give each, from the lowest, as many rows as the remaining time allows."""
+        allocation = Allocation()
+        for name in self.plan.levels:
+            self.monitor.begin(name)
+            try:
+                probe = self.store.run(self.plan.job("probe", name, self.shared_rows))
+                allocation.estimates[name] = FitEstimate(**probe)
+            except TextladderError as error:
+                allocation.left_out[name] = str(error)
+                self.monitor.say(f"{name} is left out. {error}")
+        remaining = budget - sum(one.probe_seconds for one in allocation.estimates.values())
+        fits = (self.plan.seeds or 1) + (sum(SHARES) if self.plan.learning_curve else 0)
+        for name, estimate in allocation.estimates.items():
+            count = self._affordable(name, estimate, max(0.0, remaining / fits), allocation)
+            if count is not None:
+                allocation.rows[name] = count
+                remaining -= fits * estimate.seconds(count or len(self.plan.data.train))
+        return allocation
+
+    def _affordable(self, name: str, estimate: FitEstimate, seconds: float, allocation: Allocation) -> int | None:
+        """How many rows can be fitted in a given time, reported to the user: 0 for all, None for too few."""
+        total = len(self.plan.data.train)
+        takes = f"a fit on all {counted(total, 'row')} takes about {seconds_words(estimate.fit_seconds)}"
+        rows = estimate.affordable_rows(seconds, total)
+        if rows == 0:
+            self.monitor.say(f"{name}: {takes}.")
+            return 0
+        takes = f"{takes}, and the time budget leaves {seconds_words(seconds)} for each fit"
+        if rows is None:
+            allocation.left_out[name] = f"{takes[0].upper()}{takes[1:]}."
+            self.monitor.say(f"{name} is left out: {takes}.")
+            return None
+        self.monitor.say(f"{name} is trained on {counted(rows, 'row')}: {takes}.")
+        return rows
