@@ -62,15 +62,7 @@ class Plan:
             }
             self.presets[name] = settings.pop("preset", "default")
             self.settings[name] = settings
-            own = [
-                key
-                for key, value in settings.items()
-                if any(map(callable, value if isinstance(value, (list, tuple)) else (value,)))
-            ]
-            if own:
-                raise ConfigError(
-                    f"Setting {own[0]!r} of {name} holds a function, which cannot be passed to the process that trains it."
-                )
+            _check_plain(name, settings)
             level = find_level(name)
             config = make_config(level, self.presets[name], settings)
             level(config, len(self.data.labels))  # raises if the settings contradict each other or the classes
@@ -101,3 +93,12 @@ class Plan:
         """
         seed = self.seed if seed is None else seed
         return Job(kind, shared_rows, "", level, self.presets[level], self.settings[level], seed, train_rows)
+
+
+def _check_plain(level: str, settings: Mapping[str, Any]) -> None:
+    """Refuse functions, which a level's settings allow in Python but another process cannot be given."""
+    for name, value in settings.items():
+        if any(map(callable, value if isinstance(value, (list, tuple)) else (value,))):
+            raise ConfigError(
+                f"Setting {name!r} of {level} holds a function, which the process that trains it cannot be given."
+            )
