@@ -234,15 +234,26 @@ def test_another_kind_of_problem_does_not_survive(
     assert json.loads((bundle / "config.json").read_text())["problem_type"] == "single_label_classification"
 
 
-def test_the_best_look_of_the_frozen_epochs_is_kept(sentences_file: Path, tiny_settings: Settings) -> None:
-    data = read_texts(sentences_file, test=sentences_file, valid=0.25)
+def test_the_best_validation_of_the_frozen_epochs_is_kept(
+    sentences_file: Path, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that ruins the network does not win: its validations are held against those of the stage before."""
+    monkeypatch.setattr(TransformerLevel, "learning_rates", (1e-5, 1.0))
+    data = read_texts(sentences_file, test=sentences_file, valid=0.5)
     settings = tiny_settings("transformer") | {"frozen_epochs": 20, "frozen_learning_rate": 0.01}
-    wrecked = TextClassifier("transformer", **settings | {"epochs": 2, "learning_rate": 1.0}).fit(data)
-    best = max(wrecked.history, key=lambda look: (look["valid_accuracy"], -look["valid_loss"]))
-    assert best["trainable"] == "head"
-    assert data.valid is not None
-    found = wrecked.evaluate(data.valid)
-    assert found.accuracy == pytest.approx(best["valid_accuracy"])
+    classifier = TextClassifier("transformer", **settings | {"epochs": 2, "learning_rate": 1.0}).fit(data)
+    head = [entry for entry in classifier.history if entry["stage"] == "head"]
+    tuned = [entry for entry in classifier.history if entry["stage"] == "fine-tuning"]
+
+    def score(entry: dict[str, Any]) -> tuple[float, float]:
+        return entry["valid_accuracy"], -entry["valid_loss"]
+
+    assert max(map(score, head)) > max(map(score, tuned))
+    with classifier.learner.no_bar(), classifier.learner.no_logging():
+        loss, accuracy = classifier.learner.validate()
+    best = max(head, key=score)
+    assert accuracy == pytest.approx(best["valid_accuracy"])
+    assert loss == pytest.approx(best["valid_loss"], rel=1e-4)
 
 
 def test_no_look_takes_more_than_a_batch_of_windows(
