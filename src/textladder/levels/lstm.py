@@ -50,7 +50,11 @@ class LSTMConfig(TrainingConfig):
     error of such a mean is about half a point, so a smaller gain is only a hint.
     """
 
-    vectors: str | None = setting(None, "word vectors: a file in GloVe's text form, or a name", shared=True)
+    vectors: str | None = setting(
+        None,
+        "word vectors: a file in GloVe's text form, or a name (default: the best GloVe vectors available)",
+        shared=True,
+    )
     freeze_vectors: bool = setting(False, "keep the word vectors as they are instead of training them")
     tokenizer: str = setting("basic_english", "how texts are split into tokens", choices=tuple(TOKENIZERS))
     # 1 leaves nothing to learn <unk> from (1.0 points less); 5 drops words that have good vectors (0.2 less)
