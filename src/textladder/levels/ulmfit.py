@@ -48,7 +48,6 @@ TIME = 70  # words per step of the language model: the length of backpropagation
 # The dropout that fastai tuned for language models and for classifiers, which the settings scale.
 LANGUAGE_DROPOUT = {"embedding": 0.02, "input": 0.25, "hidden": 0.15, "weight": 0.2, "output": 0.1}
 CLASSIFIER_DROPOUT = {"embedding": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, "output": 0.4, "head": 0.2}
-MOMENTUM = {"fastai": (0.8, 0.7, 0.8), "one-cycle": (0.95, 0.85, 0.95)}
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,8 @@ class UlmfitConfig(TrainingConfig):
     layer_decay: float = setting(0.8, "learning rate of a layer as a share of the layer above", low=0.1, high=1)
     warm_up: float = setting(0.1, "share of the steps in which the rate rises", low=0.01, high=0.99)
     div: float = setting(25.0, "the rate begins at its peak divided by this", low=1)
-    momentum: str = setting(
-        "one-cycle", "0.95 falling to 0.85, or 0.8 falling to 0.7 as in fastai", choices=tuple(MOMENTUM)
-    )
+    momentum: float = setting(0.95, "momentum at the start and the end of the one-cycle policy", low=0, high=0.999)
+    min_momentum: float = setting(0.85, "momentum at the peak of the learning rate", low=0, high=0.999)
     activation_regularization: float = setting(0.0, "weight of the mean square of the last states", low=0)
     temporal_regularization: float = setting(0.0, "weight of the mean square of their change in time", low=0)
     weight_decay: float = setting(0.01, "decoupled weight decay; biases and norms do not decay", low=0)
@@ -114,7 +112,8 @@ TUTORIAL = Preset(
         "dropout": 0.5,
         "pooling": "concat",
         "max_tokens": 1440,
-        "momentum": "fastai",
+        "momentum": 0.8,
+        "min_momentum": 0.7,
         "activation_regularization": 2.0,
         "temporal_regularization": 1.0,
         "optimizer": "adam",
@@ -239,7 +238,7 @@ class UlmfitLevel:
         self._learner_options: dict[str, Any] = {
             "class_weights": class_weights(config.class_weights, train.label_ids, self.classes),
             "label_smoothing": config.label_smoothing,
-            "momentum": MOMENTUM[config.momentum],
+            "momentum": (config.momentum, config.min_momentum, config.momentum),
             **config.learner_options(),
         }
         regularization = None
