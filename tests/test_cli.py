@@ -117,6 +117,27 @@ def test_predicting_a_file(saved: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert target.read_bytes() == before
 
 
+def test_truncated_texts_are_reported(
+    fitted: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command that predicts says how many texts were truncated, and nothing if none was."""
+    bundle = str(fitted("lstm").save(tmp_path / "bundle"))
+    long, source = "strong " * TextClassifier.load(bundle).config.max_tokens + "kettle", tmp_path / "in.csv"
+    source.write_text(f"label,text\ngood,{long}\nbad,broke\ngood,{long}\n")
+    written = ["--input", str(source), "--output", str(tmp_path / "out.csv")]
+    for words, expected in (
+        (["predict", bundle, long, "broke"], "1 of 2 texts"),
+        (["predict", bundle, *written], "2 of 3 texts"),
+        (["evaluate", bundle, str(source)], "2 of 3 texts"),
+        (["explain", bundle, "kettle" + " ," * 1000], "1 of 1 text"),
+    ):
+        assert main(words) == 0
+        assert capsys.readouterr().err == f"Truncated {expected} to the level's token limit.\n"
+    for words in (["predict", bundle, "broke"], ["explain", bundle, "broke"]):
+        assert main(words) == 0
+        assert capsys.readouterr().err == ""
+
+
 def test_a_headerless_file_stays_headerless(saved: Path, tmp_path: Path) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text('"1","kettle","good, strong"\n"2","toy","broke"\n')

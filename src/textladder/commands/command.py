@@ -89,12 +89,6 @@ def label_and_name(prediction: "Prediction") -> str:
     return prediction.label if prediction.name == prediction.label else f"{prediction.label} {prediction.name}"
 
 
-def say_truncated(truncated: int, texts: int, monitor: "Monitor") -> None:
-    """Report how many texts were truncated, if any were."""
-    if truncated:
-        monitor.say(f"Truncated {truncated:,} of {count(texts, 'text')} to the level's token limit.")
-
-
 def count(number: int, noun: str) -> str:
     """A number of things.
 
