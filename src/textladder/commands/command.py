@@ -76,6 +76,7 @@ def read_rows(
         file_encoding=options.file_encoding,
         rows=options.rows,
         first=options.first,
+        test_first=options.test_first,
         drop_missing=options.drop_missing,
         seed=seed,
         **reading,
