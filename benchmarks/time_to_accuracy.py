@@ -150,7 +150,7 @@ def ours(folder: Path, vectors: Path, seed: int) -> tuple[float, float, float, f
     with contextlib.suppress(Reached):
         level.fit(data.train, data.valid, seed=seed, monitor=clock)
     show("textladder", clock.marks)
-    measured = evaluate(level.predict_proba(list(data.test)), data.test.label_ids)
+    measured = evaluate(level.score(list(data.test)).probabilities, data.test.label_ids)
     assert clock.reached is not None
     return *clock.reached, clock.marks[-1][1] - clock.marks[0][1], measured.accuracy
 

@@ -131,7 +131,7 @@ def curve(losses: list[tuple[float, int]], parts: int = 5) -> list[tuple[float, 
 
 
 def held_out_loss(data: TextData, level: TransformerLevel) -> tuple[float, float]:
-    probabilities = level.predict_proba(list(data.test))
+    probabilities = level.score(list(data.test)).probabilities
     losses = -np.log(probabilities[np.arange(len(data.test)), data.test.label_ids] + 1e-12)
     return float(losses.mean()), float(losses.std() / len(losses) ** 0.5)
 

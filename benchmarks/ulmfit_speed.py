@@ -51,7 +51,7 @@ def ours(data: Any, seed: int) -> tuple[list[float], float, UlmfitLevel]:
     report = level.fit(data.train, data.valid, seed=seed, monitor=Monitor())
     seconds = [sum(look["seconds"] for look in report.epochs if (look["trainable"] == "head") == head)
                for head in (True, False)]  # fmt: skip
-    right = level.predict_proba(list(data.test)).argmax(axis=1) == data.test.label_ids
+    right = level.score(list(data.test)).probabilities.argmax(axis=1) == data.test.label_ids
     return seconds, float(right.mean()), level
 
 

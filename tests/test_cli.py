@@ -117,6 +117,27 @@ def test_predicting_a_file(saved: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert target.read_bytes() == before
 
 
+def test_truncated_texts_are_reported(
+    fitted: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command that predicts says how many texts were truncated, and nothing if none was."""
+    bundle = str(fitted("lstm").save(tmp_path / "bundle"))
+    long, source = "strong " * TextClassifier.load(bundle).config.max_tokens + "kettle", tmp_path / "in.csv"
+    source.write_text(f"label,text\ngood,{long}\nbad,broke\ngood,{long}\n")
+    written = ["--input", str(source), "--output", str(tmp_path / "out.csv")]
+    for words, expected in (
+        (["predict", bundle, long, "broke"], "1 of 2 texts"),
+        (["predict", bundle, *written], "2 of 3 texts"),
+        (["evaluate", bundle, str(source)], "2 of 3 texts"),
+        (["explain", bundle, "kettle" + " ," * 1000], "1 of 1 text"),
+    ):
+        assert main(words) == 0
+        assert capsys.readouterr().err == f"Truncated {expected} to the level's token limit.\n"
+    for words in (["predict", bundle, "broke"], ["explain", bundle, "broke"]):
+        assert main(words) == 0
+        assert capsys.readouterr().err == ""
+
+
 def test_a_headerless_file_stays_headerless(saved: Path, tmp_path: Path) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text('"1","kettle","good, strong"\n"2","toy","broke"\n')
@@ -246,6 +267,8 @@ MISTAKES = [
     (["good.csv", "--level", "lstm", "--pooling", "sum"], "Unknown value of 'pooling': 'sum'"),
     (["good.csv", "--level", "lstm", "--vectors", "none.txt"], "none.txt: no such file of vectors"),
     (["good.csv", "--rows", "0"], "rows must be a positive number"),
+    (["good.csv", "--test", "good.csv", "--test-first", "0"], "test_first must be a positive number; received 0"),
+    (["good.csv", "--test-first", "3"], "--test-first needs test rows of their own; pass --test FILE."),
     (["good.csv", "--seed", "-4"], "The seed must be from 0"),
     (["good.csv", "--config", "none.toml"], "none.toml: the settings file cannot be read"),
     (["good.csv", "--config", "good.csv"], "this is not valid TOML"),
@@ -281,6 +304,17 @@ def test_mistakes_are_one_sentence_and_status_2(
     assert said.err.splitlines()[-1] == lines[0]
     assert not said.out
     assert sorted(Path().rglob("*")) == before
+
+
+def test_the_first_rows_of_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text(GOOD)
+    test.write_text("label,text\n" + "good,fine\n" * 3 + "good,poor\n" * 5)
+    flags = ["--level", "tfidf", "--first", "20", "--test-first", "3", "--out", str(tmp_path / "b"), "--json"]
+    assert main(["train", str(train), "--test", str(test), *flags]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["train_rows"] + result["valid_rows"], result["test_rows"]) == (20, 3)
+    assert result["test"]["accuracy"] == 1
 
 
 def test_going_on_without_missing_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,7 @@ def test_a_word_is_worth_what_its_absence_costs(case: str, fitted: Callable[[str
 def test_two_labels_of_tfidf_sum_up_to_the_log_odds(text: str, fitted: Callable[[str], Any]) -> None:
     classifier = fitted("tfidf")
     found = explain_text(classifier, text)
-    bias = float(classifier._fitted._bias[0]) * (1 if found.prediction.label == classifier.labels[1] else -1)
+    bias = float(classifier._fitted._model.bias[0]) * (1 if found.prediction.label == classifier.labels[1] else -1)
     total = bias + sum(word.weight for word in found.words)
     assert total == pytest.approx(log_odds(found.prediction.probability), abs=1e-4)
 
@@ -59,7 +59,8 @@ def test_many_labels_of_tfidf_are_held_against_the_mean_of_the_others() -> None:
     classifier = TextClassifier("tfidf").fit(read_texts(rows, valid=0))
     found = explain_text(classifier, "a red leaf, red")
     level = classifier._fitted
-    scores, label = level._score(found.text) - level._bias, classifier.labels.index(found.prediction.label)
+    logits = level._model.logits(*level._values(level.tokenize(found.text)))
+    scores, label = logits - level._model.bias, classifier.labels.index(found.prediction.label)
     total = scores[label] - np.delete(scores, label).mean()
     assert sum(word.weight for word in found.words) == pytest.approx(total, abs=1e-5)
 

@@ -1,6 +1,8 @@
 """fastai's words against fastai's own rules and tokenizer, one text at a time and many at once."""
 
 import gzip
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,9 +20,11 @@ from textladder.text.fastai_words import (
     _Splitter,
     fastai_words,
     spacy_rules,
+    spacy_tokenizer,
     tokenize_words,
 )
 from textladder.text.tokenizer import combine, in_batches
+from textladder.text.word_rules import WordRules
 
 STRANGE = (
     "a a a b b b",
@@ -121,13 +125,21 @@ def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch
         assert processes.split(["a text"])[0] == ["xxbos", "a", "text"]
 
 
-def test_words_do_not_import_torch_and_leave_it_usable() -> None:
+@pytest.mark.parametrize("executable", [sys.executable, "", shutil.which("false")])
+def test_the_rules_are_the_same_in_every_process(executable: str) -> None:
+    """Where neither spaCy nor torch is imported, neither gets imported, unless no other process can be started."""
     script = (
-        "import sys; from textladder.text.fastai_words import fastai_words; fastai_words('a text')\n"
-        "assert 'torch' not in sys.modules\n"
-        "import torch; assert torch.zeros(2).sum() == 0"
+        "import json, sys\n"
+        "from textladder.text.fastai_words import spacy_rules\n"
+        f"sys.executable = {executable!r}\n"
+        "rules = spacy_rules().as_json()\n"
+        f"assert ('spacy' in sys.modules) == ('torch' in sys.modules) == {executable != sys.executable}\n"
+        "print(json.dumps(rules))"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    rules = WordRules.from_spacy(spacy_tokenizer()).as_json()
+    assert json.loads(done.stdout) == rules
+    assert list(json.loads(done.stdout)["special_cases"]) == list(rules["special_cases"])
 
 
 def test_joined_and_taken() -> None:

@@ -156,7 +156,9 @@ def test_class_weights_help_the_rare_class(level: str, tmp_path: Path, tiny_sett
     assert odds[1] > odds[0] + 0.5
 
 
-def test_which_texts_are_cut_is_known_beforehand(level: str, fitted: Fit, tiny_settings: Settings) -> None:
+def test_which_texts_are_truncated_is_known_beforehand(
+    level: str, fitted: Fit, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     level_type = find_level(level_of(level))
     untrained = level_type(make_config(level_type, "default", tiny_settings(level)), 2)
     texts = [*TEXTS, "", "a kettle that broke " * 400]
@@ -164,9 +166,12 @@ def test_which_texts_are_cut_is_known_beforehand(level: str, fitted: Fit, tiny_s
     assert counts.shape == (18,)
     assert counts[16] <= counts[:16].min()
     assert counts[17] >= 1600
-    before = classifier.texts_truncated
-    classifier.predict_proba(texts)
-    assert classifier.texts_truncated - before == (0 if limit is None else (counts > limit).sum())
+    scored = classifier.score(texts)
+    assert scored.truncated == (0 if limit is None else (counts > limit).sum())
+    assert np.array_equal(scored.probabilities, classifier.predict_proba(texts))
+    assert classifier.score([]).truncated == 0
+    monkeypatch.setattr("textladder.classifier.TEXTS_AT_ONCE", 7)
+    assert classifier.score(text for text in [*texts, texts[-1]]).truncated == 2 * scored.truncated
 
 
 def test_what_depends_on_the_rows_can_be_written_out(

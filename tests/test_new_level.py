@@ -15,7 +15,7 @@ from textladder import TextClassifier, read_texts
 from textladder.bundle import Bundle
 from textladder.cli import main
 from textladder.levels import LEVELS
-from textladder.levels.base import FitReport, Preset
+from textladder.levels.base import FitReport, Preset, Scored
 from textladder.settings import setting
 
 
@@ -57,10 +57,10 @@ class ToyLevel:
             self.words[int(label)] += self.tokenize(text)
         return FitReport(parameters=sum(map(len, self.words)))
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+    def score(self, texts: Sequence[str]) -> Scored:
         counts = [[sum(word in words for word in self.tokenize(text)) for words in self.words] for text in texts]
         scores = np.exp(self.config.weight * np.array(counts, np.float32))
-        return (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+        return Scored((scores / scores.sum(axis=1, keepdims=True)).astype(np.float32), truncated=0)
 
     def save(self, folder: Path) -> None:
         (folder / "words.json").write_text(json.dumps(self.words), encoding="utf-8")

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as parquet
 import pytest
@@ -19,6 +18,7 @@ import pytest
 from textladder import TextClassifier
 from textladder.cli import main
 from textladder.errors import ConfigError, DataError
+from textladder.levels.base import Scored
 from textladder.predict_file import predict_file
 
 FORMS = ("csv", "csv.gz", "tsv", "jsonl", "jsonl.gz", "parquet")
@@ -51,15 +51,15 @@ class Interrupted(KeyboardInterrupt):
 def interrupt_after(classifier: TextClassifier, batches: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """From here on the classifier is interrupted after some batches; gives the sizes of those it predicted."""
     predicted: list[int] = []
-    predict_whole = classifier.predict_proba
+    score_whole = classifier.score
 
-    def predict_proba(texts: Any) -> np.ndarray:
+    def score(texts: Any) -> Scored:
         if len(predicted) == batches:
             raise Interrupted
         predicted.append(len(texts))
-        return predict_whole(texts)
+        return score_whole(texts)
 
-    monkeypatch.setattr(classifier, "predict_proba", predict_proba)
+    monkeypatch.setattr(classifier, "score", score)
     return predicted
 
 

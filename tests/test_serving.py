@@ -26,6 +26,7 @@ from conftest import SENTENCES
 from textladder import TextClassifier, read_texts
 from textladder.errors import ConfigError, DataError
 from textladder.explain import explain_text
+from textladder.levels.base import Scored
 from textladder.progress import Monitor
 from textladder.serving.app import create_app
 from textladder.serving.limits import Limits, Refused
@@ -41,7 +42,7 @@ LIMITS = Limits(body=5000, texts=4, characters=300, waiting=8)
 class Slow:
     """A classifier that answers when it is let: a text's probability is its length."""
 
-    labels, label_names, level, form, texts_truncated, linear = ("0", "1"), ("no", "yes"), "slow", "original", 0, False
+    labels, label_names, level, form, linear = ("0", "1"), ("no", "yes"), "slow", "original", False
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -49,13 +50,14 @@ class Slow:
         self.batches: list[list[str]] = []
         self.record: dict[str, Any] = {}
 
-    def predict_proba(self, texts: list[str]) -> np.ndarray:
+    def score(self, texts: list[str]) -> Scored:
         self.batches.append(list(texts))
         self.begun.set()
         assert self.go.wait(15)
         if "poison" in texts:
             raise DataError("secret: this text cannot be read")
-        return np.array([[1 - len(text) / 100, len(text) / 100] for text in texts], np.float32)
+        probabilities = np.array([[1 - len(text) / 100, len(text) / 100] for text in texts], np.float32)
+        return Scored(probabilities, truncated=sum(len(text) > 50 for text in texts))
 
     def prediction(self, row: np.ndarray) -> Any:
         from textladder import Prediction
@@ -117,6 +119,15 @@ def test_what_is_told_of_the_service(client: TestClient) -> None:
         assert page.status_code == 200
         assert "//" not in page.text.replace("http://testserver/", "").replace("; // ", "").replace(";  // ", "")
     assert "default-src 'none'" in client.get("/").headers["content-security-policy"]
+
+
+def test_truncated_texts_are_counted() -> None:
+    slow = Slow()
+    slow.go.set()
+    with TestClient(create_app({"slow": slow})) as client:  # type: ignore[dict-item]
+        for _ in range(2):
+            assert client.post("/predict", json={"text": ["short", "x" * 60, "y" * 70]}).is_success
+        assert 'textladder_texts_cut{model="slow"} 4.0' in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
@@ -347,9 +358,9 @@ def test_the_thread_that_loads_predicts(monkeypatch: pytest.MonkeyPatch) -> None
         at["loading"] = threading.get_ident()
         return {"slow": slow}
 
-    def predict_proba(texts: list[str]) -> np.ndarray:
+    def score(texts: list[str]) -> Scored:
         at["predicting"] = threading.get_ident()
-        return np.array([[0.25, 0.75]] * len(texts), np.float32)
+        return Scored(np.array([[0.25, 0.75]] * len(texts), np.float32), truncated=0)
 
     class Asked:
         """Stands in for the server: asks the application once."""
@@ -361,7 +372,7 @@ def test_the_thread_that_loads_predicts(monkeypatch: pytest.MonkeyPatch) -> None
             with TestClient(self.app, base_url="http://localhost") as client:
                 assert client.post("/predict", json={"text": "x"}).is_success
 
-    monkeypatch.setattr(slow, "predict_proba", predict_proba)
+    monkeypatch.setattr(slow, "score", score)
     monkeypatch.setattr("textladder.serving.server.load_models", load)
     monkeypatch.setattr("textladder.serving.server._Server", Asked)
     serve(["one"], port=0)

@@ -77,9 +77,8 @@ def test_how_many_texts_lose_tokens_is_always_said(data: Any, tiny_settings: Set
         settings = tiny_settings("transformer") | {"max_tokens": 5, "epochs": 1, "long_text": long_text}
         classifier = TextClassifier("transformer", **settings).fit(data, monitor=monitor)
         assert (classifier.record["texts_truncated"], classifier.record["texts_windowed"]) == (cut, windowed)
-        assert sum("16 of 16 training texts are longer than 5 word pieces" in said for said in monitor.said) == 1
-        classifier.predict([*TEXTS, "a"])
-        assert classifier.texts_truncated == cut
+        assert sum("16 of 16 training texts are longer than 5 tokens" in said for said in monitor.said) == 1
+        assert classifier.score([*TEXTS, "a"]).truncated == cut
     none_cut = Listening()
     TextClassifier("transformer", **tiny_settings("transformer") | {"epochs": 1}).fit(data, monitor=none_cut)
     assert any(said.startswith("0 of 16") for said in none_cut.said)

@@ -125,14 +125,12 @@ def test_no_stage_at_all_is_refused() -> None:
         TextClassifier("ulmfit", epochs=0, frozen_epochs=0, gradual=False).fit(read_texts("sample"))
 
 
-def test_long_texts_are_cut_and_counted(data: TextData, tiny_settings: Settings) -> None:
+def test_long_texts_are_truncated_and_counted(data: TextData, tiny_settings: Settings) -> None:
     settings = tiny_settings("ulmfit") | {"epochs": 1, "max_tokens": 6}
     listening = Listening()
     classifier = TextClassifier("ulmfit", **settings).fit(data, monitor=listening)
-    assert any("longer than 6 words" in sentence for sentence in listening.said)
-    assert classifier.texts_truncated == 0
-    classifier.predict(["one two three four five", "one two three four five six"])
-    assert classifier.texts_truncated == 1
+    assert any("truncated to 6 tokens" in sentence for sentence in listening.said)
+    assert classifier.score(["one two three four five", "one two three four five six"]).truncated == 1
 
 
 def test_predicting_needs_no_fastai(fitted: Fit, tmp_path: Path) -> None:

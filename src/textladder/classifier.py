@@ -20,7 +20,7 @@ from textladder.bundle import Bundle, read_bundle, write_bundle
 from textladder.data.labelled_texts import LabelledTexts, TextData, read_texts
 from textladder.errors import BundleError, ConfigError, DataError, TextladderError, import_extra, unknown_name
 from textladder.levels import find_level
-from textladder.levels.base import FitReport, is_neural, make_config
+from textladder.levels.base import FitReport, Scored, is_neural, make_config
 from textladder.metrics import Evaluation
 from textladder.onnx_scorer import INT8, ExportedNetwork
 from textladder.progress import Monitor
@@ -211,8 +211,23 @@ class TextClassifier:
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """Class probabilities of texts in their order, float32 (texts, classes); classes as in `labels`."""
-        parts = list(self._probabilities(texts))
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
+        return self.score(texts).probabilities
+
+    def score(self, texts: Iterable[str]) -> Scored:
+        """The class probabilities of texts, and how many of the texts were truncated.
+
+        Raises:
+            DataError: the texts are not strings.
+            TextladderError: the classifier is not fitted.
+        """
+        level = self._ready()
+        if isinstance(texts, str):
+            raise DataError("Texts must be a list of strings; received one string.")
+        batches = texts.batches(TEXTS_AT_ONCE) if isinstance(texts, LabelledTexts) else _batches(texts)
+        parts: list[Scored] = [level.score(batch) for batch in batches]
+        if not parts:
+            return Scored(np.zeros((0, len(self.labels)), np.float32), truncated=0)
+        return Scored(np.concatenate([part.probabilities for part in parts]), sum(part.truncated for part in parts))
 
     def predict(self, texts: Iterable[str]) -> list[str]:
         """The most probable label of each text."""
@@ -238,11 +253,6 @@ class TextClassifier:
             known = ", ".join(self.labels)
             raise DataError(f"The rows have the labels {', '.join(rows.labels)}; the classifier has {known}.")
         return metrics.evaluate(self.predict_proba(rows), rows.label_ids)
-
-    @property
-    def texts_truncated(self) -> int:
-        """How many of the texts predicted in this process were truncated."""
-        return int(getattr(self._ready(), "texts_truncated", 0))
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens of a text, as the level sees them."""
@@ -358,14 +368,6 @@ class TextClassifier:
         if self._fitted is None or not self.labels:
             raise TextladderError("The classifier is not fitted yet: call fit, or load a bundle.")
         return self._fitted
-
-    def _probabilities(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        level = self._ready()
-        if isinstance(texts, str):
-            raise DataError("Texts must be a list of strings; received one string.")
-        batches = texts.batches(TEXTS_AT_ONCE) if isinstance(texts, LabelledTexts) else _batches(texts)
-        for batch in batches:
-            yield level.predict_proba(batch)
 
 
 def _chosen_form(bundle: Bundle, wanted: str | None) -> str:

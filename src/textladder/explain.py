@@ -17,7 +17,7 @@ import numpy as np
 
 from textladder.atomic_files import write_text
 from textladder.classifier import Prediction, TextClassifier
-from textladder.progress import Monitor
+from textladder.progress import Monitor, say_truncated
 
 # Words, and punctuation that expresses sentiment; in scripts without spaces, each character is a word.
 UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -151,13 +151,15 @@ def explain_text(classifier: TextClassifier, text: str, *, monitor: Monitor | No
     Args:
         classifier: a fitted classifier.
         text: any text; each word costs one prediction, unless the level is linear.
-        monitor: receives progress.
+        monitor: receives progress, and is told if the text was truncated.
 
     Raises:
         DataError: the text is not a string.
     """
     monitor = monitor or Monitor()
-    (prediction,) = classifier.predictions([text])
+    scored = classifier.score([text])
+    say_truncated(scored.truncated, 1, monitor)
+    prediction = classifier.prediction(scored.probabilities[0])
     if (found := exact_explanation(classifier, text, prediction)) is not None:
         return found
     occlusion, label = Occlusion(text), classifier.labels.index(prediction.label)

@@ -60,6 +60,9 @@ def add_data(parser: Parser) -> None:
     group.add_argument("--test", metavar="FILE", help="held-out rows [default: a stratified 20%% of DATA]")
     group.add_argument("--rows", type=int, metavar="N", help="use a random, stratified N of DATA's rows [default: all]")
     group.add_argument("--first", type=int, metavar="N", help="use DATA's first N rows [default: all]")
+    group.add_argument(
+        "--test-first", type=int, metavar="N", help="use the first N rows of the test file [default: all]"
+    )
     group.add_argument("--seed", type=int, metavar="N", help="seed of everything random [default: 0]")
     add_column_flags(parser)
 

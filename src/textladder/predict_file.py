@@ -23,7 +23,7 @@ from textladder.data.row_rewriting import atomic_row_writer, check_target
 from textladder.data.row_sources import joined_texts, sample_columns
 from textladder.data.rows import RowFile
 from textladder.errors import ConfigError, DataError, TextladderError
-from textladder.progress import Monitor
+from textladder.progress import Monitor, say_truncated
 
 ADDED = {"predicted_label": pa.string(), "predicted_probability": pa.float64()}
 RECORD = np.dtype([("label", "<i4"), ("probability", "<f8")])
@@ -54,7 +54,7 @@ def predict_file(
         columns: names for the columns of a file without a header.
         file_encoding: how both files are encoded.
         overwrite: replace an existing file, and start over instead of resuming.
-        monitor: is told how many rows are done.
+        monitor: is told how many rows are done, and how many of those predicted by this call were truncated.
 
     Returns:
         How many rows were predicted.
@@ -94,16 +94,19 @@ def _predict_rows(
 ) -> int:
     """Fill the journal, and give the number of rows."""
     monitor.start("predicting", None)
-    done = 0
+    done = predicted = truncated = 0
     try:
         for batch in rows.batches():
             if not journal.has(done + len(batch)):
-                journal.write(done, classifier.predict_proba(joined_texts(rows, batch, text)))
+                scored = classifier.score(joined_texts(rows, batch, text))
+                journal.write(done, scored.probabilities)
+                predicted, truncated = predicted + len(batch), truncated + scored.truncated
             done += len(batch)
             monitor.advance(done, f"{done:,} rows")
     except DataError:  # a row cannot be read: once the file is corrected, the journal no longer belongs to it
         journal.discard()
         raise
+    say_truncated(truncated, predicted, monitor)
     return done
 
 

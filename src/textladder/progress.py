@@ -81,6 +81,13 @@ class TerminalMonitor(Monitor):
             self._progress = None
 
 
+def say_truncated(truncated: int, texts: int, monitor: Monitor) -> None:
+    """Report how many of some texts a level truncated, if it truncated any."""
+    if truncated:
+        of = "1 text" if texts == 1 else f"{texts:,} texts"
+        monitor.say(f"Truncated {truncated:,} of {of} to the level's token limit.")
+
+
 def monitor_for_terminal() -> Monitor:
     """Return a progress bar if standard error is a terminal, else plain sentences."""
     return TerminalMonitor() if sys.stderr.isatty() else SpeakingMonitor()

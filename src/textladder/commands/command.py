@@ -76,6 +76,7 @@ def read_rows(
         file_encoding=options.file_encoding,
         rows=options.rows,
         first=options.first,
+        test_first=options.test_first,
         drop_missing=options.drop_missing,
         seed=seed,
         **reading,
@@ -87,12 +88,6 @@ def read_rows(
 def label_and_name(prediction: "Prediction") -> str:
     """A predicted label, with its name where that is another."""
     return prediction.label if prediction.name == prediction.label else f"{prediction.label} {prediction.name}"
-
-
-def say_truncated(truncated: int, texts: int, monitor: "Monitor") -> None:
-    """Report how many texts were truncated, if any were."""
-    if truncated:
-        monitor.say(f"Truncated {truncated:,} of {count(texts, 'text')} to the level's token limit.")
 
 
 def count(number: int, noun: str) -> str:

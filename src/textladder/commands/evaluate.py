@@ -4,8 +4,9 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from textladder.commands.command import Command, count, print_json, say_truncated, terminal_monitor
+from textladder.commands.command import Command, count, print_json, terminal_monitor
 from textladder.flags import DATA_HELP, Parser, add_bundle, add_column_flags
+from textladder.progress import say_truncated
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
@@ -19,7 +20,7 @@ def run(options: argparse.Namespace) -> None:
     """Predict the rows, and print the metrics."""
     from textladder.classifier import TextClassifier
     from textladder.data.labelled_texts import read_labelled
-    from textladder.metrics import accuracy_sentence
+    from textladder.metrics import accuracy_sentence, evaluate
 
     classifier = TextClassifier.load(options.bundle, form=options.form)
     rows = read_labelled(
@@ -32,9 +33,10 @@ def run(options: argparse.Namespace) -> None:
         drop_missing=options.drop_missing,
     )
     begun = time.perf_counter()
-    found = classifier.evaluate(rows)
+    scored = classifier.score(rows)
+    found = evaluate(scored.probabilities, rows.label_ids)
     speed = len(rows) / (time.perf_counter() - begun)
-    say_truncated(classifier.texts_truncated, len(rows), terminal_monitor())
+    say_truncated(scored.truncated, len(rows), terminal_monitor())
     numbers = found.as_dict()
     if options.json:
         print_json({**numbers, "rows": found.rows, "rows_per_second": speed})

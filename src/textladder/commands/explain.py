@@ -5,14 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textladder.commands.command import (
-    Command,
-    label_and_name,
-    print_json,
-    print_wrapped,
-    say_truncated,
-    terminal_monitor,
-)
+from textladder.commands.command import Command, label_and_name, print_json, print_wrapped, terminal_monitor
 from textladder.errors import ConfigError
 from textladder.flags import Parser, add_bundle, add_overwrite
 
@@ -40,10 +33,8 @@ def run(options: argparse.Namespace) -> None:
     page = Path(options.html) if options.html else None
     if page is not None and page.exists() and not options.overwrite:
         raise ConfigError(f"{page} exists; pass --overwrite to replace it, or choose another path.")
-    monitor = terminal_monitor()
     classifier = TextClassifier.load(options.bundle, form=options.form)
-    found = explain_text(classifier, options.text, monitor=monitor)
-    say_truncated(min(1, classifier.texts_truncated), 1, monitor)
+    found = explain_text(classifier, options.text, monitor=terminal_monitor())
     if page is not None:
         found.write_page(page)
     if options.json:

@@ -10,11 +10,11 @@ from textladder.commands.command import (
     label_and_name,
     nothing_written,
     print_json,
-    say_truncated,
     terminal_monitor,
 )
 from textladder.errors import ConfigError
 from textladder.flags import Parser, add_bundle, add_file_flags, add_overwrite, add_text_flag
+from textladder.progress import say_truncated
 
 SHOWN = 56  # characters of a text on its line
 
@@ -54,14 +54,14 @@ def run(options: argparse.Namespace) -> None:
             overwrite=options.overwrite,
             monitor=terminal_monitor(),
         )
-        say_truncated(classifier.texts_truncated, rows, terminal_monitor())
         if options.json:
             print_json({"rows": rows, "output": options.output})
         else:
             print(f"{count(rows, 'row')} predicted, written to {options.output}.")
         return
-    found = classifier.predictions(options.texts)
-    say_truncated(classifier.texts_truncated, len(options.texts), terminal_monitor())
+    scored = classifier.score(options.texts)
+    say_truncated(scored.truncated, len(options.texts), terminal_monitor())
+    found = [classifier.prediction(row) for row in scored.probabilities]
     if options.json:
         print_json({"predictions": [vars(one) for one in found]})
         return

@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from textladder.commands.command import Command, count, print_json, read_rows, say_truncated, terminal_monitor
+from textladder.commands.command import Command, count, print_json, read_rows, terminal_monitor
 from textladder.flags import Parser, add_data, add_overwrite
+from textladder.progress import say_truncated
 from textladder.setting_flags import add_level_flags, settings_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def run(options: argparse.Namespace) -> None:
     """Train, measure on the test rows, and save."""
     from textladder.bundle import check_output
     from textladder.comparison.wording import short
+    from textladder.metrics import evaluate
 
     monitor = terminal_monitor()
     out = check_output(options.out, options.overwrite)
@@ -34,9 +36,9 @@ def run(options: argparse.Namespace) -> None:
     classifier.fit(data, monitor=monitor)
     record = classifier.record
     record["test_rows"] = len(data.test)
-    truncated = classifier.texts_truncated
-    record["test"] = classifier.evaluate(data.test).as_dict()
-    say_truncated(classifier.texts_truncated - truncated, len(data.test), monitor)
+    scored = classifier.score(data.test)
+    record["test"] = evaluate(scored.probabilities, data.test.label_ids).as_dict()
+    say_truncated(scored.truncated, len(data.test), monitor)
     classifier.save(out, overwrite=options.overwrite)
     if options.json:
         print_json({"level": classifier.level, "preset": classifier.preset, "bundle": str(out), **record})

@@ -93,7 +93,7 @@ def _out_of_fold(rows: LabelledTexts, seed: int, monitor: Monitor) -> np.ndarray
         for number, (train, held_out) in enumerate(folds):
             fitted = level(make_config(level, "default", {}), classes)
             fitted.fit(replace(rows, rows=rows.rows[train]), None, seed=seed, monitor=Monitor())
-            found[held_out] = fitted.predict_proba(list(replace(rows, rows=rows.rows[held_out])))
+            found[held_out] = fitted.score(list(replace(rows, rows=rows.rows[held_out]))).probabilities
             monitor.advance(number + 1)
     finally:
         monitor.stop()

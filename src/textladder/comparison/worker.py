@@ -159,9 +159,8 @@ def _fit(job: Job, monitor: Monitor) -> dict[str, Any]:
     classifier.fit(data, monitor=monitor)
     memory = peak_memory_mb()
     monitor.start("predicting the test rows", None)
-    truncated_before = classifier.texts_truncated
-    predictions = {"test": PartPredictions(data.test, source_rows(data.test), classifier.predict_proba(data.test))}
-    truncated = classifier.texts_truncated - truncated_before
+    scored = classifier.score(data.test)
+    predictions = {"test": PartPredictions(data.test, source_rows(data.test), scored.probabilities)}
     if data.valid is not None:
         valid = PartPredictions(data.valid, source_rows(data.valid), classifier.predict_proba(data.valid))
         predictions["valid"] = valid
@@ -172,7 +171,7 @@ def _fit(job: Job, monitor: Monitor) -> dict[str, Any]:
     return {
         **classifier.record,
         "peak_memory_mb": memory,
-        "test_texts_truncated": truncated,
+        "test_texts_truncated": scored.truncated,
         "test_rows": len(data.test),
         "device": _device(),
     }

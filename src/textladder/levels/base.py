@@ -52,6 +52,19 @@ class FitReport:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Class probabilities of some texts.
+
+    Attributes:
+        probabilities: float32 (texts, classes), in the order of the texts.
+        truncated: how many of the texts were longer than the level reads, and were truncated.
+    """
+
+    probabilities: np.ndarray
+    truncated: int
+
+
 class Level(Protocol):
     """One way to classify texts."""
 
@@ -88,8 +101,8 @@ class Level(Protocol):
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Train on `train`, validate on `valid`."""
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Class probabilities of texts in their order, float32 (texts, classes)."""
+    def score(self, texts: Sequence[str]) -> Scored:
+        """The class probabilities of one or more texts."""
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens of a text."""

@@ -18,7 +18,7 @@ from textladder.batching import Padding, TextBatches
 from textladder.bundle import Bundle
 from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import BundleError, ConfigError, import_extra
-from textladder.levels.base import FitReport, Preset, TrainingConfig
+from textladder.levels.base import FitReport, Preset, Scored, TrainingConfig
 from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
 from textladder.scoring import NetworkScorer, predict_probabilities
@@ -144,7 +144,6 @@ class LSTMLevel:
     def __init__(self, config: LSTMConfig, classes: int) -> None:
         self.config, self.classes = config, classes
         self.learner: Any = None
-        self.texts_truncated = 0
         self.vocabulary = Vocabulary(["<unk>", "<pad>"], split=TOKENIZERS[config.tokenizer])
         self.network: LSTMClassifier | None = None
         self.exported: ExportedNetwork | None = None
@@ -246,11 +245,12 @@ class LSTMLevel:
         """The tokens of a text."""
         return TOKENIZERS[self.config.tokenizer](text)
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Class probabilities, float32 (texts, classes)."""
+    def score(self, texts: Sequence[str]) -> Scored:
+        """The class probabilities of texts, truncated to `max_tokens`."""
         encoded = self.vocabulary.encode_texts(texts)
-        self.texts_truncated += int((encoded.lengths > self.config.max_tokens).sum())
-        return predict_probabilities(self.exported or NetworkScorer(self._ready()), encoded, self._padding())
+        scorer = self.exported or NetworkScorer(self._ready())
+        probabilities = predict_probabilities(scorer, encoded, self._padding())
+        return Scored(probabilities, int((encoded.lengths > self.config.max_tokens).sum()))
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""

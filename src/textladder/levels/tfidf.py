@@ -18,7 +18,7 @@ import numpy as np
 from textladder.bundle import Bundle
 from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import BundleError, DataError, import_extra
-from textladder.levels.base import FitReport, Preset
+from textladder.levels.base import FitReport, Preset, Scored
 from textladder.levels.linear import LinearModel
 from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
@@ -117,11 +117,13 @@ class TfidfLevel:
         """Lower-case words, `!` and `?`."""
         return self._token.findall(text.lower())
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Class probabilities, float32 (texts, classes)."""
+    def score(self, texts: Sequence[str]) -> Scored:
+        """The class probabilities of texts, of which none is truncated."""
         if self.exported is not None:
-            return softmax(np.concatenate([self.exported.run(*self._features(text)) for text in texts]))
-        return softmax(np.stack([self._model.logits(*self._values(self.tokenize(text))) for text in texts]))
+            logits = np.concatenate([self.exported.run(*self._features(text)) for text in texts])
+        else:
+            logits = np.stack([self._model.logits(*self._values(self.tokenize(text))) for text in texts])
+        return Scored(softmax(logits), truncated=0)
 
     def graph(self) -> "ModelProto":
         """The regression as ONNX."""

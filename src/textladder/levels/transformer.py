@@ -19,7 +19,7 @@ from textladder.batching import Padding, TextBatches, pad_batch
 from textladder.bundle import Bundle
 from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import BundleError, ConfigError, import_extra
-from textladder.levels.base import FitReport, Preset, TrainingConfig
+from textladder.levels.base import FitReport, Preset, Scored, TrainingConfig
 from textladder.onnx_scorer import ExportedNetwork
 from textladder.pretrained import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, find_encoder
 from textladder.progress import Monitor
@@ -133,7 +133,6 @@ class TransformerLevel:
             raise ConfigError("Settings 'epochs' and 'frozen_epochs' cannot both be 0.")
         self.config, self.classes = config, classes
         self.learner: Any = None
-        self.texts_truncated = 0
         self.encoder: Encoder | None = None
         self.exported: ExportedNetwork | None = None
         self.pieces: WordPieces | None = None
@@ -289,17 +288,17 @@ class TransformerLevel:
         """The encoder's subword tokens."""
         return self._pieces().pieces(text)
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Class probabilities, float32 (texts, classes)."""
+    def score(self, texts: Sequence[str]) -> Scored:
+        """The class probabilities of texts, truncated to `max_tokens` or read in windows."""
         inputs = self._to_sequences(texts)
-        self.texts_truncated += inputs.cut
-        return predict_probabilities(
+        probabilities = predict_probabilities(
             self.exported or NetworkScorer(self._ready().network),
             inputs.sequences,
             self._padding(),
             sequence_offsets=inputs.sequence_offsets,
             batch_padding=MAX_BATCH_PADDING,
         )
+        return Scored(probabilities, inputs.cut)
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""

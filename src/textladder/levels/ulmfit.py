@@ -23,7 +23,7 @@ from textladder.data.labelled_texts import LabelledTexts
 from textladder.data.unlabelled import read_documents
 from textladder.errors import BundleError, ConfigError, import_extra
 from textladder.language_models import PretrainedLanguageModel, load_language_model
-from textladder.levels.base import FitReport, Preset, TrainingConfig
+from textladder.levels.base import FitReport, Preset, Scored, TrainingConfig
 from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
 from textladder.scoring import NetworkScorer, predict_probabilities
@@ -188,7 +188,6 @@ class UlmfitLevel:
             raise ConfigError("Settings 'epochs' and 'frozen_epochs' cannot both be 0 without 'gradual'.")
         self.config, self.classes = config, classes
         self.learner: Any = None
-        self.texts_truncated = 0
         self.vocabulary = Vocabulary(SPECIAL_TOKENS, special_tokens=SPECIAL_TOKENS, split=fastai_words)
         self.network: AWDClassifier | None = None
         self.exported: ExportedNetwork | None = None
@@ -439,12 +438,12 @@ class UlmfitLevel:
         """fastai's tokens."""
         return fastai_words(text, self.rules)
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Class probabilities, float32 (texts, classes)."""
+    def score(self, texts: Sequence[str]) -> Scored:
+        """The class probabilities of texts, truncated to `max_tokens`."""
         encoded, _ = self._encode(texts)
-        self.texts_truncated += int((encoded.lengths > self.config.max_tokens).sum())
         scorer = self.exported or NetworkScorer(self._ready())
-        return predict_probabilities(scorer, encoded, self._padding())
+        probabilities = predict_probabilities(scorer, encoded, self._padding())
+        return Scored(probabilities, int((encoded.lengths > self.config.max_tokens).sum()))
 
     def _encode(self, texts: Sequence[str]) -> tuple[EncodedTexts, None]:
         return self.vocabulary.encode_tokenized(tokenize_words(texts, self.rules)), None

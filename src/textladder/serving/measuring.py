@@ -9,8 +9,6 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from textladder.classifier import TextClassifier
-
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 TEXTS = (1, 2, 4, 8, 16, 32)
 
@@ -39,19 +37,14 @@ class Metrics:
             "textladder_batch_seconds", "Computation of a batch", ["model"], buckets=SECONDS, registry=registry
         )
 
-    def batch_observer(self, name: str, classifier: TextClassifier) -> Callable[[int, float], None]:
-        """A function to call after each batch, with its number of texts and its seconds.
-
-        Args:
-            name: name of the model.
-            classifier: the model.
-        """
+    def batch_observer(self, name: str) -> Callable[[int, int, float], None]:
+        """A function to call after each batch of a model: with its texts, the truncated ones of them, its seconds."""
         texts, truncated = self.texts.labels(name), self.texts_truncated.labels(name)
         sizes, seconds = self.batches.labels(name), self.batch_seconds.labels(name)
 
-        def observe(size: int, duration: float) -> None:
+        def observe(size: int, cut: int, duration: float) -> None:
             texts.inc(size)
-            truncated.set(classifier.texts_truncated)
+            truncated.inc(cut)
             sizes.observe(size)
             seconds.observe(duration)
 

@@ -10,11 +10,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textladder.classifier import TextClassifier
+
+if TYPE_CHECKING:
+    from textladder.levels.base import Scored
 
 BATCH_SIZE = 32
 
@@ -45,7 +48,7 @@ class PredictionQueue:
             all cores to itself.
         max_waiting: how many texts may wait; further requests are refused, unless nothing is waiting.
         batch_size: maximum number of texts in a batch.
-        observe: called after each batch with its number of texts and its seconds.
+        observe: called after each batch with its number of texts, how many were truncated, and its seconds.
 
     Attributes:
         waiting: number of texts that are waiting now.
@@ -58,7 +61,7 @@ class PredictionQueue:
         *,
         max_waiting: int = 64,
         batch_size: int = BATCH_SIZE,
-        observe: Callable[[int, float], None] = lambda texts, seconds: None,
+        observe: Callable[[int, int, float], None] = lambda texts, truncated, seconds: None,
     ) -> None:
         self.classifier, self.max_waiting, self.batch_size, self.waiting = classifier, max_waiting, batch_size, 0
         self._executor, self._observe = executor, observe
@@ -132,7 +135,7 @@ class PredictionQueue:
         texts = [text for job in jobs for text in job.texts]
         begun = time.perf_counter()
         try:
-            rows = await self.call(self.classifier.predict_proba, texts)
+            scored: Scored = await self.call(self.classifier.score, texts)
         except Exception as error:  # the request gets it, and the queue lives on
             if len(jobs) == 1:
                 if not jobs[0].done.cancelled():
@@ -142,10 +145,10 @@ class PredictionQueue:
                 await self._predict([job])
             return
         seconds = time.perf_counter() - begun
-        self._observe(len(texts), seconds)
+        self._observe(len(texts), scored.truncated, seconds)
         place = 0
         for job in jobs:
-            part = rows[place : place + len(job.texts)]
+            part = scored.probabilities[place : place + len(job.texts)]
             place += len(job.texts)
             job.seconds = seconds
             if not job.done.cancelled():

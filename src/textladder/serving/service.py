@@ -37,7 +37,7 @@ class Service:
         """
         with ThreadPoolExecutor(1) if executor is None else nullcontext(executor) as thread:
             for name, classifier in self.classifiers.items():
-                observe = self.metrics.batch_observer(name, classifier)
+                observe = self.metrics.batch_observer(name)
                 queue = PredictionQueue(classifier, thread, max_waiting=self.limits.waiting, observe=observe)
                 self.metrics.waiting.labels(name).set_function(partial(getattr, queue, "waiting"))
                 self._queues[name] = queue

@@ -13,9 +13,10 @@ from array import array
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from itertools import chain, islice
 from queue import SimpleQueue
-from subprocess import PIPE, Popen
+from subprocess import PIPE, Popen, run
 from typing import IO, Any
 
 import numpy as np
@@ -201,9 +202,18 @@ def _words_of(chunk: str, rules: WordRules) -> list[str]:
 def spacy_rules() -> WordRules:
     """The rules of spaCy's English tokenizer.
 
+    spaCy imports torch if it can, which takes twice as long as spaCy itself and is of no use to a tokenizer. Unless one
+    of them is imported already, the rules are read in another process, in which torch is hidden.
+
     Raises:
         MissingExtraError: spaCy is not installed.
     """
+    imported = not sys.modules.keys().isdisjoint(("spacy", "torch"))
+    if not imported and find_spec("spacy") and find_spec("torch") and sys.executable:
+        done = run([sys.executable, "-P", "-m", __name__, "rules"], capture_output=True, check=False)  # noqa: S603
+        if done.returncode == 0:
+            return WordRules.from_json(json.loads(done.stdout))
+        # what went wrong there is raised by the same import here
     return WordRules.from_spacy(spacy_tokenizer())
 
 
@@ -213,19 +223,17 @@ def spacy_tokenizer() -> Any:
     Raises:
         MissingExtraError: spaCy is not installed.
     """
-    # spaCy imports torch if it is installed, which takes seconds and is of no use to a tokenizer
-    hidden = {} if "torch" in sys.modules else {"torch": None}
-    sys.modules.update(hidden)  # type: ignore[arg-type]
-    try:
-        spacy = import_extra("spacy", "train")
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-    tokenizer = spacy.blank("en").tokenizer
+    tokenizer = import_extra("spacy", "train").blank("en").tokenizer
     for token in SPECIAL_TOKENS:
         tokenizer.add_special_case(token, [{"ORTH": token}])
     return tokenizer
 
 
+def _print_rules() -> None:
+    """Print spaCy's rules as JSON, from a process that does nothing else."""
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    print(json.dumps(WordRules.from_spacy(spacy_tokenizer()).as_json()))
+
+
 if __name__ == "__main__":
-    _serve()
+    _print_rules() if sys.argv[1:] == ["rules"] else _serve()
