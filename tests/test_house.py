@@ -72,6 +72,7 @@ ONLY_IN = {
     "spacy": {"levels.ulmfit", "training.pretraining", "text.fastai_words", "text.word_rules"},
     "transformers": {"encoders", "levels.transformer"},
 }
+LONGEST_COPY = 12  # lines of a function that may stand in two places
 FORBIDDEN = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
 
 
@@ -96,6 +97,17 @@ def imports(path: Path) -> list[str]:
         ):
             found.append(str(node.args[0].value))
     return found
+
+
+def test_every_module_has_a_place() -> None:
+    top = {module.split(".")[0] for module in MODULES} - {"__init__", "__main__"}
+    assert sorted(name for names in TIERS for name in names) == sorted(top)
+    inside: dict[str, list[str]] = {}
+    for module in sorted(MODULES):
+        package, _, name = module.partition(".")
+        if name and (name != "__init__" or name in PACKAGES.get(package, "").split()):
+            inside.setdefault(package, []).append(name)
+    assert {package: sorted(names.split()) for package, names in PACKAGES.items()} == inside
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -144,6 +156,20 @@ def test_the_house_has_no_junk_room() -> None:
     for module, path in MODULES.items():
         if module != "levels.__init__":
             assert "if level ==" not in path.read_text(), module
+
+
+def test_no_function_is_written_twice() -> None:
+    """Functions of some length that differ at most in their name and docstring."""
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if (node.end_lineno or 0) - node.lineno + 1 > LONGEST_COPY:
+                body = node.body[ast.get_docstring(node) is not None :]
+                written = "\n".join(map(ast.dump, [node.args, *body]))
+                places.setdefault(written, []).append(f"{module}.{node.name}")
+    assert [copies for copies in places.values() if len(copies) > 1] == []
 
 
 def test_public_names() -> None:
