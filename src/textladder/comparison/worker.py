@@ -30,7 +30,7 @@ WARM_UP_TEXTS, SINGLE_TEXTS = 16, 256
 BATCH_ROWS, BATCH_SECONDS = 2_000, 20.0
 PROBE_ROWS, PROBE_SECONDS = 128, 8.0
 CHECKED_ROWS = 64
-EVENT_SECONDS = 0.1  # progress is reported no more often than a person can see
+EVENT_SECONDS = 0.1  # progress is reported no more often than the eye can follow
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad allocation")  # in the RuntimeErrors of torch
 
 

@@ -20,7 +20,7 @@ BATCH_SIZE = 32
 
 
 class QueueFull(Exception):  # noqa: N818, an answer and not an error
-    """So many texts are waiting that this request would wait too long."""
+    """Too many texts are waiting for this request to be accepted."""
 
 
 class QueueClosed(Exception):  # noqa: N818
@@ -133,7 +133,7 @@ class PredictionQueue:
         begun = time.perf_counter()
         try:
             rows = await self.call(self.classifier.predict_proba, texts)
-        except Exception as error:  # the request gets it, and the queue lives on
+        except Exception as error:  # the request gets the error; the queue keeps running
             if len(jobs) == 1:
                 if not jobs[0].done.cancelled():
                     jobs[0].done.set_exception(error)
