@@ -1,4 +1,4 @@
-"""The drawing of the house, held to: who imports whom, what may never be imported, what starting up costs."""
+"""The structure of the package: who imports whom, what must never be imported, and what starting up costs."""
 
 import ast
 import statistics
@@ -186,11 +186,11 @@ def test_data_and_text_import_where_fcntl_does_not_exist() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_help_is_quick() -> None:
+def test_help_is_fast() -> None:
     def seconds(*words: str) -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         subprocess.run([sys.executable, *words], capture_output=True, check=True)
-        return time.perf_counter() - begun
+        return time.perf_counter() - started
 
     pairs = [(seconds("-m", "textladder", "--help"), seconds("-c", "pass")) for _ in range(7)]
     assert statistics.median(one for one, _ in pairs) <= 15 * statistics.median(other for _, other in pairs)

@@ -126,27 +126,27 @@ def test_stages_train_and_are_noted(precision: str) -> None:
 
 def test_the_best_look_is_kept() -> None:
     class Scripted(nn.Module):
-        """Right at the second look only, by a counter instead of by learning."""
+        """Right at the second validation only, by a counter instead of by learning."""
 
         def __init__(self) -> None:
             super().__init__()
             self.scale = nn.Parameter(torch.zeros(()))
-            self.register_buffer("looks", torch.zeros(()))
+            self.register_buffer("calls", torch.zeros(()))
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             if self.training:
-                self.looks += 1
-            right = float(self.looks == 26) * 2 - 1  # 13 batches an epoch
+                self.calls += 1
+            right = float(self.calls == 26) * 2 - 1  # 13 batches an epoch
             sign = ((ids == 3).any(1).float() * 2 - 1) * right
             return torch.stack([-sign, sign], 1) + self.scale
 
     learner = make_learner(Scripted(), batches(), batches())
     entries = run_stages(learner, [Stage("s", 4, 1e-3)])
     assert [entry["valid_accuracy"] > 0.5 for entry in entries] == [False, True, False, False]
-    assert int(learner.model.looks) == 26
+    assert int(learner.model.calls) == 26
     learner = make_learner(Scripted(), batches(), batches())
     run_stages(learner, [Stage("s", 4, 1e-3)], keep_best=False)
-    assert int(learner.model.looks) == 52
+    assert int(learner.model.calls) == 52
     learner = make_learner(Scripted(), batches(), batches())
     assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 4
 
@@ -264,7 +264,7 @@ class WordMean(nn.Module):
         return logits
 
 
-def test_the_adversary_adds_the_gradient_of_moved_vectors() -> None:
+def test_adversarial_training_adds_the_gradient_at_perturbed_vectors() -> None:
     """One step by hand: plain SGD, one batch, the move worked out with torch.autograd."""
     with seeded(0):
         network = WordMean()
