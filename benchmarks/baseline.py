@@ -1,4 +1,4 @@
-"""What does `tfidf` cost beside the same scikit-learn pipeline by itself?
+"""What does `tfidf` cost, compared with the same scikit-learn pipeline by itself?
 
     python benchmarks/baseline.py [FOLDER]
 
@@ -34,9 +34,9 @@ print(pipeline.score(test.title + " " + test.text, test.label))
 
 
 def seconds(command: list[str]) -> float:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def main(folder: Path) -> None:

@@ -1,9 +1,9 @@
-"""Do the words that `explain` names carry the prediction: the text without them, and without as many at random.
+"""Do the words that `explain` names carry the prediction? Texts without them, and without as many random words.
 
     python benchmarks/explaining.py BUNDLE... [--data TEST.csv]
 
-For two hundred test reviews: is the predicted label less probable without the three strongest words than without three
-random ones. One draw for each review, from the same words.
+For two hundred test reviews: does the predicted label's probability drop more without the three strongest words than
+without three random ones? The random words are drawn once for each review, from the same words.
 """
 
 import argparse
@@ -25,23 +25,23 @@ def main(bundle: Path, data: Path) -> None:
     rows = read_labelled(data, classifier.labels, text=list(classifier.text_columns), label=classifier.label_column)
     texts = [text for text in rows if len(WORD.findall(text)) > 2 * WORDS][:ROWS]
     rng = np.random.default_rng(0)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     explained = [explain_text(classifier, text) for text in texts]
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     thinned: list[list[str]] = [[], []]
     for one in explained:
         spans = [found.span() for found in WORD.finditer(one.text)]
-        places = rng.choice(len(spans), WORDS, replace=False).tolist()
-        drawn = [Word(start, stop, 0.0) for start, stop in (spans[place] for place in places)]
+        indices = rng.choice(len(spans), WORDS, replace=False).tolist()
+        drawn = [Word(start, stop, 0.0) for start, stop in (spans[index] for index in indices)]
         for texts_without, words in zip(thinned, (one.strongest(WORDS), drawn), strict=True):
             texts_without.append(without(one.text, [(word.start, word.stop) for word in words]))
     labels = [classifier.labels.index(one.prediction.label) for one in explained]
     whole = np.array([one.prediction.probability for one in explained])
-    falls = [whole - classifier.predict_proba(part)[np.arange(len(labels)), labels] for part in thinned]
+    drops = [whole - classifier.predict_proba(part)[np.arange(len(labels)), labels] for part in thinned]
     print(
-        f"{classifier.level}: falls more without the {WORDS} named words than without {WORDS} random ones in "
-        f"{(falls[0] > falls[1]).mean():.1%} of {len(texts)} texts (mean fall {falls[0].mean():.3f} and "
-        f"{falls[1].mean():.3f}); {1000 * seconds / len(texts):.0f} ms a text",
+        f"{classifier.level}: the probability drops more without the {WORDS} named words than without {WORDS} random "
+        f"ones in {(drops[0] > drops[1]).mean():.1%} of {len(texts)} texts (mean drop {drops[0].mean():.3f} and "
+        f"{drops[1].mean():.3f}); {1000 * seconds / len(texts):.0f} ms per text",
         flush=True,
     )
 
@@ -51,5 +51,5 @@ if __name__ == "__main__":
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("--data", type=Path, default=TEST)
     given = parser.parse_args()
-    for place in given.bundles:
-        main(place, given.data)
+    for bundle in given.bundles:
+        main(bundle, given.data)

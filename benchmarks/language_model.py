@@ -1,12 +1,13 @@
-"""How good a language model `pretrain` makes: WikiText-2, beside published ones of the same size.
+"""How good are language models from `pretrain`? WikiText-2, compared with published figures for the same size.
 
     python benchmarks/language_model.py FOLDER [--batch-size 20 ...]
 
-FOLDER takes the language model, and what is cut off goes on there. An article is a document, so that the network reads
-on from one paragraph to the next. Published, two LSTMs of 200 with tied word vectors, six epochs: 110.4 on the test
-file (PyTorch's example `word_language_model`).
+The language model is written to FOLDER, and an interrupted run resumes there. An article is one document, so that the
+network's state carries over from one paragraph to the next. Published figure for two LSTMs of 200 with tied word
+vectors after six epochs: 110.4 on the test file (PyTorch's example `word_language_model`).
 
-Perplexity is per word between blanks and end of line; where fastai's rules make several tokens of one, each counts.
+Perplexity is per whitespace-separated word and line end; if fastai's rules split a word into several tokens, their
+losses add up.
 """
 
 import argparse
@@ -31,9 +32,9 @@ TITLE = re.compile(r" = [^=].* = \n")
 
 
 def articles(path: Path) -> list[str]:
-    """The articles of a file of WikiText, each in one line; a section's heading is no title.
+    """The articles of a WikiText file, each on one line; a section heading does not start an article.
 
-    The end of a line, a blank one's too, stays as `\\n`, which fastai's rules read as a line end: it counts as a word,
+    Every line end, even a blank line's, stays as `\\n`, which fastai's rules read as a line end: it counts as a word,
     as in the published figures.
     """
     found: list[list[str]] = []
@@ -47,7 +48,7 @@ def articles(path: Path) -> list[str]:
 
 
 def perplexity(folder: Path, texts: list[str]) -> float:
-    """Of a language model on documents, per written word, the end of a document being one."""
+    """Perplexity of a language model on documents, per written word; the end of a document counts as one."""
     model = load_language_model(str(folder))
     sizes = {name: model.sizes[name] for name in ("dimension", "hidden_size", "layers")}
     network = LanguageModel(AWDLSTM(len(model.words), **sizes)).eval()
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--dropout", type=float, default=0.2)
-    parser.add_argument("--passes", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=6)
     given = vars(parser.parse_args())
     folder: Path = given.pop("folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,12 +78,13 @@ def main() -> None:
         files[part].write_text("".join(f"{text}\n" for text in articles(WIKITEXT / f"{part}.txt")), encoding="utf-8")
     out = folder / "language-model"
     if not out.exists():
-        sizes: dict[str, Any] = {"dimension": 200, "hidden_size": 200, "layers": 2, "vocabulary": 40_000, "min_freq": 1}
+        sizes: dict[str, Any] = {"dimension": 200, "hidden_size": 200, "layers": 2}
+        sizes |= {"max_vocabulary": 40_000, "min_freq": 1}
         held_out = str(files["valid"])
         metrics = pretrain([files["train"]], out, held_out_file=held_out, monitor=SpeakingMonitor(), **sizes, **given)
-        print(f"validation: {metrics['perplexity_per_written_word']:.1f} a written word, "
+        print(f"validation perplexity: {metrics['perplexity_per_written_word']:.1f} per written word, "
               f"{metrics['seconds'] / 60:.0f} minutes", flush=True)  # fmt: skip
-    print(f"test: {perplexity(out, articles(WIKITEXT / 'test.txt')):.1f} a written word")
+    print(f"test perplexity: {perplexity(out, articles(WIKITEXT / 'test.txt')):.1f} per written word")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What an exported classifier costs: beside transformers' own pipeline, and beside fastai's `learner.predict`.
+"""What does an exported classifier cost, compared with transformers' pipeline and with fastai's `learner.predict`?
 
     python benchmarks/lean.py --transformer BUNDLE --lstm BUNDLE --ulmfit BUNDLE [--data TEST.csv]
 
-The first 256 test rows. One text at a time: medians, the sides taking turns a block of texts at a time (text by text,
-the threads of one would wait spinning on the other's cores). Many at once: rows a second, the median of three rounds in
-turns; the pipeline at the batch size of 1, 8, 16, 32 and 64 that was best on 64 of them. `learner.predict` is asked on
-forty texts: of fastai's own networks of the bundle's sizes and words, one forward and one backward, the sum of
-both; and of the bundle's network. Bundles without an int8 form get one on a copy first.
+On the first 256 test rows. One text at a time: median latencies; the sides take turns block by block (text by text, the
+threads of one would keep spinning on the other's cores). Many at once: rows per second, the median of three rounds in
+turn; the pipeline uses the batch size out of 1, 8, 16, 32 and 64 that was best on 64 of the texts. `learner.predict`
+is timed on forty texts: with fastai's own networks of the bundle's sizes and words, one forward and one backward, the
+sum of both; and with the bundle's network. Bundles without exported forms get them first, on a copy.
 """
 
 import argparse
@@ -58,7 +58,9 @@ def main() -> None:
 
 
 def report(level: str, bundle: Path, forms: dict[str, TextClassifier], texts: list[str], all_texts: list[str]) -> None:
-    one: dict[str, Callable[[str], Any]] = {form: partial(ask, classifier) for form, classifier in forms.items()}
+    one: dict[str, Callable[[str], Any]] = {
+        form: partial(predict_one, classifier) for form, classifier in forms.items()
+    }
     many: dict[str, Callable[[], Any]] = {
         form: partial(classifier.predict_proba, texts) for form, classifier in forms.items()
     }
@@ -71,15 +73,15 @@ def report(level: str, bundle: Path, forms: dict[str, TextClassifier], texts: li
         rates = per_second(tried, 64, rounds=1)
         best = max(rates, key=rates.__getitem__)
         many["pipeline"] = partial(pipeline, texts, batch_size=best)
-        print(f"the pipeline is quickest in batches of {best}", flush=True)
+        print(f"the pipeline is fastest with batches of {best}", flush=True)
     found = in_turns(one, texts)
     print(f"{level}, one text, ms: " + ", ".join(f"{name} {ms:.2f}" for name, ms in found.items()), flush=True)
     if level == "transformer":
         print(f"  {INT8} takes {found[INT8] / found['pipeline']:.0%} of the pipeline's time")
     rates = per_second(many, len(texts), ROUNDS)
-    print(f"{level}, rows a second: " + ", ".join(f"{name} {rate:.1f}" for name, rate in rates.items()), flush=True)
+    print(f"{level}, rows per second: " + ", ".join(f"{name} {rate:.1f}" for name, rate in rates.items()), flush=True)
     if level == "transformer":
-        print(f"  {INT8} does {rates[INT8] / rates['pipeline']:.2f} times the pipeline's best")
+        print(f"  {INT8} is {rates[INT8] / rates['pipeline']:.2f} times as fast as the pipeline at its best")
     if level == "ulmfit":
         learners = fastai_learners(forms["original"], all_texts)
         found = in_turns(one | {name: learner.predict for name, learner in learners.items()}, texts[:FASTAI_TEXTS])
@@ -89,7 +91,7 @@ def report(level: str, bundle: Path, forms: dict[str, TextClassifier], texts: li
         )
 
 
-def ask(classifier: TextClassifier, text: str) -> Any:
+def predict_one(classifier: TextClassifier, text: str) -> Any:
     return classifier.predict_proba([text])
 
 
@@ -102,20 +104,20 @@ def in_turns(sides: dict[str, Callable[[str], Any]], texts: Sequence[str]) -> di
             for text in block[:WARM_UP]:
                 side(text)
             for text in block:
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 side(text)
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(time.perf_counter() - started)
     return {name: 1000 * median(times) for name, times in seconds.items()}
 
 
 def per_second(sides: dict[Any, Callable[[], Any]], rows: int, rounds: int) -> dict[Any, float]:
-    """Rows a second of each side, the median of some rounds."""
+    """Rows per second of each side, the median of some rounds."""
     rates: dict[Any, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             side()
-            rates[name].append(rows / (time.perf_counter() - begun))
+            rates[name].append(rows / (time.perf_counter() - started))
     return {name: median(found) for name, found in rates.items()}
 
 
@@ -126,7 +128,7 @@ def stock_pipeline(bundle: Path, max_tokens: int) -> Any:
 
 
 def fastai_learners(classifier: TextClassifier, texts: list[str]) -> dict[str, Any]:
-    """Learners with fastai's own way from a text to numbers: on its networks of the same sizes, and on the bundle's."""
+    """Learners with fastai's own tokenization: with its networks of the same sizes, and with the bundle's."""
     from fastai.basics import CrossEntropyLossFlat, Learner
     from fastai.callback.progress import ProgressCallback
     from fastai.text.all import AWD_LSTM, TextDataLoaders, text_classifier_learner

@@ -1,9 +1,9 @@
-"""Whether `serve` stands up to load: its rate, ten minutes near it, three times too much, and malformed requests.
+"""How does `serve` hold up? Its throughput, ten minutes near it, three times that load, and malformed requests.
 
     python benchmarks/serving.py BUNDLE [--form onnx-int8] [--minutes 10] [--malformed 10000] [--data TEST.csv]
 
-Needs the load tool `hey` on the path, and schemathesis. Each load is one text again and again: a review of a usual
-length, and a title. Requests one by one are those of one connection, the others come from 32.
+Needs the load generator `hey` on the path, and schemathesis. Each load repeats one text: a review of median length, and
+a title. Requests one by one come from one connection, the others from 32.
 """
 
 import argparse
@@ -47,16 +47,16 @@ def main() -> None:
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as server:
         try:
             assert server.stdout is not None
-            told = json.loads(server.stdout.readline())
-            print(told["models"], flush=True)
-            measure(told["address"], texts, given.minutes)
-            malformed(told["address"], given.malformed)
+            started = json.loads(server.stdout.readline())
+            print(started["models"], flush=True)
+            measure(started["address"], texts, given.minutes)
+            malformed(started["address"], given.malformed)
         finally:
             server.terminate()
             server.wait(60)
             log.seek(0)
             written = log.read()
-            print(f"tracebacks in the service's log: {written.count('Traceback')}; it ended with {server.returncode}")
+            print(f"tracebacks in the service's log: {written.count('Traceback')}; exit status {server.returncode}")
 
 
 def measure(address: str, texts: list[str], minutes: float) -> None:
@@ -65,7 +65,7 @@ def measure(address: str, texts: list[str], minutes: float) -> None:
         (alone, _), (together, _) = (load(address, text, SHORT_SECONDS, number) for number in (1, MANY))
         rates.append(together)
         gain = f"{together:.0f} from {MANY} connections, {together / alone:.1f} times"
-        print(f"a text of {len(text):,} characters: {alone:.0f} requests a second one by one, {gain}", flush=True)
+        print(f"a text of {len(text):,} characters: {alone:.0f} requests per second one by one, {gain}", flush=True)
     memory: list[float] = []
     done = threading.Event()
     watcher = threading.Thread(target=watch, args=(address, memory, done))
@@ -74,45 +74,45 @@ def measure(address: str, texts: list[str], minutes: float) -> None:
     done.set()
     watcher.join()
     settled = memory[len(memory) // 10 :]
-    print(f"{minutes:g} minutes at {rate:.1f} a second: {statuses}; memory {min(settled):.0f} to {max(settled):.0f} MB",
-          flush=True)  # fmt: skip
+    print(f"{minutes:g} minutes at {rate:.1f} requests per second: {statuses}; "
+          f"memory {min(settled):.0f} to {max(settled):.0f} MB", flush=True)  # fmt: skip
     rate, statuses = load(address, texts[0], 20, 200, 3 * rates[0])
-    begun, times = time.perf_counter(), []
-    while time.perf_counter() - begun < 5:
-        asked = time.perf_counter()
-        times.append((status_of(address, texts[0]), asked - begun, time.perf_counter() - asked))
+    started, times = time.perf_counter(), []
+    while time.perf_counter() - started < 5:
+        sent = time.perf_counter()
+        times.append((status_of(address, texts[0]), sent - started, time.perf_counter() - sent))
     recovered = next(when + took for status, when, took in times if status == 200)
-    print(f"{rate:.0f} a second, three times too many: {statuses}; answers again after {recovered:.2f} s, then 200 in "
-          f"{1000 * median(took for *_, took in times):.0f} ms, other answers "
-          f"{sum(status != 200 for status, *_ in times)}", flush=True)  # fmt: skip
+    print(f"{rate:.0f} requests per second, three times too many: {statuses}; recovers after {recovered:.2f} s, then "
+          f"200 in {1000 * median(took for *_, took in times):.0f} ms, "
+          f"{sum(status != 200 for status, *_ in times)} other responses", flush=True)  # fmt: skip
 
 
 def load(
     address: str, text: str, seconds: float, connections: int, rate: float | None = None
 ) -> tuple[float, dict[str, int]]:
-    """The rate of answers with 200, and how many had which status."""
+    """The rate of responses with status 200, and the number of responses by status."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as body:
         json.dump({"text": text}, body)
         body.flush()
         command = ["hey", "-z", f"{seconds:.0f}s", "-c", str(connections), "-m", "POST", "-T", "application/json"]
         command += ["-q", f"{rate / connections:.4f}"] if rate else []
-        said = subprocess.run(
+        done = subprocess.run(
             [*command, "-D", body.name, f"{address}/predict"], capture_output=True, text=True, check=True
         )
-    statuses = {status: int(number) for status, number in re.findall(r"\[(\d+)\]\s+(\d+) responses", said.stdout)}
-    errors = re.findall(r"^\s+\[(\d+)\]\s+(?!\d+ responses)(.+)$", said.stdout, re.MULTILINE)
+    statuses = {status: int(number) for status, number in re.findall(r"\[(\d+)\]\s+(\d+) responses", done.stdout)}
+    errors = re.findall(r"^\s+\[(\d+)\]\s+(?!\d+ responses)(.+)$", done.stdout, re.MULTILINE)
     for number, error in errors:
         statuses[error[:60]] = int(number)
-    asked = float(re.findall(r"Requests/sec:\s+([\d.]+)", said.stdout)[0])
-    return (asked if rate else statuses.get("200", 0) / seconds), statuses
+    sent = float(re.findall(r"Requests/sec:\s+([\d.]+)", done.stdout)[0])
+    return (sent if rate else statuses.get("200", 0) / seconds), statuses
 
 
 def status_of(address: str, text: str) -> int:
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         f"{address}/predict", json.dumps({"text": text}).encode(), {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(asked, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -124,7 +124,7 @@ def figures(address: str) -> str:
 
 
 def watch(address: str, memory: list[float], done: threading.Event) -> None:
-    """The service's memory, MB, every five seconds."""
+    """Record the service's memory in MB every five seconds."""
     while not done.wait(5):
         memory.append(float(re.findall(r"process_resident_memory_bytes ([\d.e+]+)", figures(address))[0]) / 1e6)
 
@@ -133,7 +133,7 @@ def malformed(address: str, number: int) -> None:
     before = answers(address)
     fuzzer = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{address}/openapi.json"]
     flags = ["--mode", "negative", "--phases", "fuzzing", "--checks", "not_a_server_error", "--seed", "0"]
-    with tempfile.TemporaryDirectory() as folder:  # where it keeps what it found
+    with tempfile.TemporaryDirectory() as folder:  # schemathesis keeps its findings there
         while sum(answers(address).values()) - sum(before.values()) < number:
             words = [*fuzzer, *flags, "--max-examples", str(number)]
             done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
@@ -146,7 +146,7 @@ def malformed(address: str, number: int) -> None:
 
 
 def answers(address: str) -> dict[str, int]:
-    """How many answers had which status, those of `/metrics` not counted."""
+    """The number of responses by status, without those of `/metrics`."""
     found: dict[str, int] = {}
     pattern = r'textladder_requests_total{path="([^"]+)",status="(\d+)"} ([\d.e+]+)'
     for path, status, number in re.findall(pattern, figures(address)):

@@ -1,14 +1,14 @@
-"""How long until the tutorial's final accuracy: the tutorial's pipeline, and the default `lstm`, in one run.
+"""How long does it take to reach the tutorial's final accuracy? The tutorial's pipeline and `lstm`, in one run.
 
     python benchmarks/time_to_accuracy.py [FOLDER VECTORS]
 
 FOLDER has a train.csv and a test.csv in the Amazon form. The tutorial's side is written as the tutorial writes it: a
-`Dataset` that tokenizes a row when it is asked for it, batches of 32 padded to 128 tokens, fastai's DataLoader and
-Learner, one-cycle at 3e-3 for 5 epochs. Time runs from the file on disk, vocabulary and vectors counted on both
-sides (vectors already in the fast cache); importing libraries is counted on neither. textladder's clock stops at the
-first look at its validation rows, one every quarter epoch, that reaches the tutorial's final test accuracy. One such
-look may be luck, so training goes on to the first look whose 95% interval lies above it, and the network stopped there
-is measured on the test rows.
+`Dataset` that tokenizes a row on access, batches of 32 padded to 128 tokens, fastai's DataLoader and Learner, one-cycle
+at 3e-3 for 5 epochs. The clock starts at the file on disk and includes the vocabulary and the vectors on both sides
+(vectors already in the fast cache), but not the import of libraries. textladder's clock stops at the first validation
+run, one every quarter epoch, that reaches the tutorial's final test accuracy. A single run may be luck, so training
+continues to the first validation run whose 95% interval lies above it, and the network at that point is evaluated on
+the test rows.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ FINAL = 0.836  # the tutorial's test accuracy on these rows, as published with t
 
 
 class TutorialRows(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """One row an item: look it up in the frame, tokenize, number, pad."""
+    """One row per item: take it from the frame, tokenize it, turn it into ids, pad it."""
 
     def __init__(self, frame: pd.DataFrame, vocabulary: dict[str, int]) -> None:
         self.frame, self.vocabulary = frame, vocabulary
@@ -55,8 +55,8 @@ class TutorialRows(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.frame)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
-        label, _, text = self.frame.iloc[place]
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        label, _, text = self.frame.iloc[index]
         ids = [self.vocabulary.get(token, 0) for token in regex_tokens(text)]
         ids = (ids + [1] * (128 - len(ids)))[:128]
         return torch.tensor(ids), torch.tensor(int(label) - 1)
@@ -84,7 +84,7 @@ def regex_tokens(text: str) -> list[str]:
 
 
 def tutorial(folder: Path, vectors: Path) -> tuple[float, float]:
-    """Seconds in all, and accuracy on the test rows."""
+    """Total seconds, and accuracy on the test rows."""
     marks = [("start", time.perf_counter())]
     names = ["label", "title", "text"]
     train = pd.read_csv(folder / "train.csv", names=names).fillna("")
@@ -105,20 +105,20 @@ def tutorial(folder: Path, vectors: Path) -> tuple[float, float]:
     learner = Learner(loaders, model, loss_func=nn.CrossEntropyLoss(), metrics=[accuracy])
     with learner.no_logging(), learner.no_bar():
         learner.fit_one_cycle(5, lr_max=3e-3)
-    marks.append(("5 epochs, each with its look", time.perf_counter()))
+    marks.append(("5 epochs with validation", time.perf_counter()))
     show("tutorial", marks)
     return marks[-1][1] - marks[0][1], float(learner.recorder.values[-1][-1])
 
 
-class Reached(BaseException):  # fastai rewrites the words of every Exception
+class Reached(BaseException):  # fastai rewrites the message of every Exception
     """The validation accuracy was reached."""
 
 
 class Clock(Monitor):
-    """Notes when pieces of work begin, and stops the training at the first good enough look."""
+    """Records when each piece of work starts, and stops training at the first conclusive validation."""
 
     def __init__(self) -> None:
-        self.rows = 0  # that a look has
+        self.rows = 0  # validation rows
         self.marks = [("start", time.perf_counter())]
         self.reached: tuple[float, float] | None = None  # seconds, accuracy
 
@@ -127,19 +127,19 @@ class Clock(Monitor):
 
     def start(self, name: str, steps: int | None) -> None:
         if steps:
-            self.mark("numbers, vectors, network")
+            self.mark("ids, vectors, network")
 
     def validated(self, accuracy: float) -> None:
         if accuracy >= FINAL and self.reached is None:
-            self.mark(f"training to the first look at or above {FINAL}")
+            self.mark(f"training to the first validation at or above {FINAL}")
             self.reached = self.marks[-1][1] - self.marks[0][1], accuracy
         if wilson_interval(round(accuracy * self.rows), self.rows)[0] >= FINAL:
-            self.mark("to the first look whose interval is")
+            self.mark("to the first whose interval is above")
             raise Reached
 
 
 def ours(folder: Path, vectors: Path, seed: int) -> tuple[float, float, float, float]:
-    """Seconds to the first look at or above, its accuracy, seconds to the sure one, accuracy on the test rows there."""
+    """Seconds to the first validation that reaches it, its accuracy, seconds to the conclusive one, test accuracy."""
     clock = Clock()
     data = read_texts(folder / "train.csv", test=folder / "test.csv", seed=seed)
     assert data.valid is not None
@@ -170,7 +170,7 @@ def main(folder: Path, vectors: Path) -> None:
         ratios.append(theirs / took)
         print(
             f"seed {seed}: tutorial {theirs:.1f} s to test accuracy {final:.3f}; default lstm {took:.1f} s to "
-            f"validation accuracy {valid:.3f}, {ratios[-1]:.1f} times as fast; {sure:.1f} s to the sure look, "
+            f"validation accuracy {valid:.3f}, {ratios[-1]:.1f} times as fast; {sure:.1f} s to the conclusive one, "
             f"{theirs / sure:.1f} times as fast, test accuracy there {test:.3f}",
             flush=True,
         )

@@ -1,11 +1,10 @@
-"""How much faster are texts turned into numbers than by the tutorial's loops?
+"""How much faster are texts turned into token ids than by the tutorial's loops?
 
     python benchmarks/tokenizing.py [IMDB_CSV]
 
 The tutorial's way: one loop that tokenizes every text with compiled regular expressions and counts, then the
 vocabulary, then a second loop that tokenizes every text again and looks every token up. textladder's way:
-`tokenize`, `Vocabulary.from_tokenized`, `encode_tokenized`. Both run in turn on the same texts and give the same
-numbers.
+`tokenize`, `Vocabulary.from_tokenized`, `encode_tokenized`. Both run in turn on the same texts and give the same ids.
 """
 
 import gc
@@ -33,7 +32,7 @@ def split(text: str) -> list[str]:
 
 
 def tutorial(texts: list[str], twice: bool) -> list[list[int]]:
-    """The tutorial's loops; with `twice` off its second tokenizing is saved, which the tutorial does not do."""
+    """The tutorial's loops; without `twice`, texts are tokenized once, unlike in the tutorial."""
     counter: Counter[str] = Counter()
     kept = []
     for text in texts:
@@ -57,18 +56,18 @@ def main(path: Path) -> None:
     source = open_rows(path)
     texts = [text or "" for batch in source.batches() for text in source.column(batch, "text")]
     encoded = ours(texts)
-    same = all(encoded[place].tolist() == ids for place, ids in enumerate(tutorial(texts, twice=True)))
-    assert same, "the two do not give the same numbers"
+    same = all(encoded[index].tolist() == ids for index, ids in enumerate(tutorial(texts, twice=True)))
+    assert same, "the two do not give the same ids"
     seconds: dict[str, list[float]] = {"tutorial": [], "tutorial, tokenizing once": [], "textladder": []}
     for _ in range(ROUNDS):
         for name, times in seconds.items():
             gc.collect()
-            begun = time.perf_counter()
+            started = time.perf_counter()
             if name == "textladder":
                 ours(texts)
             else:
                 tutorial(texts, twice=name == "tutorial")
-            times.append(time.perf_counter() - begun)
+            times.append(time.perf_counter() - started)
     print(f"{len(texts):,} texts of {path.name}, {sum(map(len, texts)) / 1e6:.1f} million characters; {ROUNDS} rounds")
     for name, times in seconds.items():
         ratios = [one / other for one, other in zip(times, seconds["textladder"], strict=True)]

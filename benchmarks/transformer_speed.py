@@ -1,4 +1,4 @@
-"""What fine-tuning an encoder costs: the stock Trainer, the tutorial's feed, and `transformer`, in one run.
+"""What does fine-tuning an encoder cost? The stock Trainer, the tutorial's input pipeline and `transformer`.
 
     python benchmarks/transformer_speed.py [TRAIN.csv]
 
@@ -7,7 +7,7 @@ Three questions, on Amazon reviews (title and text, 256 tokens at most):
 1. all-MiniLM-L6-v2, fully trainable: the stock `Trainer` with its defaults (float32, batches of 16 padded to the
    longest, dropout, AdamW at 5e-5), and `transformer` at the same rate with as many steps; training rows per second and
    the two loss curves. Then `transformer`'s own batches.
-2. A DistilBERT of random weights: fed as the tutorial does (a Dataset that tokenizes a row when asked for it, padded to
+2. A DistilBERT with random weights: with the tutorial's input (a Dataset that tokenizes a row on access, padded to
    512, batches of 8, float32), and by `transformer`.
 3. The encoder frozen: the first epoch, and the later ones.
 
@@ -48,7 +48,7 @@ WARM_UP = 3  # batches
 
 
 class Watch(Callback):  # type: ignore[misc]
-    """Times the batches of a fit, and ends it after so many."""
+    """Times the batches of a fit, and ends it after a number of them."""
 
     def __init__(self, batches: int) -> None:
         self.most, self.done, self.rows, self.losses = batches, 0, 0, []  # type: ignore[var-annotated]
@@ -59,10 +59,10 @@ class Watch(Callback):  # type: ignore[misc]
         self.done += 1
         self.losses.append((float(self.loss), len(self.yb[0])))
         if self.done == WARM_UP:
-            self.begun = time.perf_counter()
+            self.started = time.perf_counter()
         elif self.done > WARM_UP:
             self.rows += len(self.yb[0])
-            self.seconds = time.perf_counter() - self.begun
+            self.seconds = time.perf_counter() - self.started
         if self.done >= self.most:
             raise CancelFitException
 
@@ -137,7 +137,7 @@ def held_out_loss(data: TextData, level: TransformerLevel) -> tuple[float, float
 
 
 class TutorialRows(torch.utils.data.Dataset[tuple[dict[str, Tensor], Tensor]]):
-    """One row an item: look it up, split it into word pieces, pad it to 512."""
+    """One row per item: take it, split it into word pieces, pad it to 512."""
 
     def __init__(self, texts: list[str], labels: np.ndarray, tokenizer: Any) -> None:
         self.texts, self.labels, self.tokenizer = texts, labels, tokenizer
@@ -145,15 +145,15 @@ class TutorialRows(torch.utils.data.Dataset[tuple[dict[str, Tensor], Tensor]]):
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __getitem__(self, place: int) -> tuple[dict[str, Tensor], Tensor]:
+    def __getitem__(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
         found = self.tokenizer(
-            self.texts[place], return_tensors="pt", padding="max_length", truncation=True, max_length=512
+            self.texts[index], return_tensors="pt", padding="max_length", truncation=True, max_length=512
         )
-        return {name: found[name][0] for name in ("input_ids", "attention_mask")}, torch.tensor(self.labels[place])
+        return {name: found[name][0] for name in ("input_ids", "attention_mask")}, torch.tensor(self.labels[index])
 
 
 class TutorialModel(nn.Module):
-    """Takes the dictionary, gives the logits."""
+    """Takes the dictionary and returns the logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class TutorialModel(nn.Module):
 
 
 def tutorial(data: TextData, folder: str, batches: int) -> float:
-    """Rows per second as the tutorial feeds them."""
+    """Rows per second with the tutorial's input pipeline."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     rows = TutorialRows(list(data.train), data.train.label_ids, tokenizer)
@@ -193,7 +193,7 @@ def main(train: Path) -> None:
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     has = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {flag} " in flags]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
-    print(f"{device}; the processor has {', '.join(has) or 'none of the flags looked for'}; {len(data.train):,} rows")
+    print(f"{device}; the processor has {', '.join(has) or 'none of the expected flags'}; {len(data.train):,} rows")
     minilm = find_encoder("all-MiniLM-L6-v2")
 
     theirs, their_losses, their_model = stock(data, minilm)
@@ -221,7 +221,7 @@ def main(train: Path) -> None:
         slow = tutorial(data, folder, WARM_UP + 4)
         quick, _ = ours(data, WARM_UP + 20, encoder=folder)
         single, _ = ours(data, WARM_UP + 8, encoder=folder, precision="float32")
-    print(f"2. DistilBERT's size: the tutorial's feed {slow:.2f} rows/s; transformer {quick.rate:.1f} "
+    print(f"2. DistilBERT's size: the tutorial's input {slow:.2f} rows/s; transformer {quick.rate:.1f} "
           f"({quick.rate / slow:.1f} times), in float32 {single.rate:.1f}")  # fmt: skip
 
     config = TransformerConfig(encoder="all-MiniLM-L6-v2", frozen_epochs=4, epochs=0)

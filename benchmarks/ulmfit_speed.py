@@ -1,15 +1,15 @@
-"""What training an AWD-LSTM classifier costs: fastai's own `text_classifier_learner`, and `ulmfit`, in one run.
+"""What does training an AWD-LSTM classifier cost? fastai's `text_classifier_learner` and `ulmfit`, in one run.
 
     python benchmarks/ulmfit_speed.py [TRAIN.csv]
 
-The same thousand Amazon reviews (title and text), words, pretrained weights, head, batch size, shares of dropout, rates
-and schedule, which is the level's default for so many rows: eight epochs of the head, then three of everything.
-Fine-tuning the language model is left out on both sides, and splitting into words is done before the clock starts.
-fastai's side has its own batches, padding and optimizer, in float32; the looks at the validation rows count on both
-sides. The sides take turns. Accuracy is measured afterwards, on two thousand other rows.
+Both sides use the same thousand Amazon reviews (title and text), words, pretrained weights, head, batch size, dropout,
+learning rates and schedule, the level's default for that many rows: eight epochs of the head, then three of the whole
+network. Neither fine-tunes the language model, and texts are split into words before the clock starts. fastai's side
+has its own batches, padding and optimizer, in float32; validation counts on both sides. The sides take turns. Accuracy
+is measured afterwards, on two thousand other rows.
 
-What is won is mostly the frozen epochs, of which all but the first cost next to nothing: the two parts of the schedule
-are printed by themselves, because with more rows there are fewer frozen epochs (two from 8,000 rows on).
+Most of the gain comes from the frozen epochs, which cost next to nothing after the first. The two parts of the schedule
+are printed separately, because with more rows there are fewer frozen epochs (two from 8,000 rows on).
 """
 
 import sys
@@ -45,23 +45,23 @@ ROWS, OTHER_ROWS, BATCH, EPOCHS, RUNS = 1000, 2000, 32, 3, 3
 
 
 def ours(data: Any, seed: int) -> tuple[list[float], float, UlmfitLevel]:
-    """Seconds of the frozen epochs and of the others, accuracy on the other rows, and the level."""
+    """Seconds of the frozen epochs and of the others, accuracy on the held-out rows, and the level."""
     settings = {"language_epochs": 0, "epochs": EPOCHS, "frozen_epochs": None, "gradual": False, "batch_size": BATCH}
     level = UlmfitLevel(make_config(UlmfitLevel, "paper", settings), len(data.labels))
     report = level.fit(data.train, data.valid, seed=seed, monitor=Monitor())
-    seconds = [sum(look["seconds"] for look in report.epochs if (look["trainable"] == "head") == head)
+    seconds = [sum(entry["seconds"] for entry in report.epochs if (entry["trainable"] == "head") == head)
                for head in (True, False)]  # fmt: skip
     right = level.score(list(data.test)).probabilities.argmax(axis=1) == data.test.label_ids
     return seconds, float(right.mean()), level
 
 
 def theirs(data: Any, level: UlmfitLevel, seed: int) -> tuple[list[float], float]:
-    """The same of fastai, from the same pretrained weights."""
+    """The same for fastai, from the same pretrained weights."""
 
     def loader(texts: Any, labels: np.ndarray, shuffle: bool, batch: int = BATCH) -> SortedDL:
         rows = [
-            (TensorText(torch.from_numpy(texts[place].astype(np.int64))), TensorCategory(int(label)))
-            for place, label in enumerate(labels)
+            (TensorText(torch.from_numpy(texts[index].astype(np.int64))), TensorCategory(int(label)))
+            for index, label in enumerate(labels)
         ]
         return SortedDL(rows, bs=batch, shuffle=shuffle, before_batch=pad_input_chunk, num_workers=0)
 
@@ -94,14 +94,14 @@ def theirs(data: Any, level: UlmfitLevel, seed: int) -> tuple[list[float], float
             learner.fit_one_cycle(EPOCHS, slice(rate * decay ** (len(learner.opt.param_groups) - 1), rate))
             clock.append(time.perf_counter())
             others = level.vocabulary.encode_texts(data.test)
-            # one text at a time: with others beside it, fastai's answer depends on the padding
+            # one text at a time, because in a batch fastai's prediction depends on the padding
             found = learner.get_preds(dl=loader(others, data.test.label_ids, False, 1))[0]
         right = found.argmax(dim=1).numpy() == data.test.label_ids
         return [after - before for before, after in pairwise(clock)], float(right.mean())
 
 
 def fill(encoder: Any, level: UlmfitLevel) -> None:
-    """The pretrained weights by fastai's names."""
+    """Copy the pretrained weights into fastai's network."""
     pretrained = load_language_model(level.config.language_model).forward_only()
     weights, _ = pretrained.weights_for(level.vocabulary.tokens)
     with torch.no_grad():

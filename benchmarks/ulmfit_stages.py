@@ -1,8 +1,8 @@
-"""What each stage of `ulmfit` gives: random weights, pretrained ones, and pretrained ones that have read the texts.
+"""What does each stage of `ulmfit` contribute? Random weights, pretrained ones, and fine-tuned ones.
 
     python benchmarks/ulmfit_stages.py [TRAIN.csv TEST.csv]
 
-The same rows, seed, network and schedule of the classifier for each. The recipe was chosen on training rows.
+Each has the same rows, seed, network and schedule of the classifier. The recipe was chosen on training rows.
 """
 
 import sys
@@ -28,9 +28,9 @@ def main(train: Path, test: Path) -> None:
     assert data.valid is not None
     print(f"{len(data.train):,} training, {len(data.valid):,} validation and {len(data.test):,} test rows")
     for name, settings in STAGES.items():
-        begun = time.perf_counter()
+        started = time.perf_counter()
         classifier = TextClassifier("ulmfit", seed=0, **settings).fit(data)
-        minutes = (time.perf_counter() - begun) / 60
+        minutes = (time.perf_counter() - started) / 60
         found, chosen = classifier.evaluate(data.test), classifier.evaluate(data.valid)
         print(
             f"{name:<42} test {found.accuracy:.4f} ({found.accuracy_low:.3f} to {found.accuracy_high:.3f}), "

@@ -175,11 +175,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert left[0] == ["label", "id", "text"]
     assert [int(row[1]) for row in left[1:]] == [*range(50), *range(60, 110)]
     for words, message in (
-        (["audit", str(train), *flags], "exists; to replace it, pass overwrite=True (or --overwrite)"),
+        (["audit", str(train), *flags], "exists; pass --overwrite to replace it"),
         (["audit", str(train), "--fix", "drop-leaks"], "needs --output FILE and --test FILE"),
         (["audit", str(train), "--fix", "everything"], "Unknown fix 'everything'"),
         (["audit", str(train), "--levels", "lsmt"], "Did you mean 'lstm'?"),
-        (["audit", str(train), "--levels", "tfidf", "--encoder", "x"], "--encoder is for transformer"),
+        (["audit", str(train), "--levels", "tfidf", "--encoder", "x"], "--encoder is a setting of transformer"),
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err

@@ -96,10 +96,10 @@ def test_part_of_the_vocabulary_teaches_the_same() -> None:
     states = torch.randn(10, 20, DIMENSION)
 
     def gradient(loss: NextWordLoss) -> Tensor:
-        learnt = states.clone().requires_grad_()
-        loss(learnt, targets).backward()
-        assert learnt.grad is not None
-        return learnt.grad.flatten()
+        trained = states.clone().requires_grad_()
+        loss(trained, targets).backward()
+        assert trained.grad is not None
+        return trained.grad.flatten()
 
     part = NextWordLoss(model, counts, always=300, chance=500)
     assert part.shares is not None
@@ -167,7 +167,7 @@ def classifier(pooling: str = "layers", backward_size: int = 0) -> AWDClassifier
 KINDS = pytest.mark.parametrize(("pooling", "backward_size"), [("concat", 0), ("layers", 0), ("layers", 14)])
 
 
-def test_a_batch_of_one_text_can_be_learnt_from() -> None:
+def test_a_batch_of_one_text_can_be_trained_on() -> None:
     network = classifier("concat").train()
     mean = network.head[0].running_mean.clone()
     network(torch.tensor([[2, 3, 4]])).sum().backward()
@@ -217,6 +217,6 @@ def test_the_upper_part_on_known_states_is_the_whole(first: int, pooling: str, b
     states = top.below(ids)
     assert states.shape[2] == top.width
     assert torch.allclose(top(states, ids != 1), network(ids), atol=1e-6)
-    learnt = {id(one) for group in top.parameter_groups() for one in group}
-    assert learnt == {id(one) for group in network.parameter_groups()[first + 1 :] for one in group}
+    trained = {id(one) for group in top.parameter_groups() for one in group}
+    assert trained == {id(one) for group in network.parameter_groups()[first + 1 :] for one in group}
     assert len(top.parameter_groups()) == LAYERS - first + 1

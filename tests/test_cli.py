@@ -244,7 +244,7 @@ MISTAKES = [
     (["wrong.parquet"], "not a Parquet file"),
     (["wrong.parquet.gz"], "not a Parquet file"),
     (["wrong.csv.gz"], "gzip archive is damaged"),
-    (["cut.csv.gz"], "gzip archive is damaged or cut short"),
+    (["cut.csv.gz"], "gzip archive is damaged or truncated"),
     (["wrong.jsonl"], "line 2 is not JSON"),
     (["list.jsonl"], "line 2 is a list, not a JSON object"),
     (["nested.jsonl"], "must be a plain value; received a dict"),
@@ -297,12 +297,12 @@ def test_mistakes_are_one_sentence_and_status_2(
     words += [] if "--level" in words else ["--level", "tfidf"]
     words += [] if "--out" in words else ["--out", "bundle"]
     assert main(words) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    lines = [line for line in said.err.splitlines() if line.startswith("textladder:")]
+    printed = capsys.readouterr()
+    assert message in printed.err
+    lines = [line for line in printed.err.splitlines() if line.startswith("textladder:")]
     assert len(lines) == 1
-    assert said.err.splitlines()[-1] == lines[0]
-    assert not said.out
+    assert printed.err.splitlines()[-1] == lines[0]
+    assert not printed.out
     assert sorted(Path().rglob("*")) == before
 
 
@@ -322,9 +322,9 @@ def test_going_on_without_missing_labels(tmp_path: Path, capsys: pytest.CaptureF
     path.write_text(str(FILES["missing.csv"]))
     flags = ["--level", "tfidf", "--min-documents", "1", "--drop-missing", "--json"]
     assert main(["train", str(path), "--out", str(tmp_path / "b"), *flags]) == 0
-    said = capsys.readouterr()
-    assert "9 rows without a label left out" in said.err
-    result = json.loads(said.out)
+    printed = capsys.readouterr()
+    assert "9 rows without a label left out" in printed.err
+    result = json.loads(printed.out)
     assert result["train_rows"] + result["valid_rows"] + result["test_rows"] == 18
 
 
@@ -346,9 +346,9 @@ def test_going_on_without_missing_labels(tmp_path: Path, capsys: pytest.CaptureF
 )
 def test_other_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert len(said.err.splitlines()) == 1
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -414,12 +414,12 @@ def test_interrupting_training_leaves_nothing(tmp_path: Path, vectors_file: Path
                 break
         time.sleep(6)  # well into the training
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "interrupted; nothing was written to" in said
-    assert "Traceback" not in said
+    assert "interrupted; nothing was written to" in printed
+    assert "Traceback" not in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "tmp"]
     assert not list(temporary.iterdir())
 
@@ -535,7 +535,7 @@ def test_what_an_interrupted_command_keeps(tmp_path: Path) -> None:
     pretrain = ("pretrain", "corpus.txt", "--out", out)
     assert kept("levels") == kept("predict", "bundle", "text") == "nothing was written"
     for words in (predict, pretrain, ("train", "x.csv", "--level", "tfidf", "--out", out)):
-        assert kept(*words) == f"nothing was written to {out}, which is as it was before"
+        assert kept(*words) == f"nothing was written to {out}"
     Path(f"{out}.partial").touch()
     assert kept(*predict) == f"the predictions so far are kept in {out}.partial; run the same command to resume"
     assert kept(*pretrain) == f"the training so far is kept in {out}.partial; run the same command to resume"

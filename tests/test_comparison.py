@@ -282,8 +282,8 @@ def test_finished_trainings_are_reused(
     with pytest.raises(TextladderError, match="lstm cannot be trained here"):  # before anything is deleted
         compare(data, ["tfidf", "lstm"], settings=wrong, out=out, overwrite=True)
     assert (out / "lstm-0").is_dir()
-    anew = compare(data, ["tfidf"], seeds=1, out=out, overwrite=True)
-    assert [one.level for one in anew.levels] == ["tfidf"]
+    restarted = compare(data, ["tfidf"], seeds=1, out=out, overwrite=True)
+    assert [one.level for one in restarted.levels] == ["tfidf"]
     assert not (out / "lstm-0").exists()
     assert (out / "mine.txt").read_text() == "stays"
     assert (out / "rows.json").read_text() == "stays too"
@@ -374,7 +374,7 @@ def test_a_level_that_cannot_be_trained(data: TextData, settings: dict[str, Any]
 def test_levels_that_were_not_requested_are_left_out(
     data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, said = TrainingStore.run, list[str]()
+    run, sentences = TrainingStore.run, list[str]()
 
     def lacking(self: TrainingStore, job: Job, **options: Any) -> dict[str, Any]:
         if job.level != "tfidf":
@@ -383,14 +383,14 @@ def test_levels_that_were_not_requested_are_left_out(
 
     class Listening(Monitor):
         def say(self, sentence: str) -> None:
-            said.append(sentence)
+            sentences.append(sentence)
 
     monkeypatch.setattr(TrainingStore, "run", lacking)
     for budget, word in ((None, "failed"), (600.0, "is left out")):
         left = compare(data, seeds=1, time_budget=budget, out=tmp_path / f"run-{word}", monitor=Listening())
         assert [one.level for one in left.levels] == ["tfidf"]
         assert list(left.failed) == ["lstm", "ulmfit", "transformer"]
-        assert f"transformer {word}. transformer lacks <something>." in said
+        assert f"transformer {word}. transformer lacks <something>." in sentences
         assert "there is no result for lstm, ulmfit and transformer" in left.verdict
         assert "lacks &lt;something&gt;" in (left.folder / "report.html").read_text()
     with pytest.raises(TextladderError, match="lstm cannot be trained here. lstm lacks"):
@@ -444,14 +444,14 @@ def test_a_warm_worker(data: TextData, settings: dict[str, Any], tmp_path: Path)
     job = Job("fit", str(rows), str(tmp_path / "lstm"), "lstm", "default", settings["lstm"], 0)
     (tmp_path / "lstm").mkdir()
     with WarmWorker("lstm") as warm_worker:
-        while not (begun := _workers(os.getpid())):  # its command line takes a moment to appear
+        while not (started := _workers(os.getpid())):  # its command line takes a moment to appear
             time.sleep(0.01)
         store = TrainingStore(tmp_path, {}, Monitor(), warm_worker)
         with pytest.raises(
             RuntimeError, match="of tfidf failed"
         ):  # in another process, because it is for another level
             store.run(replace(job, kind="nothing", level="tfidf"))
-        assert _workers(os.getpid()) == begun
+        assert _workers(os.getpid()) == started
         assert store.run(job)["train_rows"] == len(data.train)
         assert _workers(os.getpid()) == []
     with WarmWorker("lstm"), WarmWorker(None):  # that is never used
@@ -463,11 +463,11 @@ def test_a_warm_worker(data: TextData, settings: dict[str, Any], tmp_path: Path)
 def test_a_warm_worker_starts_for_what_is_not_trained_yet(
     found: Comparison, data: TextData, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[str | None] = []
+    started: list[str | None] = []
 
     class Noted(WarmWorker):
         def __init__(self, level: str | None) -> None:
-            begun.append(level)
+            started.append(level)
             super().__init__(None)
 
     monkeypatch.setattr("textladder.comparison.compare.WarmWorker", Noted)
@@ -478,7 +478,7 @@ def test_a_warm_worker_starts_for_what_is_not_trained_yet(
         compare(data, ["lstm", "tfidf"], settings={"lstm": {"vectors": "nowhere.txt"}}, out=tmp_path / "other")
     with pytest.raises(TextladderError, match="cannot be trained here"):
         compare(data, ["lstm"], settings={"lstm": {"vectors": "no.txt"}}, out=tmp_path / "run", overwrite=True)
-    assert begun == [None, None, "lstm", "lstm"]
+    assert started == [None, None, "lstm", "lstm"]
 
 
 def test_terms_and_wrong_calls(found: Comparison, data: TextData, tmp_path: Path) -> None:
@@ -514,16 +514,16 @@ def test_leaks_are_dropped_and_a_temporary_folder_goes_with_its_result() -> None
 
 
 def test_a_time_budget(data: TextData, tmp_path: Path) -> None:
-    said: list[str] = []
+    sentences: list[str] = []
 
     class Listening(Monitor):
         def say(self, sentence: str) -> None:
-            said.append(sentence)
+            sentences.append(sentence)
 
     whole = compare(data, ["tfidf"], time_budget=600.0, out=tmp_path / "a", monitor=Listening())
     assert whole["tfidf"].predicted_fit_seconds
     assert len(whole["tfidf"].trainings) == 1
-    assert said[-2].startswith("tfidf: a fit on all 360 rows takes about")
+    assert sentences[-2].startswith("tfidf: a fit on all 360 rows takes about")
     plan = json.loads((tmp_path / "a" / "plan.json").read_text())
     assert plan["rows"] == {"tfidf": 0}
     short = compare(data, ["tfidf"], time_budget=0.001, out=tmp_path / "b", monitor=Listening())
@@ -556,7 +556,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "textladder predict" in printed
     for flags, message in (
         (["--time-budget", "soon"], "expected a duration such as 90s, 30m or 2h; received 'soon'"),
-        (["--vectors", "x.txt"], "--vectors is for lstm, which is not among the levels tfidf"),
+        (["--vectors", "x.txt"], "--vectors is a setting of lstm, which is not among the levels tfidf"),
         (["--level", "tfidf"], "Did you mean '--levels'?"),
         (["--out", str(tmp_path)], "exists but is not a comparison"),
     ):

@@ -102,9 +102,9 @@ def test_the_command(fitted: Callable[[str], Any], tmp_path: Path, capsys: pytes
     assert main([*words, "--html", str(page)]) == 2
     assert "pass --overwrite" in capsys.readouterr().err
     assert main([*words, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert set(said) == {"text", "label", "name", "probability", "probabilities", "exact", "words"}
-    assert said["words"][0] == {"word": "The", "start": 0, "stop": 3, "weight": said["words"][0]["weight"]}
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed) == {"text", "label", "name", "probability", "probabilities", "exact", "words"}
+    assert printed["words"][0] == {"word": "The", "start": 0, "stop": 3, "weight": printed["words"][0]["weight"]}
     with pytest.raises(DataError, match="Texts must be strings"):
         explain_text(fitted("lstm"), 3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="could not be written"):

@@ -284,7 +284,7 @@ def test_a_network_that_does_not_fit_is_refused(broken: bytes | str, fitted: Fit
     if broken == "other classes":
         graph = lstm_graph(LSTMClassifier(9, 4, 3), 3)
     file.write_bytes(broken if isinstance(broken, bytes) else graph.SerializeToString())
-    with pytest.raises(BundleError, match="altered, damaged or cut short"):
+    with pytest.raises(BundleError, match="altered, damaged or truncated"):
         TextClassifier.load(bundle, form=FLOAT32)
     manifest = json.loads((bundle / MANIFEST).read_text())
     import hashlib
@@ -399,12 +399,12 @@ def test_the_command(fitted: Fit, sentences_file: Path, tmp_path: Path, capsys: 
     bundle = fitted("lstm").save(tmp_path / "bundle")
     words = ["export", str(bundle), "--data", str(sentences_file)]
     assert main([*words, "--quantize", "int8", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["form"], said["bundle"], said["gate"]["rows"]) == (INT8, str(bundle), 16)
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["form"], printed["bundle"], printed["gate"]["rows"]) == (INT8, str(bundle), 16)
     assert main(words) == 0
-    said = capsys.readouterr().out
-    assert "onnx-float32 passed: on 16 texts" in said
-    assert max(map(len, said.splitlines()[:-1])) <= 80
+    printed = capsys.readouterr().out
+    assert "onnx-float32 passed: on 16 texts" in printed
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
     assert main(["predict", str(bundle), "a good kettle", "--form", INT8]) == 0
     assert main(["evaluate", str(bundle), str(sentences_file), "--form", FLOAT32]) == 0
     assert "lstm (onnx-float32) on 16 rows" in capsys.readouterr().out

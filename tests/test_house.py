@@ -1,4 +1,4 @@
-"""The drawing of the house, held to: who imports whom, what may never be imported, what starting up costs."""
+"""The structure of the package: who imports whom, what must never be imported, and what starting up costs."""
 
 import ast
 import statistics
@@ -214,11 +214,11 @@ def test_every_module_imports_where_those_of_unix_do_not_exist() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_help_is_quick() -> None:
+def test_help_is_fast() -> None:
     def seconds(*words: str) -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         subprocess.run([sys.executable, *words], capture_output=True, check=True)
-        return time.perf_counter() - begun
+        return time.perf_counter() - started
 
     pairs = [(seconds("-m", "textladder", "--help"), seconds("-c", "pass")) for _ in range(7)]
     assert statistics.median(one for one, _ in pairs) <= 15 * statistics.median(other for _, other in pairs)

@@ -184,7 +184,7 @@ def test_what_depends_on_the_rows_can_be_written_out(
     assert np.array_equal(again.predict_proba(TEXTS), fitted(level).predict_proba(TEXTS))
 
 
-def test_a_classifier_that_learnt_nothing(level: str) -> None:
+def test_a_classifier_that_learned_nothing(level: str) -> None:
     classifier = TextClassifier(level_of(level))
     for call in (
         lambda: classifier.predict(["a"]),

@@ -122,7 +122,7 @@ def test_the_commands_run_it(sentences_file: Path, tmp_path: Path, capsys: pytes
     assert main(["audit", str(sentences_file), "--levels", "toy", "--toy-words", "4", "--json"]) == 0
     assert [one["level"] for one in json.loads(capsys.readouterr().out)["tokens"]] == ["toy"]
     assert main(["audit", str(sentences_file), "--levels", "tfidf", "--toy-words", "4"]) == 2
-    assert "--toy-words is for toy, which is not among the levels tfidf." in capsys.readouterr().err
+    assert "--toy-words is a setting of toy, which is not among the levels tfidf." in capsys.readouterr().err
 
 
 def test_it_is_a_classifier(sentences_file: Path, tmp_path: Path) -> None:

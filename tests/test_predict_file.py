@@ -214,10 +214,10 @@ def test_a_killed_command_resumes(classifier: TextClassifier, tmp_path: Path, nu
         assert worker.poll() is None
         time.sleep(0.005)
     os.kill(worker.pid, number)
-    _, said = worker.communicate()
+    _, printed = worker.communicate()
     assert worker.returncode == (130 if number == signal.SIGTERM else -number)
     if number == signal.SIGTERM:
-        assert f"the predictions so far are kept in {partial}; run the same command to resume" in said.decode()
+        assert f"the predictions so far are kept in {partial}; run the same command to resume" in printed.decode()
     assert partial.stat().st_size > 400_000
     assert not target.exists()
     assert main([*words, str(target)]) == 0

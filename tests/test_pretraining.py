@@ -1,4 +1,4 @@
-"""Language models from text files: what is written, gone on with, refused, and read again."""
+"""Language models from text files: what is written, resumed, refused and read back."""
 
 import gzip
 import io
@@ -55,12 +55,12 @@ def test_a_folder_is_whole_and_checked(language_model: Path) -> None:
 
 def test_it_learns(corpus_file: Path, tmp_path: Path) -> None:
     metrics = pretrain([corpus_file], tmp_path / "model", **TINY, epochs=12, learning_rate=0.02, dropout=0.0)
-    looks = [epoch["valid_loss"] for epoch in metrics["epochs"]]
-    assert looks[-1] < 0.6 * looks[0]
-    assert metrics["perplexity"] == pytest.approx(np.exp(min(looks)))
+    losses = [epoch["valid_loss"] for epoch in metrics["epochs"]]
+    assert losses[-1] < 0.6 * losses[0]
+    assert metrics["perplexity"] == pytest.approx(np.exp(min(losses)))
 
 
-def test_looks_are_counted_in_words(corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validations_are_counted_in_words(corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (4, 8):
         metrics = pretrain([corpus_file], tmp_path / f"whole-{size}", **{**TINY, "batch_size": size}, epochs=1)
         assert len(metrics["epochs"]) == 1
@@ -75,8 +75,8 @@ def test_a_second_network_reads_from_right_to_left(corpus_file: Path, tmp_path: 
     pretrain([corpus_file], tmp_path / "forward", **settings)
     added = settings | {"backward_of": str(tmp_path / "forward"), "max_vocabulary": 30, "hidden_size": 20, "epochs": 30}
     metrics = pretrain([corpus_file], tmp_path / "both", **added)
-    looks = [epoch["valid_loss"] for epoch in metrics["epochs"]]
-    assert looks[-1] < 0.9 * looks[0]
+    losses = [epoch["valid_loss"] for epoch in metrics["epochs"]]
+    assert losses[-1] < 0.9 * losses[0]
     forward, both = (load_language_model(str(tmp_path / name)) for name in ("forward", "both"))
     assert both.words == forward.words[:30]
     kept, _ = forward.weights_for(both.words)
@@ -132,12 +132,15 @@ def test_a_killed_run_goes_on_to_the_same_end(corpus_file: Path, tmp_path: Path)
     assert (tmp_path / "killed.partial").is_dir()
     assert not (tmp_path / "killed").exists()
 
-    said: list[str] = []
-    again = pretrain([corpus_file], tmp_path / "killed", monitor=listening(said), **settings)
-    assert any("Going on after 3 of 6" in sentence for sentence in said)
+    sentences: list[str] = []
+    again = pretrain([corpus_file], tmp_path / "killed", monitor=listening(sentences), **settings)
+    assert any("Resuming after 3 of 6" in sentence for sentence in sentences)
     assert len(again["epochs"]) == 6
-    for loss in ("train_loss", "valid_loss"):  # of each look, for the weights kept may be those of an early one
-        assert [look[loss] for look in again["epochs"]] == [look[loss] for look in undisturbed["epochs"]]
+    for loss in (
+        "train_loss",
+        "valid_loss",
+    ):  # of every validation, because the kept weights may be those of an early one
+        assert [entry[loss] for entry in again["epochs"]] == [entry[loss] for entry in undisturbed["epochs"]]
     whole, resumed = (load_language_model(str(tmp_path / name)) for name in ("whole", "killed"))
     assert whole.words == resumed.words
     for name, value in whole.weights.items():
@@ -145,17 +148,17 @@ def test_a_killed_run_goes_on_to_the_same_end(corpus_file: Path, tmp_path: Path)
     assert not (tmp_path / "killed.partial").exists()
 
 
-def listening(said: list[str]) -> Any:
+def listening(sentences: list[str]) -> Any:
     from textladder.progress import Monitor
 
     class Listening(Monitor):
         def say(self, sentence: str) -> None:
-            said.append(sentence)
+            sentences.append(sentence)
 
     return Listening()
 
 
-def test_another_runs_checkpoint_is_not_gone_on_with(
+def test_the_checkpoint_of_another_run_is_not_resumed(
     corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from textladder.training.pretraining import _Run
@@ -352,7 +355,7 @@ def test_wt103_without_a_network_says_the_ways_on(monkeypatch: pytest.MonkeyPatc
 
 
 def test_time_is_not_spent_on_what_is_wrong(tmp_path: Path) -> None:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with pytest.raises(ConfigError, match="Did you mean 'layers'"):
         pretrain(["nowhere.txt"], tmp_path / "x", layerss=2)
-    assert time.perf_counter() - begun < 1
+    assert time.perf_counter() - started < 1

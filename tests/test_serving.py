@@ -46,13 +46,13 @@ class Slow:
 
     def __init__(self) -> None:
         self.go = threading.Event()
-        self.begun = threading.Event()
+        self.started = threading.Event()
         self.batches: list[list[str]] = []
         self.record: dict[str, Any] = {}
 
     def score(self, texts: list[str]) -> Scored:
         self.batches.append(list(texts))
-        self.begun.set()
+        self.started.set()
         assert self.go.wait(15)
         if "poison" in texts:
             raise DataError("secret: this text cannot be read")
@@ -221,7 +221,7 @@ def test_what_arrives_while_a_batch_is_computed_is_the_next_batch() -> None:
         ThreadPoolExecutor(16) as pool,
     ):
         first = pool.submit(client.post, "/predict", json={"text": "x"})
-        assert slow.begun.wait(10)
+        assert slow.started.wait(10)
         others = [pool.submit(client.post, "/predict", json={"text": "x" * size}) for size in range(2, 10)]
         until = time.monotonic() + 10
         while 'textladder_waiting_texts{model="slow"} 8.0' not in client.get("/metrics").text:
@@ -243,7 +243,7 @@ def test_one_text_that_fails_does_no_harm_to_the_others(caplog: pytest.LogCaptur
     app = create_app({"slow": slow})  # type: ignore[dict-item]
     with TestClient(app, raise_server_exceptions=False) as client, ThreadPoolExecutor(4) as pool:
         pool.submit(client.post, "/predict", json={"text": "x"})
-        assert slow.begun.wait(10)
+        assert slow.started.wait(10)
         answers = [pool.submit(client.post, "/predict", json={"text": text}) for text in ("poison", "x", "xx")]
         while 'textladder_waiting_texts{model="slow"} 3.0' not in client.get("/metrics").text:
             time.sleep(0.01)
@@ -292,7 +292,7 @@ def test_whoever_runs_the_application_it_answers_what_it_took() -> None:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
             async with app.router.lifespan_context(app):
                 asked = asyncio.create_task(client.post("/predict", json={"text": "x"}))
-                while not slow.begun.is_set():
+                while not slow.started.is_set():
                     await asyncio.sleep(0.01)
                 asyncio.get_running_loop().call_later(0.2, slow.go.set)
             return (await asyncio.wait_for(asked, 10)).status_code
@@ -406,7 +406,7 @@ def test_serving_leaves_the_callers_logging_alone(configured: bool, monkeypatch:
 def test_a_service_without_a_token_beyond_loopback_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     class Listening(Monitor):
         def say(self, sentence: str) -> None:
-            said.append(sentence)
+            printed.append(sentence)
 
     class Unasked:
         """Stands in for the server."""
@@ -415,12 +415,12 @@ def test_a_service_without_a_token_beyond_loopback_is_warned_of(monkeypatch: pyt
 
         def run(self, sockets: list[Any]) -> None: ...
 
-    said: list[str] = []
+    printed: list[str] = []
     monkeypatch.setattr("textladder.serving.server.load_models", lambda bundles, form: {"slow": Slow()})
     monkeypatch.setattr("textladder.serving.server._Server", Unasked)
     for host, token in (("127.0.0.1", None), ("0.0.0.0", "open-sesame"), ("0.0.0.0", None)):
         serve(["one"], host=host, port=0, token=token, monitor=Listening())
-    assert said == ["0.0.0.0 can be reached from other machines, and no token is required (see --token-file)."]
+    assert printed == ["0.0.0.0 can be reached from other machines, and no token is required (see --token-file)."]
 
 
 @contextmanager
@@ -509,10 +509,10 @@ def test_the_page_by_keyboard(fitted: Callable[[str], Any], tmp_path: Path) -> N
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             for width in (1280, 390):
                 page = browser.new_page(viewport={"width": width, "height": 800})
-                said: list[str] = []
+                printed: list[str] = []
                 requests: list[str] = []
-                page.on("console", lambda message, said=said: said.append(message.text))
-                page.on("pageerror", lambda error, said=said: said.append(str(error)))
+                page.on("console", lambda message, printed=printed: printed.append(message.text))
+                page.on("pageerror", lambda error, printed=printed: printed.append(str(error)))
                 page.on("request", lambda request, requests=requests: requests.append(request.url))
                 page.goto(address)
                 page.locator("#text:focus").wait_for()
@@ -526,6 +526,6 @@ def test_the_page_by_keyboard(fitted: Callable[[str], Any], tmp_path: Path) -> N
                 assert page.locator("img").count() == 0
                 assert page.locator("script").count() == 1
                 assert page.locator("html").evaluate("element => element.scrollWidth") <= width
-                assert said == []
+                assert printed == []
                 assert all(url.startswith(address) for url in requests)
             browser.close()

@@ -286,7 +286,7 @@ class WordMean(nn.Module):
         return logits
 
 
-def test_the_adversary_adds_the_gradient_of_moved_vectors() -> None:
+def test_adversarial_training_adds_the_gradient_at_perturbed_vectors() -> None:
     """One step by hand: plain SGD, one batch, the move worked out with torch.autograd."""
     with seeded(0):
         network = WordMean()

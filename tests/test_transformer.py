@@ -27,13 +27,13 @@ Settings = Callable[[str], dict[str, Any]]
 
 
 class Listening(Monitor):
-    """Keeps what is said."""
+    """Keeps the sentences that are reported."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.sentences: list[str] = []
 
     def say(self, sentence: str) -> None:
-        self.said.append(sentence)
+        self.sentences.append(sentence)
 
 
 @pytest.fixture
@@ -77,11 +77,11 @@ def test_how_many_texts_lose_tokens_is_always_said(data: Any, tiny_settings: Set
         settings = tiny_settings("transformer") | {"max_tokens": 5, "epochs": 1, "long_text": long_text}
         classifier = TextClassifier("transformer", **settings).fit(data, monitor=monitor)
         assert (classifier.record["texts_truncated"], classifier.record["texts_windowed"]) == (cut, windowed)
-        assert sum("16 of 16 training texts are longer than 5 tokens" in said for said in monitor.said) == 1
+        assert sum("16 of 16 training texts are longer than 5 tokens" in one for one in monitor.sentences) == 1
         assert classifier.score([*TEXTS, "a"]).truncated == cut
     none_cut = Listening()
     TextClassifier("transformer", **tiny_settings("transformer") | {"epochs": 1}).fit(data, monitor=none_cut)
-    assert any(said.startswith("0 of 16") for said in none_cut.said)
+    assert any(sentence.startswith("0 of 16") for sentence in none_cut.sentences)
 
 
 def test_windows_average_their_logits(data: Any, tiny_settings: Settings) -> None:
@@ -113,7 +113,7 @@ def test_frozen_epochs_leave_the_encoder_and_compute_it_once(
     after = classifier._fitted.encoder.network.state_dict()
     changed = {name for name, value in after.items() if not value.equal(before[name])}
     assert changed == {name for name in after if "pooler" in name or "model.classifier" in name}
-    assert sum(computed) <= 16 + 4  # once, and a look at what the head needs
+    assert sum(computed) <= 16 + 4  # once, and one run to see what the head needs
     assert [(one["stage"], one["trainable"]) for one in classifier.history] == [("head", "head")] * 4
     losses = [one["train_loss"] for one in classifier.history]
     assert losses[-1] < losses[0]
@@ -270,7 +270,7 @@ def test_no_look_takes_more_than_a_batch_of_windows(
 
 def test_a_step_is_made_in_every_epoch(data: Any, tiny_settings: Settings) -> None:
     settings = tiny_settings("transformer") | {"batch_size": 4, "accumulate": 1000, "epochs": 3}
-    losses = [look["train_loss"] for look in TextClassifier("transformer", **settings).fit(data).history]
+    losses = [entry["train_loss"] for entry in TextClassifier("transformer", **settings).fit(data).history]
     assert len(set(losses)) == 3
 
 
@@ -452,10 +452,10 @@ def test_an_encoder_is_fetched_from_the_hub_once(
     assert "['a', 'good', 'kettle']" in fetch("owner/tiny")
     assert any(line.startswith("GET") and line.endswith("model.safetensors") for line in asked)
     asked.clear()
-    said = fetch("owner/tiny", "owner/other")
-    assert "['a', 'good', 'kettle']" in said
+    printed = fetch("owner/tiny", "owner/other")
+    assert "['a', 'good', 'kettle']" in printed
     assert not [line for line in asked if "owner/tiny" in line]  # the cache was enough
-    assert "PretrainedError Encoder 'owner/other' is no folder here" in said
+    assert "PretrainedError Encoder 'owner/other' was not found as a folder" in printed
 
 
 @pytest.mark.realdata
@@ -471,5 +471,5 @@ def test_minilm_on_real_rows(shared: Path, tmp_path: Path, run: Any) -> None:
     result = json.loads(done.stdout)
     assert result["test"]["accuracy"] > 0.78
     assert result["texts_truncated"] > 0
-    assert "training texts are longer than 64 word pieces" in done.stderr
+    assert "training texts are longer than 64 tokens" in done.stderr
     assert "to the level's token limit" in done.stderr

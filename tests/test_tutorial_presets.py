@@ -1,4 +1,4 @@
-"""The presets `tutorial` train as the source tutorial does, held to its own pipeline in plain fastai."""
+"""The presets `tutorial` train as the source tutorial does, checked against its own pipeline in plain fastai."""
 
 import json
 import shutil

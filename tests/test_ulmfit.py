@@ -40,10 +40,10 @@ class Listening(Monitor):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.sentences: list[str] = []
 
     def say(self, sentence: str) -> None:
-        self.said.append(sentence)
+        self.sentences.append(sentence)
 
 
 def test_three_stages_are_shown(data_with_valid: TextData, tiny_settings: Settings) -> None:
@@ -52,15 +52,15 @@ def test_three_stages_are_shown(data_with_valid: TextData, tiny_settings: Settin
     settings["language_learning_rate"] = 0.05
     listening = Listening()
     classifier = TextClassifier("ulmfit", **settings).fit(data_with_valid, monitor=listening)
-    stages = [(look["stage"], look["trainable"]) for look in classifier.history]
+    stages = [(entry["stage"], entry["trainable"]) for entry in classifier.history]
     read = [("language model", "all")] * 40 + [("backward model", 2)] * 40
     assert stages == [*read, ("head", "head"), ("1 of 2 layers", 2), ("classifier", "all")]
-    assert all(look["rows"] == 48 for look in classifier.history)
+    assert all(entry["rows"] == 48 for entry in classifier.history)
     record = classifier.record
     assert record["perplexity"] < record["perplexity_before"] / 2
     assert record["backward_perplexity"] < record["backward_perplexity_before"]
-    assert sum("Perplexity of the validation texts" in sentence for sentence in listening.said) == 2
-    assert [look["valid_accuracy"] is None for look in classifier.history] == [True] * 80 + [False] * 3
+    assert sum("Perplexity of the validation texts" in sentence for sentence in listening.sentences) == 2
+    assert [entry["valid_accuracy"] is None for entry in classifier.history] == [True] * 80 + [False] * 3
 
 
 def test_more_texts_are_read(data: TextData, tiny_settings: Settings, tmp_path: Path) -> None:
@@ -94,9 +94,9 @@ def test_random_weights_to_compare_with(data: TextData, tiny_settings: Settings)
     assert level.network.encoder.lstms.widths == [256, 512, 512, 256]
 
 
-@pytest.mark.parametrize("thawed", [0, 1])
+@pytest.mark.parametrize("unfrozen", [0, 1])
 def test_frozen_layers_stay_as_they_are_and_are_computed_once(
-    data: TextData, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, thawed: int
+    data: TextData, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, unfrozen: int
 ) -> None:
     from textladder.networks.awd_classifier import AWDTop
 
@@ -109,14 +109,14 @@ def test_frozen_layers_stay_as_they_are_and_are_computed_once(
 
     monkeypatch.setattr(AWDTop, "below", counting)
     settings = tiny_settings("ulmfit") | {"epochs": 0, "language_epochs": 0, "frozen_epochs": 5}
-    classifier = TextClassifier("ulmfit", **settings | {"gradual": bool(thawed)})
+    classifier = TextClassifier("ulmfit", **settings | {"gradual": bool(unfrozen)})
     classifier.prepare(data)
     before = {name: value.clone() for name, value in classifier._fitted.network.state_dict().items()}
     classifier.fit(data)
     after = classifier._fitted.network.state_dict()
     changed = {name for name, value in after.items() if not value.equal(before[name])}
-    learnt = ["head.", *["encoder.lstms.1.", "encoder.backward_lstms.1."] * thawed]
-    assert changed == {name for name in after if name.startswith(tuple(learnt))}
+    trained = ["head.", *["encoder.lstms.1.", "encoder.backward_lstms.1."] * unfrozen]
+    assert changed == {name for name in after if name.startswith(tuple(trained))}
     assert sum(computed) == 16
 
 
@@ -129,7 +129,7 @@ def test_long_texts_are_truncated_and_counted(data: TextData, tiny_settings: Set
     settings = tiny_settings("ulmfit") | {"epochs": 1, "max_tokens": 6}
     listening = Listening()
     classifier = TextClassifier("ulmfit", **settings).fit(data, monitor=listening)
-    assert any("truncated to 6 tokens" in sentence for sentence in listening.said)
+    assert any("truncated to 6 tokens" in sentence for sentence in listening.sentences)
     assert classifier.score(["one two three four five", "one two three four five six"]).truncated == 1
 
 
@@ -163,7 +163,7 @@ def fewer_words(folder: Path) -> None:
     (folder / "vocabulary.json").write_text(json.dumps(tokens[:-1]))
 
 
-def other_signs(folder: Path) -> None:
+def other_special_tokens(folder: Path) -> None:
     tokens = json.loads((folder / "vocabulary.json").read_text())
     (folder / "vocabulary.json").write_text(json.dumps(tokens[1:] + tokens[:1]))
 
@@ -193,7 +193,7 @@ def no_body(folder: Path) -> None:
     ("change", "sentence"),
     [
         (fewer_words, "do not fit"),
-        (other_signs, "must begin with xxunk and xxpad"),
+        (other_special_tokens, "do not begin with xxunk and xxpad"),
         (no_words, "not a list of words"),
         (narrower, "do not fit"),
         (no_body, "do not fit"),
@@ -209,7 +209,7 @@ def test_bundles_that_do_not_fit_together(
 
 def test_the_tutorials_preset(data: TextData, language_model: Path) -> None:
     classifier = TextClassifier("ulmfit", preset="tutorial", language_model=str(language_model)).fit(data)
-    assert [look["stage"] for look in classifier.history] == ["head"] + ["classifier"] * 5
+    assert [entry["stage"] for entry in classifier.history] == ["head"] + ["classifier"] * 5
     assert "perplexity" not in classifier.record
 
 

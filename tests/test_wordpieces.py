@@ -44,9 +44,9 @@ def test_the_shipped_tokenizer_pads_and_truncates_and_ours_does_not() -> None:
     assert spec is not None
     assert spec.submodule_search_locations
     path = Path(spec.submodule_search_locations[0]) / "model" / "tokenizer.json"
-    said = json.loads(path.read_text())
-    assert said["truncation"]["max_length"] == 128
-    assert said["padding"]["strategy"] == {"Fixed": 128}
+    content = json.loads(path.read_text())
+    assert content["truncation"]["max_length"] == 128
+    assert content["padding"]["strategy"] == {"Fixed": 128}
     pieces = WordPieces(Tokenizer.from_file(str(path)), pad_id=0)
     encoded = pieces.encode(["kettle " * 500, "kettle"])
     assert encoded.lengths.tolist() == [500, 1]

@@ -120,7 +120,7 @@ def audit_texts(
         levels: the levels to count tokens for.
         settings: settings that differ from a level's defaults, by the level's name; `preset` may be among them.
         seed: seed of the sample that tokens are counted on.
-        monitor: is told about progress.
+        monitor: receives progress.
 
     Raises:
         ConfigError: an unknown level or setting.
@@ -219,7 +219,7 @@ def _findings(audit: Audit) -> Iterator[str]:
         yield (
             f"{_count(len(audit.leaks), 'training row leaks', 'training rows leak')} into the test rows: the same text "
             f"is in both{changed}. {audit.leaking_test_rows:,} of {_count(rows['test'], 'test row', 'test rows')} may "
-            "have been memorised; the fix drop-leaks leaves out the training rows."
+            "have been memorised; the fix drop-leaks removes these training rows."
         )
     if audit.contradictions:
         among = sum(map(len, audit.contradictions))

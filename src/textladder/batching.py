@@ -1,7 +1,7 @@
 """Batches of token ids: encoded once, grouped by length, padded only to the longest text of the batch.
 
-Stands between the text side and the networks. Nothing is tokenized here, and nothing here knows of fastai, which meets
-these batches through `training/data_loaders.py`.
+Sits between the text side and the networks. It tokenizes nothing and does not know fastai, which receives these batches
+through `training/data_loaders.py`.
 """
 
 import math
@@ -16,7 +16,7 @@ from textladder.text.vocabulary import UNKNOWN_ID, EncodedTexts
 if TYPE_CHECKING:
     from torch import Tensor
 
-LENGTH_NOISE = 8  # tokens of noise on the lengths that are sorted by, so that a text does not always meet the same ones
+LENGTH_NOISE = 8  # tokens of noise on the lengths by which texts are sorted, so that batches differ between passes
 
 
 class Batches(Protocol):
@@ -62,7 +62,7 @@ class TextBatches:
         padding: how a batch is brought to one length.
         batch_size: maximum texts per batch; the last one of a pass may have fewer.
         batch_tokens: maximum tokens per batch, padding included; a longer text is a batch of its own.
-        batch_padding: maximum tokens of padding per batch, beyond what its texts have alone; None for no limit.
+        batch_padding: maximum tokens of padding per batch, beyond what its texts would have alone; None for no limit.
         sequence_offsets: int64 (texts + 1,), text i is the sequences from offset i up to offset i + 1.
         shuffle: a new order in every pass.
         seed: of the orders.
@@ -107,7 +107,7 @@ class TextBatches:
         Args:
             texts: the encoded texts.
             label_ids: int64 (texts,).
-            sequence_offsets: as of the constructor.
+            sequence_offsets: as for the constructor.
             batch_size: maximum texts per batch, if it is to differ.
             shuffle: a new order in every pass.
         """
@@ -132,7 +132,7 @@ class TextBatches:
         return len(self.label_ids)
 
     def shortest_first(self) -> None:
-        """Take the next pass from short texts to long ones, so that its first half costs a third of its time."""
+        """Go from short texts to long ones in the next pass, so that its first half takes a third of its time."""
         self._shortest_first = True
 
     def __iter__(self) -> "Iterator[tuple[Tensor, ...]]":
@@ -140,7 +140,7 @@ class TextBatches:
             yield self.batch(indices)
 
     def next_pass(self) -> list[np.ndarray]:
-        """The text indices of every batch of a pass; each call begins a new pass."""
+        """The text indices of every batch of a pass; each call starts a new pass."""
         order = self._next_order()
         if self.shuffle and not self.padding.fixed and not self._shortest_first:
             order = [order[index] for index in self._random.permutation(len(order))]
@@ -199,7 +199,7 @@ class TextBatches:
         most = math.inf if self._batch_padding is None else self._batch_padding
         start = sequences = longest = tokens = 0
         for stop, index in enumerate(indices):
-            # what a text is padded to alone does not count as padding of its batch
+            # the padding that a text would get on its own does not count as padding of its batch
             more, length = self._sequences[index], self.padding.length(int(self._lengths[index]))
             sequences, longest, tokens = sequences + more, max(longest, length), tokens + more * length
             padded = sequences * self.padding.length(longest)

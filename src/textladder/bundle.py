@@ -116,7 +116,7 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
 
     Args:
         path: the folder to write.
-        overwrite: whether a bundle that is there may be replaced.
+        overwrite: whether an existing bundle may be replaced.
 
     Returns:
         The path.
@@ -287,7 +287,7 @@ def _checked_bytes(folder: Path, name: str, digest: object) -> bytes:
         raise BundleError(f"{path}: this file of the bundle is missing.")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise BundleError(f"{path}: the file was altered, damaged or cut short (its digest does not match).")
+        raise BundleError(f"{path}: the file was altered, damaged or truncated (its digest does not match).")
     return data
 
 
@@ -305,7 +305,7 @@ def _canonical(manifest: Mapping[str, Any]) -> bytes:
 
 
 def _put_in_place(part: Path, path: Path) -> None:
-    """Rename; a bundle that is being replaced stays whole under another name until the new one is in place."""
+    """Rename; a bundle that is being replaced keeps another name until the new one is in place."""
     old = None
     if path.exists():
         old = part.with_name(f"{part.name}.old")

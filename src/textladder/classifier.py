@@ -1,7 +1,7 @@
-"""`TextClassifier`: one level from labelled texts to a bundle and back.
+"""`TextClassifier`: one level, from labelled texts to a bundle and back.
 
-The whole job for one level: `fit`, `predict`, `predict_proba`, `evaluate`, `save`, `load`. The levels do the work; this
-class keeps the labels, the seed and the record of the fit beside them.
+`fit`, `predict`, `predict_proba`, `evaluate`, `save`, `load`. The levels do the work; this class keeps the labels, the
+seed and the record of the fit.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ class TextClassifier:
         config: the resolved settings.
         labels: the labels in the order of the classes; empty before `fit`.
         label_names: their display names.
-        data: the rows that it was prepared or fitted on in this process, else None.
+        data: the rows that it was prepared or fitted on; None if that was in another process.
         form: which form of the network predicts: `original`, or an exported one.
         digest: of the bundle that it was read from; None if it was fitted in this process.
     """
@@ -70,8 +70,8 @@ class TextClassifier:
         Args:
             level: the level's name.
             preset: a named set of settings.
-            seed: of all random numbers.
-            settings: of the level's config, by name.
+            seed: random seed.
+            settings: the settings of the level's config, by name.
 
         Raises:
             ConfigError: an unknown level, preset or setting, or an invalid value.
@@ -97,7 +97,7 @@ class TextClassifier:
     def learner(self) -> Any:
         """The fastai Learner of a neural level, after `fit` or `prepare`.
 
-        What is trained further through it is what this classifier predicts with and saves, and `record` follows.
+        Training it further changes what this classifier predicts with and saves; `record` is updated accordingly.
 
         Raises:
             TextladderError: the level has none, or nothing was prepared in this process.
@@ -110,7 +110,7 @@ class TextClassifier:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The record of the fit: rows, seconds, parameters, epochs and validation metrics of the present weights."""
+        """The record of the fit: rows, seconds, parameters, epochs and validation metrics of the current weights."""
         self._refresh_record()
         return self._record
 
@@ -121,11 +121,11 @@ class TextClassifier:
         return entries
 
     def prepare(self, data: Any, *, monitor: Monitor | None = None) -> "TextClassifier":
-        """Everything of `fit` up to the training, so that `learner` is ready for `lr_find()` and `fit_one_cycle()`.
+        """Do what `fit` does before training, so that `learner` is ready for `lr_find()` and `fit_one_cycle()`.
 
         Args:
-            data: as of `fit`.
-            monitor: is told of the progress.
+            data: as for `fit`.
+            monitor: receives progress.
 
         Raises:
             TextladderError: the level has no learner.
@@ -138,9 +138,9 @@ class TextClassifier:
         """Train on `data.train` and validate on `data.valid`; `data.test` is not used.
 
         Args:
-            data: of `read_texts`; or what it takes (a file, a DataFrame, the name of a data set), which is then read as
-                the preset reads it, with a fifth of the rows held out as `classifier.data.test`.
-            monitor: is told of the progress.
+            data: the result of `read_texts`; or what `read_texts` takes (a file, a DataFrame, the name of a data set),
+                which is then read as the preset requires, with a fifth of the rows held out as `classifier.data.test`.
+            monitor: receives progress.
 
         Raises:
             TextladderError: the data or the settings cannot be used.
@@ -180,7 +180,7 @@ class TextClassifier:
         return self
 
     def _refresh_record(self) -> None:
-        """Bring the record up to the weights, which a person may have trained further through the learner."""
+        """Update the record if the weights were trained further through the learner."""
         learner = getattr(self._fitted, "learner", None)
         if learner is None or self._weights_digest() == self._recorded_weights:
             return
@@ -231,7 +231,7 @@ class TextClassifier:
 
     def predict(self, texts: Iterable[str]) -> list[str]:
         """The most probable label of each text."""
-        return [self.labels[place] for place in self.predict_proba(texts).argmax(axis=1)]
+        return [self.labels[index] for index in self.predict_proba(texts).argmax(axis=1)]
 
     def predictions(self, texts: Iterable[str]) -> list[Prediction]:
         """The label and the probabilities of each text."""
@@ -239,9 +239,9 @@ class TextClassifier:
 
     def prediction(self, probabilities: np.ndarray) -> Prediction:
         """A row of `predict_proba` as a prediction."""
-        place = int(probabilities.argmax())
+        index = int(probabilities.argmax())
         numbers = dict(zip(self.labels, map(float, probabilities), strict=True))
-        return Prediction(self.labels[place], self.label_names[place], float(probabilities[place]), numbers)
+        return Prediction(self.labels[index], self.label_names[index], float(probabilities[index]), numbers)
 
     def evaluate(self, rows: LabelledTexts) -> Evaluation:
         """Compare predictions with the labels of some rows.
@@ -274,7 +274,7 @@ class TextClassifier:
         return self._ready().contributions(text, label) if self.linear else None
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a bundle, whole or not at all.
+        """Write a bundle, completely or not at all.
 
         Args:
             path: the folder to write.
@@ -321,8 +321,8 @@ class TextClassifier:
 
         Args:
             path: the bundle.
-            form: `original`, or the name of an exported form; by default the fastest one that can run here, as measured
-                when it was exported.
+            form: `original`, or the name of an exported form; by default the fastest one that can run here, by the
+                latencies measured at export.
 
         Raises:
             BundleError: it is missing, damaged or inconsistent.
@@ -335,10 +335,10 @@ class TextClassifier:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, network: bytes | None = None, form: str = ORIGINAL) -> "TextClassifier":
-        """A classifier from a bundle that was read.
+        """Make a classifier from a bundle that has been read.
 
         Args:
-            bundle: of `read_bundle`.
+            bundle: the result of `read_bundle`.
             network: an ONNX file that predicts in place of the bundle's own network.
             form: the name of that form.
         """
@@ -371,7 +371,7 @@ class TextClassifier:
 
 
 def _chosen_form(bundle: Bundle, wanted: str | None) -> str:
-    """The form to load: the wanted one, or the fastest of those that can be run here."""
+    """The form to load: the wanted one, or the fastest that can run here."""
     exports = bundle.manifest.get("exports", {})
     try:
         speeds = {str(name): float(record["milliseconds"]) for name, record in exports.items()}
@@ -388,10 +388,10 @@ def _chosen_form(bundle: Bundle, wanted: str | None) -> str:
     whole = set(level.network_files) <= set(bundle.manifest["files"])
     if wanted is not None:
         if wanted not in speeds and not (wanted == ORIGINAL and whole):
-            there = [ORIGINAL, *speeds] if whole else list(speeds)
-            raise ConfigError(unknown_name("form", wanted, there))
+            available = [ORIGINAL, *speeds] if whole else list(speeds)
+            raise ConfigError(unknown_name("form", wanted, available))
         return wanted
-    if not speeds or (whole and _at_hand(level) and min(originals) <= min(speeds.values())):
+    if not speeds or (whole and _is_installed(level) and min(originals) <= min(speeds.values())):
         return ORIGINAL
     return min(speeds, key=speeds.__getitem__)
 
@@ -400,7 +400,7 @@ def _does_not_fit(bundle: Bundle, error: Exception) -> BundleError:
     return BundleError(f"{bundle.folder}: the manifest does not fit this textladder ({error})")
 
 
-def _at_hand(level: Any) -> bool:
+def _is_installed(level: Any) -> bool:
     """Whether the libraries of a level's own network are installed; those of `tfidf` are only for training."""
     return not level.network_files or all(find_spec(name.split(".")[0]) for name in level.libraries)
 

@@ -19,7 +19,7 @@ from textladder.errors import ConfigError, TextladderError, unknown_name
 from textladder.flags import HelpFormatter, Parser
 
 MISTAKE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # exit statuses
-# an argument in Python, such as `overwrite=True`, `vectors=FILE` or `label=`, and the flag that may stand beside it
+# an argument in Python, such as `overwrite=True`, `vectors=FILE` or `label=`, and the flag that may follow it
 PYTHON_ARGUMENT = re.compile(
     r"`?\b(?P<name>[a-z][a-z_]*)=(?:(?P<true>True)\b|\"(?P<quoted>[^\"`]*)\"|(?P<plain>[A-Z]+)\b|(?=`))`?"
     r"(?: \((?:or )?--[a-z-]+(?: on the command line)?\))?"
@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: the words after `textladder`. Without them the process's own are taken, and the process is set up to
-            be this command: signals, and what standard output does with characters that it cannot encode.
+        arguments: the words after `textladder`; by default those of this process, which is then set up for the command:
+            its signal handlers, and how standard output prints characters that it cannot encode.
 
     Returns:
         The exit status: 0, 2 for a user's mistake, 130 when interrupted, 141 when nobody reads the output.
@@ -75,7 +75,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     """
     if "help" in words[:1]:
         words = [*words[1:], "--help"]
-    # argparse would list the names as "invalid choice"; here a wrong one gets its near misses
+    # argparse would only say "invalid choice"; this error suggests the nearest command
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         raise ConfigError(unknown_name("command", words[0], list(COMMANDS)))
     parsed: argparse.Namespace = make_parser(words).parse_args(words or ["--help"])
@@ -148,9 +148,9 @@ def _flags_of(options: argparse.Namespace) -> list[str]:
 
 
 class _Interrupted(KeyboardInterrupt):
-    """Raised instead of KeyboardInterrupt itself, after which Python may end by SIGINT although it was caught.
+    """Raised instead of a plain KeyboardInterrupt, after which Python may still end by SIGINT although it was caught.
 
-    It does so under `python -m` where code that was made from a string was interrupted, as imports make dataclasses.
+    That happens under `python -m` if code compiled from a string was interrupted, such as a dataclass being defined.
     """
 
 
@@ -159,7 +159,7 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 
 def _set_up_process() -> None:
-    """Clean up when told to stop as on Ctrl-C, and print what standard output cannot encode escaped."""
+    """Handle SIGTERM like Ctrl-C, and escape characters that standard output cannot encode."""
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and is not ignored
         signal.signal(signal.SIGINT, _interrupt)

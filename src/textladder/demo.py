@@ -53,9 +53,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    begun = time.perf_counter()
+    started = time.perf_counter()
     try:
         main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"))
     except TextladderError as error:
         raise SystemExit(fail(error)) from None
-    print(f"The demo took {seconds_words(time.perf_counter() - begun)}.")
+    print(f"The demo took {seconds_words(time.perf_counter() - started)}.")

@@ -1,7 +1,7 @@
 """Hugging Face encoders: loaded with their tokenizer and a fresh head, checked, saved, and read back.
 
 The only module that imports transformers. It turns a name or a folder into an `EncoderClassifier` and its `WordPieces`,
-which do not know where they come from. An encoder with missing weights is refused; the library would draw them at
+which do not know where they come from. An encoder with missing weights is refused; the library would initialise them at
 random.
 """
 
@@ -38,7 +38,7 @@ from textladder.pretrained import (
 )
 from textladder.text.wordpieces import WordPieces
 
-MAX_TABLE_TOKENS = 1024  # longer texts would need more memory for tables of (time, time) than they save time
+MAX_TABLE_TOKENS = 1024  # for longer texts, the (time, time) tables are not worth their memory
 
 
 class Encoder(NamedTuple):
@@ -100,7 +100,7 @@ def load_encoder(name_or_path: str, label_names: Sequence[str], max_tokens: int)
 
 
 def load_pieces(name_or_path: str) -> WordPieces:
-    """Load the tokenizer of an encoder that is on this machine, without asking the network.
+    """Load the tokenizer of an encoder that is on this machine, without a network.
 
     Raises:
         PretrainedError: there is no such tokenizer on this machine.
@@ -222,7 +222,7 @@ def _attention(
 
 
 def _check_files(name_or_path: str, model: Any, report: Mapping[str, Any], tokenizer: Any) -> None:
-    """Refuse an encoder whose files are incomplete; the library would draw the rest at random."""
+    """Refuse an encoder whose files are incomplete; the library would initialise the rest at random."""
     inside = f"{model.base_model_prefix}."
     # mismatched keys come as (name, shape, shape)
     lost = [
@@ -249,7 +249,7 @@ def _check_files(name_or_path: str, model: Any, report: Mapping[str, Any], token
 def _from_cache_or_hub(
     load: Callable[..., Any], source: str, complete: Callable[[Any], bool] = bool, **options: Any
 ) -> Any:
-    """Load without asking the network if the files are on this machine and what they give is `complete`."""
+    """Load from this machine if the files are there and their result is `complete`, else from the Hub."""
     options = {**options, "trust_remote_code": False}
     is_folder = Path(source).is_dir()
     try:

@@ -3,7 +3,7 @@
     TextladderError                a mistake that the user can fix; the command prints it and exits with status 2
     ├── DataError                  a file, its columns, its labels or its texts
     ├── ConfigError                an unknown level, preset, format or setting, or a value out of bounds
-    ├── BundleError                a saved classifier that is missing, damaged, too new or not to be trusted
+    ├── BundleError                a saved classifier that is missing, damaged, too new or cannot be trusted
     ├── ExportError                an exported network that does not predict as the original does
     ├── PretrainedError            vectors, weights or a known data set that could not be found or downloaded
     └── MissingExtraError          a library that an optional extra of textladder installs
@@ -54,11 +54,11 @@ class MissingLibraryError(MissingExtraError, ImportError):
 
 
 class MissingNameError(MissingExtraError, AttributeError):
-    """What a public name of `textladder` raises that needs the library, so that `hasattr` is False."""
+    """What a public name of `textladder` raises if its library is missing, so that `hasattr` is False."""
 
 
 def unknown_name(kind: str, received: str, available: Iterable[str]) -> str:
-    """The sentence for a name that is not in a list, with the nearest one that is.
+    """The sentence for an unknown name, with the nearest known one.
 
     Args:
         kind: what is named.

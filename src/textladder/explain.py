@@ -73,7 +73,7 @@ class Explanation:
     exact: bool
 
     def strongest(self, number: int, sign: int = 1) -> list[Word]:
-        """The words that support the prediction most, strongest first; with `sign=-1` those that oppose it."""
+        """The words that support the prediction most, strongest first; with `sign=-1`, those that oppose it most."""
         order = sorted(self.words, key=lambda word: -sign * word.weight)
         return [word for word in order[:number] if sign * word.weight > 0]
 
@@ -188,7 +188,7 @@ def exact_explanation(classifier: TextClassifier, text: str, prediction: Predict
 
 
 def without(text: str, spans: list[tuple[int, int]]) -> str:
-    """A text without some of its spans; of two spaces that would then meet, one goes too.
+    """A text without some of its spans; where two spaces would then be adjacent, one is dropped too.
 
     >>> without("not bad at all", [(4, 7)])
     'not at all'

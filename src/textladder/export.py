@@ -237,9 +237,9 @@ def _latencies(exported: TextClassifier, original: TextClassifier, texts: Texts)
             for text in first[:WARM_UP_TEXTS]:
                 classifier.predict_proba([text])
             for text in first:
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 classifier.predict_proba([text])
-                times.append(time.perf_counter() - begun)
+                times.append(time.perf_counter() - started)
     exported_median, original_median = (1000 * float(np.median(times)) for times in seconds)
     return exported_median, original_median
 

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from textladder.errors import ConfigError, unknown_name
 
-DATA_HELP = "a .csv, .tsv, .jsonl or .parquet file (or .gz of one), amazon-polarity, sample, or a data set on the Hub"
-FORM_HELP = "which form of the network: original, onnx-float32 or onnx-int8 [default: the fastest in the bundle]"
+DATA_HELP = "a .csv, .tsv, .jsonl or .parquet file, gzipped or not; sample; amazon-polarity; or a data set on the Hub"
+FORM_HELP = "form of the network to use: original, onnx-float32 or onnx-int8 [default: the fastest in the bundle]"
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -23,10 +23,10 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one sentence what is wrong, and which flag was perhaps meant."""
+    """Reports a mistake in one sentence, and suggests the nearest flag."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse found wrong.
+        """Raise the mistake that argparse found.
 
         Raises:
             ConfigError: always.
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message.rstrip('.')}." if not message.endswith("?") else message)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, with unknown flags reported by the command that they were given to."""
+        """Parse; an unknown flag is reported by the command that received it."""
         parsed, rest = self.parse_known_args(args, namespace)
         if rest:
             command = getattr(parsed, "parser", self)
@@ -48,27 +48,27 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_bundle(parser: Parser) -> None:
-    """BUNDLE, and which form of its network answers."""
+    """Add BUNDLE, and the flag for the form of its network."""
     parser.add_argument("bundle", metavar="BUNDLE", help="a folder written by train, compare or export")
     parser.add_argument("--form", metavar="NAME", help=FORM_HELP)
 
 
 def add_data(parser: Parser) -> None:
-    """DATA, and the flags that say which of its rows and columns are read."""
+    """Add DATA, and the flags for its rows and columns."""
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     group = parser.add_argument_group("rows")
     group.add_argument("--test", metavar="FILE", help="held-out rows [default: a stratified 20%% of DATA]")
-    group.add_argument("--rows", type=int, metavar="N", help="use a random, stratified N of DATA's rows [default: all]")
-    group.add_argument("--first", type=int, metavar="N", help="use DATA's first N rows [default: all]")
+    group.add_argument("--rows", type=int, metavar="N", help="use a stratified random sample of N rows [default: all]")
+    group.add_argument("--first", type=int, metavar="N", help="use the first N rows of DATA [default: all]")
     group.add_argument(
         "--test-first", type=int, metavar="N", help="use the first N rows of the test file [default: all]"
     )
-    group.add_argument("--seed", type=int, metavar="N", help="seed of everything random [default: 0]")
+    group.add_argument("--seed", type=int, metavar="N", help="random seed [default: 0]")
     add_column_flags(parser)
 
 
 def add_column_flags(parser: Parser, text: str = "all text columns", label: str = "detected") -> None:
-    """Which columns are the label and the texts, and how the file is read; with the defaults as help says them."""
+    """Add the flags for columns and for reading files; `text` and `label` are the defaults that help shows."""
     group = parser.add_argument_group("input columns (detected and reported)")
     add_text_flag(group, text)
     group.add_argument("--label", metavar="NAME", help=f"label column [default: {label}]")
@@ -77,13 +77,13 @@ def add_column_flags(parser: Parser, text: str = "all text columns", label: str 
 
 
 def add_text_flag(group: Any, default: str) -> None:
-    """Which columns are the text."""
+    """Add the flag for the text columns."""
     help = f"text columns, joined with a space [default: {default}]"
     group.add_argument("--text", type=split_names, metavar="A,B", help=help)
 
 
 def add_file_flags(group: Any) -> None:
-    """How a file is read."""
+    """Add the flags for reading a file."""
     group.add_argument(
         "--columns", type=split_names, metavar="A,B,C", help="names for the columns of a file without a header"
     )
@@ -93,7 +93,7 @@ def add_file_flags(group: Any) -> None:
 
 
 def add_overwrite(parser: Parser, what: str) -> None:
-    """Permission to replace an output."""
+    """Add the flag for replacing an output."""
     parser.add_argument("--overwrite", action="store_true", help=f"replace {what} if it exists")
 
 

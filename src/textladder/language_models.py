@@ -66,14 +66,14 @@ class PretrainedLanguageModel:
         Returns:
             The weights, and how many of the words the model knows.
         """
-        number = {word: place for place, word in enumerate(self.words)}
-        places = np.array([number.get(word, -1) for word in words])
-        known = places >= 0
+        ids = {word: index for index, word in enumerate(self.words)}
+        indices = np.array([ids.get(word, -1) for word in words])
+        known = indices >= 0
         weights = dict(self.weights)
         for name in (EMBEDDING, "bias"):
             rows = self.weights[name]
             new = np.repeat(rows.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32), len(words), axis=0)
-            new[known] = rows[places[known]]
+            new[known] = rows[indices[known]]
             weights[name] = new
         return weights, int(known.sum())
 

@@ -39,7 +39,7 @@ class TextIndex:
 
     Args:
         parts: the parts by name; `test` among them.
-        monitor: is told how many texts are done.
+        monitor: receives progress.
 
     Attributes:
         wordless: the texts without any word, as (part, row).

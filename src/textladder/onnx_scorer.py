@@ -1,6 +1,6 @@
 """An exported network, run by ONNX Runtime, which predicts without torch.
 
-To the rest of the program it is a `scoring.Scorer` like any other: arrays in, logits out.
+To the rest of the program it is just another `scoring.Scorer`: arrays in, logits out.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ class ExportedNetwork:
         content: the content of the ONNX file.
         inputs: names of the arrays that it takes, in order.
         classes: the expected number of classes.
-        one_by_one: as of `scoring.Scorer`. Dynamic int8 quantization uses one scale for a whole batch, so a text's
+        one_by_one: as in `scoring.Scorer`. Dynamic int8 quantization uses one scale for a whole batch, so a text's
             prediction would depend on the others of its batch.
 
     Raises:

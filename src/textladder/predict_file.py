@@ -54,7 +54,7 @@ def predict_file(
         columns: names for the columns of a file without a header.
         file_encoding: how both files are encoded.
         overwrite: replace an existing file, and start over instead of resuming.
-        monitor: is told how many rows are done, and how many of those predicted by this call were truncated.
+        monitor: receives progress, and how many of the texts predicted by this call were truncated.
 
     Returns:
         How many rows were predicted.
@@ -92,7 +92,7 @@ def predict_file(
 def _predict_rows(
     classifier: TextClassifier, rows: RowFile, text: Sequence[str], journal: "PredictionJournal", monitor: Monitor
 ) -> int:
-    """Fill the journal, and give the number of rows."""
+    """Fill the journal, and return the number of rows."""
     monitor.start("predicting", None)
     done = predicted = truncated = 0
     try:
@@ -111,7 +111,7 @@ def _predict_rows(
 
 
 class PredictionJournal:
-    """Predictions in a file: a line that says what they belong to, then a record for each row.
+    """Predictions kept in a file: a line that says what they belong to, then a record for each row.
 
     A context manager: the file is removed when the block ends without an error, and kept for resuming if it is
     interrupted, unless `discard` was called.
@@ -142,7 +142,7 @@ class PredictionJournal:
             self._file.close()
             raise ConfigError(
                 f"{path} belongs to a different input, bundle or settings, or the input has changed since; "
-                "pass overwrite=True (or --overwrite) to start over, or delete it."
+                "pass overwrite=True to start over, or delete it."
             )
         self._rows = (path.stat().st_size - len(header)) // RECORD.itemsize
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from textladder.atomic_files import atomic_path
 from textladder.errors import PretrainedError, first_line, import_extra, unknown_name
 
-Progress = Callable[[int, int | None], None]  # bytes so far, and in total if the server tells
+Progress = Callable[[int, int | None], None]  # bytes so far, and in total if the server reports it
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def find_encoder(wanted: str) -> str:
 
 
 def check_reachable(url: str, timeout: float = 10) -> None:
-    """Ask a server once whether it is there; libraries would ask a dozen times and sleep in between.
+    """Check once whether a server responds; libraries would retry a dozen times and sleep in between.
 
     Args:
         url: an address on the server.
@@ -162,13 +162,13 @@ def check_reachable(url: str, timeout: float = 10) -> None:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout).close()  # noqa: S310
     except urllib.error.HTTPError:
-        return  # even a refusal means that it is there
+        return  # even a refusal is a response
     except urllib.error.URLError as error:
         raise OSError(f"{url}: {error.reason}") from None
 
 
 def encoder_not_loaded(wanted: str, error: BaseException) -> PretrainedError:
-    """The error for an encoder that the Hub did not deliver, or whose files are not those of an encoder."""
+    """The error for an encoder that could not be downloaded, or whose files are not those of an encoder."""
     if os.path.isdir(find_encoder(wanted)):
         return PretrainedError(f"{wanted}: this encoder cannot be used ({first_line(error)}).")
     return PretrainedError(

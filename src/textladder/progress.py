@@ -1,6 +1,6 @@
 """Progress of long-running work: silent by default, a live progress bar in a terminal.
 
-Stands beside `errors` below everything else, so that every step can report progress. `Monitor` does nothing; the
+Imports nothing of textladder, so that every step can report progress. `Monitor` does nothing; the
 command line passes a `TerminalMonitor` when standard error is a terminal.
 """
 

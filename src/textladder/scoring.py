@@ -1,6 +1,6 @@
 """Batches of token ids to class probabilities, by a torch network or an exported one.
 
-Stands between the levels and what computes their logits. Predicting with an exported network needs no torch.
+Sits between the levels and what computes their logits. Predicting with an exported network needs no torch.
 """
 
 from collections.abc import Iterable
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 class Scorer(Protocol):
-    """What predicts.
+    """Computes logits for batches of token ids.
 
     Attributes:
-        one_by_one: sequences are to come one by one, because the others of a batch would have a part in the answer.
-        batch_tokens: numbers of a batch, padding counted, that are predicted quickest.
+        one_by_one: each sequence needs a batch of its own, because the others in a batch would affect its logits.
+        batch_tokens: tokens per batch, padding included, at which prediction is fastest.
     """
 
     one_by_one: bool
     batch_tokens: int
 
     def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """Logits, float32 (sequences, classes), of each batch of token numbers, int64 (sequences, time)."""
+        """Logits, float32 (sequences, classes), of each batch of token ids, int64 (sequences, time)."""
 
 
 class NetworkScorer:
-    """A torch network as it predicts: without dropout, in float32, whatever it was trained in."""
+    """A torch network in prediction: without dropout, in float32, whatever precision it was trained in."""
 
     one_by_one = False
 
@@ -41,7 +41,7 @@ class NetworkScorer:
         self.batch_tokens = BATCH_TOKENS if self.device.type == "cpu" else 32 * BATCH_TOKENS
 
     def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """The logits of batch after batch; on a processor of several side by side, each on a core."""
+        """The logits of each batch; on a CPU, several batches are computed in parallel, one per core."""
         import torch
 
         training, cores = self.network.training, torch.get_num_threads()
@@ -53,7 +53,7 @@ class NetworkScorer:
             try:
                 return map_over_cores(self._logits, several, cores, initializer=lambda: torch.set_num_threads(1))
             finally:
-                torch.set_num_threads(cores)  # of threads that are yet to come
+                torch.set_num_threads(cores)  # for threads that start later
         finally:
             self.network.train(training)
 
@@ -75,9 +75,14 @@ def predict_probabilities(
 ) -> np.ndarray:
     """Class probabilities of texts in their order, float32 (texts, classes).
 
-    Texts of like length go together, as many as make the scorer's `batch_tokens` and are not padded by more than
-    `batch_padding`. The logits of a text that is several sequences (`sequence_offsets`, as in `TextBatches`)
-    are their mean.
+    Texts of similar length share a batch, up to the scorer's `batch_tokens`.
+
+    Args:
+        scorer: computes the logits.
+        texts: the encoded texts, or the sequences that they were split into.
+        padding: how a batch is brought to one length.
+        sequence_offsets: as in `TextBatches`; the logits of a text are then the mean over its sequences.
+        batch_padding: as in `TextBatches`.
     """
     batches = TextBatches(
         texts,
@@ -88,7 +93,7 @@ def predict_probabilities(
         batch_padding=batch_padding,
     )
     order = batches.next_pass()
-    parts = np.concatenate(scorer.score(pad_batch(texts, places, padding) for places in order))
+    parts = np.concatenate(scorer.score(pad_batch(texts, indices, padding) for indices in order))
     logits = np.empty_like(parts)
     logits[np.concatenate(order)] = parts
     if sequence_offsets is not None:

@@ -13,13 +13,13 @@ from textladder.errors import ConfigError
 from textladder.flags import Parser, split_names
 from textladder.settings import setting_help
 
-PREFIX = "setting_"  # of what a setting's flag is called among the parsed options
+PREFIX = "setting_"  # of a setting's name among the parsed options
 
 
 def add_level_flags(parser: Parser, words: Sequence[str]) -> None:
-    """LEVEL, its preset, and the flags of the settings of the level that the command line names."""
+    """Add LEVEL, its preset, and the flags for the settings of the level that the command line names."""
     name = _flag_value(words, "--level")
-    parser.add_argument("--level", required=True, metavar="LEVEL", help="which level to train: see textladder levels")
+    parser.add_argument("--level", required=True, metavar="LEVEL", help="level to train (textladder levels lists them)")
     parser.add_argument("--preset", metavar="NAME", help="a named set of settings [default: default]")
     add_config_flag(parser)
     if name is None:
@@ -31,16 +31,16 @@ def add_level_flags(parser: Parser, words: Sequence[str]) -> None:
 
 
 def add_config_flag(group: Any, tables: str = "") -> None:
-    """The file that settings may come from."""
+    """Add the flag for a file of settings."""
     help = f"settings from a TOML file{tables}; command-line flags override it"
     group.add_argument("--config", metavar="FILE", help=help)
 
 
 def add_shared_settings(parser: Parser) -> None:
-    """Flags of the settings marked as shared; each goes to the levels that have it."""
+    """Add the flags for shared settings; each applies to the levels that have it."""
     from textladder.levels import find_level
 
-    group = parser.add_argument_group("settings of levels (others can be set with --config)")
+    group = parser.add_argument_group("settings of the levels (--config can set all others)")
     add_config_flag(group, " with a table for each level, such as [lstm]")
     for name, levels in shared_settings().items():
         kind = get_type_hints(find_level(next(iter(levels))).config_type)[name]
@@ -53,7 +53,7 @@ def add_shared_settings(parser: Parser) -> None:
 
 
 def add_settings(group: Any, config_type: type) -> None:
-    """A flag for each field of a config; those that all neural levels share come last."""
+    """Add a flag for each field of a config; those that all neural levels share come last."""
     from textladder.levels.base import TrainingConfig
 
     kinds = get_type_hints(config_type)
@@ -63,7 +63,7 @@ def add_settings(group: Any, config_type: type) -> None:
 
 
 def shared_settings() -> dict[str, dict[str, "dataclasses.Field[Any]"]]:
-    """The settings that have a flag where several levels run: by name, the field of each level that has it."""
+    """The settings that have a flag in `compare` and `audit`: by name, the field of each level that has them."""
     from textladder.levels import LEVELS, find_level
 
     found: dict[str, dict[str, dataclasses.Field[Any]]] = {}
@@ -92,11 +92,11 @@ def settings_of(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
 def level_settings_of(
     options: argparse.Namespace, levels: Sequence[str] | None
 ) -> tuple[dict[str, dict[str, Any]], int]:
-    """Settings of each level, from the settings file's tables overridden by flags, and the seed.
+    """The settings of each level, from the settings file's tables overridden by flags, and the seed.
 
     Args:
         options: the parsed flags.
-        levels: those that will run; None for all.
+        levels: the levels that will run; None for all.
 
     Raises:
         ConfigError: an unknown level, a setting outside the tables, or a flag that none of the levels has.
@@ -116,7 +116,8 @@ def level_settings_of(
         having = [level for level in shared[name] if level in named]
         if not having:
             raise ConfigError(
-                f"{_flag(name)} is for {next(iter(shared[name]))}, which is not among the levels {', '.join(named)}."
+                f"{_flag(name)} is a setting of {next(iter(shared[name]))}, which is not among the levels "
+                f"{', '.join(named)}."
             )
         for level in having:
             settings.setdefault(level, {})[name] = value
@@ -124,7 +125,7 @@ def level_settings_of(
 
 
 def _add_setting(group: Any, name: str, kind: Any, help: str) -> None:
-    """One flag; its default is None, so that what was not given does not override the settings file."""
+    """Add one flag; its default is None, so that only flags that were given override the settings file."""
     options: dict[str, Any] = {"dest": PREFIX + name, "default": None, "help": help.replace("%", "%%")}
     if kind is bool:
         group.add_argument(_flag(name), action=argparse.BooleanOptionalAction, **options)

@@ -30,9 +30,9 @@ def setting(
     """A config field with its help and its bounds.
 
     Args:
-        default: the value unless another is given; None where the level works it out.
-        help: what the setting does, for `--help` and the docs; of a None default, also what it stands for.
-        choices: the values allowed; none listed, any value.
+        default: the default value; None if the level works it out.
+        help: what the setting does, for `--help` and the docs; if the default is None, also what that means.
+        choices: the allowed values; empty if any value is allowed.
         low: the lowest value allowed.
         high: the highest value allowed.
         shared: give the setting a flag in `compare` and `audit` too, where several levels run.

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """DATA, whose tokens to count, and what to write."""
+    """Add DATA, the levels whose tokens to count, and the output."""
     add_data(parser)
-    parser.add_argument("--levels", type=split_names, metavar="A,B", help="whose tokens to count [default: all]")
+    parser.add_argument("--levels", type=split_names, metavar="A,B", help="levels whose tokens to count [default: all]")
     parser.add_argument(
         "--fix", metavar="NAME", help="drop-leaks: write DATA without the rows that also occur among the test rows"
     )
@@ -26,7 +26,7 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Audit, print the findings, and write the rows without leaks where that was asked for.
+    """Audit, print the findings, and write the rows without leaks if asked to.
 
     Raises:
         ConfigError: flags that do not go together.
@@ -65,7 +65,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _write_without_leaks(options: argparse.Namespace, found: "Audit", label: str) -> int:
-    """Write DATA without the rows that leak; gives how many are left."""
+    """Write DATA without the rows that leak, and return how many are left."""
     from textladder.data.row_rewriting import without_rows
 
     return without_rows(

@@ -18,9 +18,9 @@ WIDTH = 80  # columns
 
 
 def nothing_written(options: argparse.Namespace) -> str:
-    """What an interrupted command leaves that writes its output at the end, whole."""
+    """What an interruption leaves behind if a command writes its output at the end, all at once."""
     out = getattr(options, "out", None) or getattr(options, "output", None)
-    return f"nothing was written to {out}, which is as it was before" if out else "nothing was written"
+    return f"nothing was written to {out}" if out else "nothing was written"
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Command:
     """A command.
 
     Attributes:
-        summary: what it is for, as a phrase that begins with a verb.
-        add_flags: adds its flags to a parser; is given the command line too, on which a level may be named.
+        summary: what it does, as a phrase that begins with a verb.
+        add_flags: adds its flags to a parser; it also receives the command line, which may name a level.
         run: runs it with the parsed flags.
-        kept: what an interrupted run leaves, as the end of a sentence.
-        usage: what follows its name, where the flags are too many to be listed there.
+        kept: what an interrupted run leaves behind, as the end of a sentence.
+        usage: the usage after its name, if there are too many flags to list them.
     """
 
     summary: str
@@ -56,8 +56,8 @@ def read_rows(
 
     Args:
         options: the parsed flags.
-        seed: of the split.
-        monitor: is told what was read.
+        seed: seed of the split.
+        monitor: receives what was read.
         preset_reading: arguments of `read_texts` that belong to a preset; flags override them.
 
     Raises:
@@ -86,12 +86,12 @@ def read_rows(
 
 
 def label_and_name(prediction: "Prediction") -> str:
-    """A predicted label, with its name where that is another."""
+    """A predicted label, followed by its display name if that differs."""
     return prediction.label if prediction.name == prediction.label else f"{prediction.label} {prediction.name}"
 
 
 def count(number: int, noun: str) -> str:
-    """A number of things.
+    """A number with its noun in the singular or plural.
 
     >>> count(1, "row"), count(2500, "row")
     ('1 row', '2,500 rows')
@@ -105,11 +105,11 @@ def print_json(result: dict[str, Any]) -> None:
 
 
 def print_wrapped(sentence: str, indent: str = "", first: str | None = None) -> None:
-    """A sentence in lines of a terminal's width.
+    """Print a sentence wrapped to the width of a terminal.
 
     Args:
         sentence: what to print.
-        indent: what lines begin with.
-        first: what the first line begins with, if something else.
+        indent: what each line begins with.
+        first: what the first line begins with, if that differs.
     """
     print(textwrap.fill(sentence, WIDTH, initial_indent=indent if first is None else first, subsequent_indent=indent))

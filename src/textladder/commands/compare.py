@@ -11,10 +11,10 @@ from textladder.setting_flags import add_shared_settings, level_settings_of
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """DATA, what to compare, and under which terms."""
+    """Add DATA, what to compare, and the terms."""
     add_data(parser)
     parser.add_argument(
-        "--levels", type=split_names, metavar="A,B", help="which levels [default: all that can be trained here]"
+        "--levels", type=split_names, metavar="A,B", help="levels to compare [default: all that can be trained here]"
     )
     parser.add_argument("--out", default="runs/compare", metavar="RUN", help="output folder [default: runs/compare]")
     parser.add_argument("--overwrite", action="store_true", help="start over instead of resuming RUN")
@@ -33,11 +33,15 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     )
     terms = parser.add_argument_group("terms that the recommended level must meet")
     terms.add_argument(
-        "--worth", type=float, default=1.0, metavar="X", help="points a dearer level must gain [default: 1]"
+        "--worth",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="points of accuracy that a more expensive level must gain [default: 1]",
     )
     terms.add_argument("--max-latency-ms", type=float, metavar="X", help="maximum median latency per text, in ms")
     terms.add_argument("--max-size-mb", type=float, metavar="X", help="maximum size of the bundle, in MB")
-    terms.add_argument("--max-fit-minutes", type=float, metavar="X", help="maximum time of a training, in minutes")
+    terms.add_argument("--max-fit-minutes", type=float, metavar="X", help="maximum training time, in minutes")
     add_shared_settings(parser)
 
 

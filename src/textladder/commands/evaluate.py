@@ -10,7 +10,7 @@ from textladder.progress import say_truncated
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """BUNDLE, and the rows to measure it on."""
+    """Add BUNDLE, and the rows to evaluate it on."""
     add_bundle(parser)
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     add_column_flags(parser, text="those used in training", label="the one used in training")
@@ -47,4 +47,4 @@ def run(options: argparse.Namespace) -> None:
     print(f"macro F1 {found.macro_f1:.3f}, log loss {found.log_loss:.3f}, calibration error {found.ece:.3f}.")
 
 
-COMMAND = Command("measure a bundle on labelled texts", add_flags, run)
+COMMAND = Command("evaluate a bundle on labelled texts", add_flags, run)

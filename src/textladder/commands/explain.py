@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """BUNDLE, the text, and the page to write."""
+    """Add BUNDLE, the text, and the page to write."""
     add_bundle(parser)
     parser.add_argument("text", metavar="TEXT", help="the text whose prediction to explain")
-    parser.add_argument("--html", metavar="FILE", help="also write a page with the words shaded")
+    parser.add_argument("--html", metavar="FILE", help="also write an HTML page with the words shaded")
     add_overwrite(parser, "the page")
 
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _print_shaded(found: "Explanation") -> None:
-    """The text, its words coloured in a terminal: green for the prediction, red against it."""
+    """Print the text; in a terminal, words that support the prediction are green, those that oppose it red."""
     from rich.console import Console
     from rich.text import Text
 

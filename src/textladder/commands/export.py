@@ -9,7 +9,7 @@ from textladder.flags import Parser, add_column_flags, add_overwrite
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """BUNDLE, the texts to check on, and the form to write."""
+    """Add BUNDLE, the texts to check on, and the form to write."""
     parser.add_argument("bundle", metavar="BUNDLE", help="a folder written by train or compare")
     parser.add_argument(
         "--data",
@@ -25,7 +25,7 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         "--quantize", metavar="NAME", help="int8: smaller and faster, nearly as accurate [default: float32]"
     )
     parser.add_argument(
-        "--out", metavar="FOLDER", help="write a bundle of the exported form alone [default: add it to BUNDLE]"
+        "--out", metavar="FOLDER", help="write a new bundle with only the exported form [default: add it to BUNDLE]"
     )
     add_overwrite(parser, "the output")
     add_column_flags(parser, text="those used in training", label="the one used in training")

@@ -8,7 +8,7 @@ from textladder.flags import Parser
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """No flags of its own."""
+    """Add nothing: the command has no flags of its own."""
 
 
 def run(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from textladder.setting_flags import add_level_flags
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """DATA, the level with its settings, and the plot to write."""
+    """Add DATA, the level with its settings, and the plot to write."""
     add_data(parser)
     add_level_flags(parser, words)
     parser.add_argument("--plot", metavar="FILE", help="save a plot of the loss as .png, .svg or .pdf")

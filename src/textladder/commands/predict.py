@@ -20,9 +20,9 @@ SHOWN = 56  # characters of a text on its line
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """BUNDLE, and texts or files."""
+    """Add BUNDLE, and the texts or files."""
     add_bundle(parser)
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to label; give several, or use --input")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="one or more texts to label; for a file, use --input")
     parser.add_argument("--input", metavar="FILE", help="predict every row of this file")
     parser.add_argument("--output", metavar="FILE", help="where to write the rows with their predictions")
     add_overwrite(parser, "the output")
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def kept(options: argparse.Namespace) -> str:
-    """Predictions of a file are kept beside the output as they are made."""
+    """The predictions of a file so far are kept beside the output."""
     journal = f"{options.output}.partial"
     if options.output and Path(journal).exists():
         return f"the predictions so far are kept in {journal}; run the same command to resume"

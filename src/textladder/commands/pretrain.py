@@ -12,7 +12,7 @@ from textladder.setting_flags import add_config_flag, add_settings, settings_of
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """Text files, the folder to write, and the settings."""
+    """Add the text files, the folder to write, and the settings."""
     from textladder.training.pretraining import PretrainingConfig
 
     parser.add_argument("corpora", metavar="CORPUS", nargs="+", help="text files with one document per line (or .gz)")
@@ -21,8 +21,8 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         "--overwrite", action="store_true", help="replace an existing language model, and discard an unfinished run"
     )
     add_config_flag(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random [default: 0]")
-    add_settings(parser.add_argument_group("sizes and settings"), PretrainingConfig)
+    parser.add_argument("--seed", type=int, metavar="N", help="random seed [default: 0]")
+    add_settings(parser.add_argument_group("settings"), PretrainingConfig)
 
 
 def run(options: argparse.Namespace) -> None:

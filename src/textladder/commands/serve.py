@@ -17,8 +17,8 @@ LIBRARIES = ("fastapi", "fastapi_swagger", "prometheus_client", "uvicorn")
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """Bundles, where to listen, and limits."""
-    parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="folders to serve, each named after its level")
+    """Add the bundles, where to listen, and the limits."""
+    parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="bundles to serve, each named after its level")
     parser.add_argument("--form", metavar="NAME", help=FORM_HELP)
     parser.add_argument(
         "--host",
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _read_token(file: str | None) -> str | None:
-    """The first line of a file, which nobody but its owner needs to be able to read."""
+    """The first line of a file; only its owner needs permission to read it."""
     if file is None:
         return None
     try:

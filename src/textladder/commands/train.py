@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
-    """DATA, the level with its settings, and the bundle to write."""
+    """Add DATA, the level with its settings, and the bundle to write."""
     add_data(parser)
     add_level_flags(parser, words)
     parser.add_argument("--out", required=True, metavar="BUNDLE", help="folder to write the bundle to")
@@ -59,7 +59,7 @@ def classifier_of(options: argparse.Namespace) -> "TextClassifier":
 
 
 def read_for(classifier: "TextClassifier", options: argparse.Namespace, monitor: "Monitor") -> "TextData":
-    """Read the rows as the classifier's preset reads them."""
+    """Read the rows in the way that the classifier's preset requires."""
     from textladder.levels import find_level
 
     preset = find_level(classifier.level).presets[classifier.preset]
@@ -67,7 +67,7 @@ def read_for(classifier: "TextClassifier", options: argparse.Namespace, monitor:
 
 
 def _print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
-    """One line for each validation; with the stages' names if there are several."""
+    """Print a line for each validation, with the stage if there are several."""
     several = len({row["stage"] for row in epochs}) > 1
     width = max((len(row["stage"]) for row in epochs), default=0) + 2 if several else 0
     if epochs:
@@ -81,7 +81,7 @@ def _print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_test(classifier: "TextClassifier", record: dict[str, Any]) -> None:
-    """What was fitted, and how it did on the test rows."""
+    """Print what was fitted, and its metrics on the test rows."""
     from textladder.comparison.wording import seconds_words
     from textladder.metrics import accuracy_sentence
 

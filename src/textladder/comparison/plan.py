@@ -48,7 +48,7 @@ class Plan:
         for name in (*requested, *self.requested_settings):
             find_level(name)
         if not requested:
-            raise ConfigError("There is no level to compare; name at least one.")
+            raise ConfigError("There are no levels to compare; name at least one.")
         self.levels = [name for name in LEVELS if name in requested]
         if stray := [name for name in self.requested_settings if name not in self.levels]:
             raise ConfigError(f"There are settings for {stray[0]!r}, which is not among the levels to compare.")

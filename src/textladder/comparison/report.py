@@ -31,7 +31,7 @@ def write_report(
 
     Args:
         path: the file; Markdown if its name ends in `.md`, otherwise HTML.
-        numbers: of the comparison, as of `Comparison.as_dict()`.
+        numbers: the comparison's numbers, from `Comparison.as_dict()`.
         levels: the results of each level, from the cheapest to the most expensive.
         data: the rows.
         label_errors: rows whose label is probably wrong.

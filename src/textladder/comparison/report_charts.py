@@ -1,4 +1,4 @@
-"""Coordinates of the report's charts: where marks, ticks and labels stand in the SVG drawings of report.html."""
+"""Coordinates of the report's charts: where marks, ticks and labels go in the SVG drawings of report.html."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -72,7 +72,7 @@ def suspicious_labels(errors: Sequence[LabelError], data: TextData, unavailable:
     Args:
         errors: the rows.
         data: the rows' texts and label names.
-        unavailable: why no label errors were looked for; None if they were.
+        unavailable: why label errors were not searched for; None if they were.
 
     Returns:
         A section of the report.
@@ -112,7 +112,7 @@ def text_sections(
         recommended: name of the level whose hardest rows are shown; None for the cheapest.
         data: the rows.
         label_errors: rows whose label is probably wrong.
-        unavailable: why no label errors were looked for; None if they were.
+        unavailable: why label errors were not searched for; None if they were.
     """
     if len(levels) > 1:
         yield disagreements(levels, data)

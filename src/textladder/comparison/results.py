@@ -39,9 +39,9 @@ class RunInfo:
         row_changes: what was changed about the rows, in sentences.
         seed: the first seed.
         time_budget_seconds: time for all fits; None for no limit.
-        hardware: the machine, as of `hardware()`.
+        hardware: the machine, from `hardware()`.
         versions: of the libraries.
-        label_errors_unavailable: why no label errors were looked for; None if they were.
+        label_errors_unavailable: why label errors were not searched for; None if they were.
     """
 
     command: str | None

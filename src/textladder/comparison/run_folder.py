@@ -1,4 +1,4 @@
-"""The folder of a comparison: whose rows it is about, who works in it, and what may be deleted."""
+"""The folder of a comparison: which rows it belongs to, locking, and what may be deleted."""
 
 import json
 import shutil

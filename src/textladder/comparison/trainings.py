@@ -29,7 +29,7 @@ MONITOR_EVENTS = frozenset({"say", "start", "advance", "validated", "stop"})
 
 @dataclass(frozen=True)
 class Training:
-    """A level trained with one seed, and what was measured of it.
+    """A level trained with one seed, and its measurements.
 
     Attributes:
         folder: its folder.
@@ -93,7 +93,7 @@ class TrainingStore:
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def train(self, job: Job, *, measure: bool = True, say: bool = True) -> Training:
-        """Reuse an earlier training or train anew.
+        """Reuse an earlier training, or train.
 
         Args:
             job: of the kind `fit`; its folder is filled in here.

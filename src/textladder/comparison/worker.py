@@ -30,7 +30,7 @@ WARM_UP_TEXTS, SINGLE_TEXTS = 16, 256
 BATCH_ROWS, BATCH_SECONDS = 2_000, 20.0
 PROBE_ROWS, PROBE_SECONDS = 128, 8.0
 CHECKED_ROWS = 64
-EVENT_SECONDS = 0.1  # progress is reported no more often than a person can see
+EVENT_SECONDS = 0.1  # progress is reported no more often than the eye can follow
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad allocation")  # in the RuntimeErrors of torch
 
 
@@ -190,25 +190,25 @@ def _measure(job: Job, monitor: Monitor) -> dict[str, Any]:
     from textladder.classifier import TextClassifier
 
     data = _data(job)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     classifier = TextClassifier.load(Path(job.folder) / "bundle")
-    load_seconds = time.perf_counter() - begun
+    load_seconds = time.perf_counter() - started
     texts = next(data.test.batches(BATCH_ROWS))
     monitor.start("measuring the latency of one text", SINGLE_TEXTS)
     for place in range(WARM_UP_TEXTS):
         classifier.predict_proba([texts[place % len(texts)]])
     seconds = []
     for place, text in enumerate(texts[:SINGLE_TEXTS]):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         classifier.predict_proba([text])
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
         monitor.advance(place)
     p50, p95 = np.percentile(seconds, [50, 95])
     many = texts[: min(len(texts), max(SINGLE_TEXTS, int(BATCH_SECONDS / p50)))]
     monitor.start("measuring the throughput", None)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     classifier.predict_proba(many)
-    rows_per_second = len(many) / (time.perf_counter() - begun)
+    rows_per_second = len(many) / (time.perf_counter() - started)
     monitor.stop()
     return {
         "load_seconds": load_seconds,
@@ -241,7 +241,7 @@ def _probe(job: Job, monitor: Monitor) -> dict[str, Any]:
         seconds: float = classifier.fit(sample).record["fit_seconds"]
         return seconds
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     rows = min(PROBE_ROWS, total)
     monitor.start("estimating how long a fit takes", None)
     first_fit = fit_seconds(rows)
@@ -250,7 +250,7 @@ def _probe(job: Job, monitor: Monitor) -> dict[str, Any]:
         rows = min(2 * rows, total)
         seconds[rows] = fit_seconds(rows)
     monitor.stop()
-    return asdict(fit_estimate(seconds, first_fit, total, time.perf_counter() - begun))
+    return asdict(fit_estimate(seconds, first_fit, total, time.perf_counter() - started))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def _find_label(sample: Sample, source_name: str, texts: set[str]) -> str:
     if not distinct_counts:
         raise DataError(
             f"{source_name}: no column looks like a label (a name such as 'label' or 'category', or few distinct "
-            f"values); name the label column (label=... or --label). Columns: {', '.join(sample)}."
+            f"values); name the label column with `label=`. Columns: {', '.join(sample)}."
         )
     return min(distinct_counts, key=lambda name: distinct_counts[name])
 
@@ -84,7 +84,7 @@ def find_texts(sample: Sample, source_name: str) -> list[str]:
     if not texts:
         raise DataError(
             f"{source_name}: no column looks like a text (every other column holds numbers); "
-            f"name the text columns (text=... or --text). Columns: {', '.join(sample)}."
+            f"name the text columns with `text=`. Columns: {', '.join(sample)}."
         )
     return texts
 
@@ -115,7 +115,7 @@ def check_texts(sample: Sample, texts: Sequence[str], source_name: str) -> None:
             raise DataError(f"{source_name}: {unknown_name('column', name, sample)}")
         if _is_numeric(sample[name]):
             raise DataError(
-                f"{source_name}: text column {name!r} holds numbers, not text; name another one (text=... or --text)."
+                f"{source_name}: text column {name!r} holds numbers, not text; name another one with `text=`."
             )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_FIELD = 1 << 27  # characters; a longer field is a quote that was never closed
-ROWS_AT_ONCE = 256  # parsed under one change of the limit on fields
+ROWS_AT_ONCE = 256  # rows parsed each time the csv module's limit on fields is raised
 _field_limit_lock = threading.Lock()
 
 
@@ -62,8 +62,7 @@ class DelimitedFile:
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated:
             raise DataError(
-                f"{path}: more than one column is named {repeated[0]!r}; "
-                "name all columns yourself (columns=... or --columns)."
+                f"{path}: more than one column is named {repeated[0]!r}; name all columns yourself with `columns=`."
             )
 
     def _detect_delimiter(self) -> str:

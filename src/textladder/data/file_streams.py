@@ -23,7 +23,7 @@ def open_bytes(path: Path, gzipped: bool) -> Iterator[IO[bytes]]:
         with gzip.open(path) if gzipped else path.open("rb") as stream:
             yield stream  # type: ignore[misc]
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: the gzip archive is damaged or cut short ({error}).") from None
+        raise DataError(f"{path}: the gzip archive is damaged or truncated ({error}).") from None
     except OSError as error:
         raise DataError(f"{path}: the file cannot be read ({error.strerror or error}).") from None
 
@@ -40,7 +40,7 @@ def open_text(path: Path, gzipped: bool, encoding: str) -> Iterator[io.TextIOWra
         stream.seek(0)
         is_utf8 = codecs.lookup(encoding).name == "utf-8"
         if is_utf8 and start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise DataError(f"{path}: the text is UTF-16, not UTF-8; set the file encoding to utf-16.")
+            raise DataError(f'{path}: the text is UTF-16, not UTF-8; pass `file_encoding="utf-16"`.')
         # utf-8-sig removes a byte-order mark and is plain UTF-8 if there is none
         text = io.TextIOWrapper(stream, encoding="utf-8-sig" if is_utf8 else encoding, newline="")
         try:
@@ -53,7 +53,7 @@ def open_text(path: Path, gzipped: bool, encoding: str) -> Iterator[io.TextIOWra
 
 def _decoding_error(path: Path, gzipped: bool, encoding: str) -> str:
     """Read the file again, to say which byte is wrong."""
-    cure = "set the file encoding (file_encoding=... or --file-encoding)"
+    cure = "set the file encoding with `file_encoding=`"
     decoder = codecs.getincrementaldecoder(encoding)()
     block_start = 0
     with open_bytes(path, gzipped) as stream:

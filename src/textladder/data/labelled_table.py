@@ -83,7 +83,7 @@ def copy_to_arrow(
         have = "has" if copier.missing == 1 else "have"
         raise DataError(
             f"{source_name}: {copier.missing:,} of {copier.rows:,} rows {have} no label in {label_column!r}; "
-            "to leave them out, pass drop_missing=True (or --drop-missing)."
+            "to leave them out, pass drop_missing=True."
         )
     if not table.num_rows:
         raise DataError(f"{source_name}: no row has a label in {label_column!r}.")
@@ -142,7 +142,7 @@ class _Copier:
             if len(self.label_ids) > MAX_CLASSES:
                 raise DataError(
                     f"{self.source_name}: label column {self.label_column!r} has more than {MAX_CLASSES:,} distinct "
-                    "values, so it is not a label; name another column (label=... or --label)."
+                    "values, so it is not a label; name another column with `label=`."
                 )
             yield self._record_batch([text for text, _ in labelled], ids)
             if self.first is not None and self.rows >= self.first:

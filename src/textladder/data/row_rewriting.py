@@ -37,9 +37,7 @@ def check_target(source: Path, target: Path, overwrite: bool) -> bool:
     if form != target_form:
         raise ConfigError(f"{target}: the output has the input's format, so its name must end like {source.name}.")
     if target.exists() and not overwrite:
-        raise DataError(
-            f"{target} exists; to replace it, pass overwrite=True (or --overwrite), or choose another path."
-        )
+        raise DataError(f"{target} exists; pass overwrite=True to replace it, or choose another path.")
     return gzipped
 
 

@@ -49,7 +49,7 @@ def open_sources(
 
     Args:
         data: a file, a DataFrame, a data set, or the name of one.
-        test: the same for the test rows, or None for those that a named data set brings.
+        test: the same for the test rows; None to use those of a named data set, if it has any.
         columns: names for the columns of files without a header.
         encoding: how files are encoded.
 

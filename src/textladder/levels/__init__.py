@@ -20,7 +20,7 @@ def find_level(name: str) -> type[Level]:
     """The class of a level.
 
     Raises:
-        ConfigError: there is no level of that name.
+        ConfigError: there is no level with that name.
     """
     if name not in LEVELS:
         raise ConfigError(unknown_name("level", name, LEVELS))

@@ -29,7 +29,7 @@ class Preset:
     Attributes:
         help: what it is for.
         settings: values of config fields.
-        read: arguments of `read_texts` that go with it.
+        read: arguments of `read_texts` that belong to it.
     """
 
     help: str
@@ -43,8 +43,8 @@ class FitReport:
 
     Attributes:
         parameters: number of parameters.
-        epochs: an entry for each validation, as of `training.stages.run_stages`.
-        facts: what only this level records, by the keys of `train --json`.
+        epochs: an entry for each validation, as from `training.stages.run_stages`.
+        facts: what only this level records, by its keys in `train --json`.
     """
 
     parameters: int
@@ -95,7 +95,7 @@ class Level(Protocol):
 
         Args:
             rows: number of training rows.
-            share: of these that are trained on, as a probe of how long training takes.
+            share: share of them that is trained on; less than 1 when a probe measures how long training takes.
         """
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
@@ -125,21 +125,21 @@ class NeuralLevel(Level, Protocol):
     learner: Any
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Everything of `fit` up to the training; the learner is ready afterwards."""
+        """Do what `fit` does before training; the learner is ready afterwards."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of every level that is trained through fastai's Learner."""
 
-    find_rate: bool = setting(False, "let the finder choose the learning rate")
+    find_rate: bool = setting(False, "let the learning rate finder choose the rate")
     class_weights: str = setting("none", "weight rows so that all classes count the same", choices=("none", "balanced"))
-    keep_best: bool = setting(True, "end with the weights that did best on the validation rows")
-    patience: int = setting(0, "stop after this many epochs without a better one; 0 for never", low=0)
+    keep_best: bool = setting(True, "keep the weights that did best on the validation rows")
+    patience: int = setting(0, "stop after this many epochs without improvement; 0 for never", low=0)
     validations_per_epoch: int = setting(1, "validation runs per epoch", low=1)
-    # with AVX512-BF16 a fit of `lstm` took 25 s instead of 34 s, to the same accuracy; of a DistilBERT a quarter
+    # with AVX512-BF16 a fit of `lstm` took 25 s instead of 34 s, to the same accuracy; that of a DistilBERT a quarter
     precision: str = setting(
-        "auto", "auto: bfloat16 where the hardware supports it", choices=("auto", "float32", "bfloat16")
+        "auto", "training precision; auto: bfloat16 if supported", choices=("auto", "float32", "bfloat16")
     )
     optimizer: str = setting("adamw", "torch's AdamW or fastai's Adam", choices=("adamw", "adam"))
     weight_decay: float = setting(0.0, "decoupled weight decay; biases and norms do not decay", low=0)

@@ -1,6 +1,6 @@
-"""A fitted linear model of scikit-learn as plain arrays, for the levels that are linear.
+"""A fitted scikit-learn linear model as plain arrays, for levels that are linear.
 
-Predicting with arrays needs no scikit-learn, whose import takes longer than an answer.
+Predicting with arrays needs no scikit-learn, whose import takes longer than a prediction.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class LinearModel:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> "LinearModel":
-        """From the tensors that `tensors` gave."""
+        """Restore a model from what `tensors` returned."""
         return cls(tensors["weights"], tensors["bias"])
 
     def tensors(self) -> dict[str, np.ndarray]:

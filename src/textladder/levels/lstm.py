@@ -3,7 +3,7 @@
     texts -> basic_english tokens -> vocabulary -> GloVe vectors -> batches of similar length
           -> bidirectional LSTM -> mean, maximum and attention over its states -> one linear layer
 
-Every step is a public piece that can be used on its own; this file has their order and their hyperparameters.
+Every step is a public piece that can be used on its own; this file holds their order and their hyperparameters.
 """
 
 import json
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from textladder.training.stages import Stage
 
 EPOCHS = 3
-# On a thousand Amazon rows 64 steps taught little (0.80 on validation rows), 200 steps more (0.85).
+# On a thousand Amazon rows, 64 steps reached an accuracy of 0.80 on validation rows, 200 steps 0.85.
 MIN_STEPS = 250
 
 POOLINGS = ("mean", "max", "attention", "last")
@@ -45,52 +45,50 @@ MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
 class LSTMConfig(TrainingConfig):
     """The recipe's hyperparameters, with the reason for each.
 
-    Points are of accuracy on Amazon validation rows, each choice changed alone: 4 random splits of 1,000 rows or, where
-    it says blocked, 5 blocks of 1,000 neighbouring rows, whose products occur less in the training rows. The standard
-    error of such a mean is about half a point, so a smaller gain is only a hint.
+    The differences are in points of accuracy on Amazon validation rows, with one choice changed at a time: means over 4
+    random splits of 1,000 rows or, where it says "blocked", over 5 blocks of 1,000 neighbouring rows, whose products
+    are rarer in the training rows. Their standard error is about half a point, so a smaller gain is only a hint.
     """
 
     vectors: str | None = setting(
-        None,
-        "word vectors: a file in GloVe's text form, or a name (default: the best GloVe vectors available)",
-        shared=True,
+        None, "file in GloVe's text format, or a name (default: the best GloVe vectors available)", shared=True
     )
     freeze_vectors: bool = setting(False, "keep the word vectors as they are instead of training them")
     tokenizer: str = setting("basic_english", "how texts are split into tokens", choices=tuple(TOKENIZERS))
-    # 1 leaves nothing to learn <unk> from (1.0 points less); 5 drops words that have good vectors (0.2 less)
+    # 1 leaves nothing to learn <unk> from (1.0 lower); 5 drops words that have good vectors (0.2 lower)
     min_freq: int = setting(2, "drop tokens that occur less often than this", low=1)
-    # about the spread of GloVe's own numbers (0.5 in 100d, 0.7 in 50d); a standard normal is wider (0.4 less)
+    # about the spread of GloVe's own values (0.5 in 100d, 0.7 in 50d); a standard normal is wider (0.4 lower)
     missing_vector_std: float = setting(0.4, "standard deviation of random vectors for words without one", low=1e-6)
     # truncates none of the Amazon reviews, and bounds the cost of one very long text
     max_tokens: int = setting(400, "truncate texts to this many tokens", low=1)
     fixed_length: bool = setting(False, "pad every text to max_tokens instead of to the longest of its batch")
     cell: str = setting("lstm", "recurrent cell", choices=("lstm", "gru"))
-    # 64 is 0.4 less (blocked), 256 no more and twice as slow
+    # 64: 0.4 lower (blocked); 256: no higher, and twice as slow
     hidden_size: int = setting(128, "size of the state in each direction", low=1)
     # a second layer gained as much as a wider first one and cost more
     layers: int = setting(1, "recurrent layers in each direction", low=1)
     bidirectional: bool = setting(True, "also read every text from its end")
-    # attention finds the few words that decide: 0.8 more than mean and maximum alone
+    # attention finds the few words that decide: 0.8 higher than with mean and maximum alone
     pooling: tuple[str, ...] = setting(
         ("mean", "max", "attention"), "how states become one vector", choices=POOLINGS, functions=True
     )
-    # beside attention it gained nothing
+    # no gain on top of attention
     pool_embeddings: bool = setting(False, "also pool the word vectors themselves")
     head_size: int = setting(0, "units of a hidden layer in the head; 0 for none", low=0)
-    # more of either (0.4 and 0.5) is 0.4 less in so few epochs
+    # more of either (0.4 and 0.5) is 0.4 lower after so few epochs
     embedding_dropout: float = setting(0.2, "dropout of the word vectors", low=0, high=0.9)
     dropout: float = setting(0.3, "dropout before the head and between layers", low=0, high=0.9)
     epochs: int | None = setting(None, "passes over the training rows (default: 3, more with few rows)", low=1)
-    # 1.5e-3 is 1.7 less than 3e-3, and that 0.6 less than 6e-3: word vectors have far to go in three epochs
-    learning_rate: float = setting(5e-3, "peak of the one-cycle policy", low=1e-7, high=10)
-    # early at the peak, so that the first validation is a good one; 0.15 and 0.25 end no better
-    warm_up: float = setting(0.07, "share of the steps in which the rate rises", low=0.01, high=0.99)
+    # 1.5e-3 is 1.7 lower than 3e-3, which is 0.6 lower than 6e-3: word vectors have far to go in three epochs
+    learning_rate: float = setting(5e-3, "peak learning rate of the one-cycle policy", low=1e-7, high=10)
+    # an early peak makes the first validation a good one; 0.15 and 0.25 end no higher
+    warm_up: float = setting(0.07, "share of the steps in which the learning rate rises", low=0.01, high=0.99)
     batch_size: int = setting(64, "texts per batch", low=1)
     # half of the rows in a third of the time: 0.86 on validation rows after 3 seconds of training instead of 5
-    shortest_first: bool = setting(True, "take the first epoch from short texts to long ones")
-    # 0.4 more, and less certain where it is wrong
+    shortest_first: bool = setting(True, "go from short texts to long ones in the first epoch")
+    # 0.4 higher, and less confident where it is wrong
     label_smoothing: float = setting(0.1, "share of the target that is spread over all classes", low=0, high=0.5)
-    # 0.4 more (blocked), as much as an ensemble of three; in the first epoch it would only cost time
+    # 0.4 higher (blocked), as much as an ensemble of three gains; in the first epoch it would only cost time
     adversarial_norm: float = setting(1.0, "norm of adversarial perturbations of word vectors; 0 for none", low=0)
     adversarial_from_epoch: int = setting(1, "epoch in which perturbations begin, counted from 0", low=0)
 
@@ -138,7 +136,7 @@ class LSTMLevel:
         "default": Preset("the recipe chosen on Amazon validation rows"),
         "tutorial": TUTORIAL,
     }
-    # Below, an LSTM hardly moves in a few epochs; above, its gates saturate in the first hundred steps.
+    # Below this range an LSTM hardly moves in a few epochs; above, its gates saturate in the first hundred steps.
     learning_rates: ClassVar[tuple[float, float]] = (5e-4, 1e-2)
 
     def __init__(self, config: LSTMConfig, classes: int) -> None:
@@ -206,7 +204,7 @@ class LSTMLevel:
         return FitReport(sum(parameter.numel() for parameter in self.network.parameters()), facts=facts)
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Train on `train`, keep the weights that did best on `valid`."""
+        """Train on `train`, and keep the weights that did best on `valid`."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
         from textladder.training.stages import run_stages, seeded, suggested_rate
 

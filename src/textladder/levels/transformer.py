@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from textladder.training.stages import Stage
 
 EPOCHS = 3
-MIN_BATCH_TOKENS = 512  # however few the rows are
-LENGTH_MULTIPLE = 8  # so that torch's library meets fewer shapes to prepare for
+MIN_BATCH_TOKENS = 512  # even with few rows
+LENGTH_MULTIPLE = 8  # so that oneDNN compiles kernels for fewer shapes
 VALIDATION_BATCH_TOKENS = 4096
 MAX_BATCH_PADDING = 16  # tokens, in prediction: more padding costs more than reading all weights once more
 
@@ -46,39 +46,41 @@ MAX_BATCH_PADDING = 16  # tokens, in prediction: more padding costs more than re
 class TransformerConfig(TrainingConfig):
     """The recipe's hyperparameters, with the reason for each.
 
-    Accuracies are all-MiniLM-L6-v2's on two blocks of 1,000 neighbouring Amazon training rows, trained on the 7,995
-    others; their standard error is half a point, so they tell a bad choice from a good one and no more.
+    Accuracies are those of all-MiniLM-L6-v2 on two blocks of 1,000 neighbouring Amazon training rows, trained on the
+    other 7,995; their standard error is half a point, so they tell a bad choice from a good one and no more.
     """
 
     encoder: str = setting(
         "distilbert-base-uncased",
-        "a name on the Hugging Face Hub, a folder, or all-MiniLM-L6-v2 (installed)",
+        "name on the Hugging Face Hub, folder, or all-MiniLM-L6-v2 (installed)",
         shared=True,
     )
     # all but 2 in 1,000 Amazon reviews; the cost of attention is quadratic in it
     max_tokens: int = setting(256, "maximum length of a sequence in subword tokens", low=3, high=8192, shared=True)
     long_text: str = setting(
         "head-tail",
-        "what is read of a longer text: its head, its head and tail, or all of it in windows",
+        "what to read of a longer text: its head, its head and tail, or all of it in windows",
         choices=("head", "head-tail", "windows"),
     )
     fixed_length: bool = setting(False, "pad every text to max_tokens instead of to the longest of its batch")
-    frozen_epochs: int = setting(0, "epochs that train the head alone, before the rest", low=0, shared=True)
+    frozen_epochs: int = setting(0, "epochs of training the head alone, before the rest", low=0, shared=True)
     frozen_learning_rate: float = setting(1e-3, "peak learning rate of the frozen epochs", low=1e-7, high=1)
     # 0.917 after one, 0.931 after two, 0.933 after three (without label smoothing)
-    epochs: int | None = setting(None, "epochs that train everything (default: 3)", low=0)
+    epochs: int | None = setting(None, "epochs of training the whole network (default: 3)", low=0)
     # 2e-4 is higher after the first epoch (0.922) and lower after the last (0.931)
-    learning_rate: float = setting(1e-4, "peak of the one-cycle policy, of the head", low=1e-8, high=1)
+    learning_rate: float = setting(1e-4, "peak learning rate of the head in the one-cycle policy", low=1e-8, high=1)
     layer_decay: float = setting(0.9, "learning rate of a layer as a share of the layer above", low=0.1, high=1)
-    warm_up: float = setting(0.1, "share of the steps in which the rate rises", low=0.01, high=0.99)
+    warm_up: float = setting(0.1, "share of the steps in which the learning rate rises", low=0.01, high=0.99)
     weight_decay: float = setting(0.01, "decoupled weight decay; biases and norms do not decay", low=0)
     gradient_clip: float = setting(1.0, "scale gradients down to this norm; 0 for never", low=0)
-    # 4096 is no quicker and takes half a gigabyte more; 2048 is 5% slower
+    # 4096 is no faster and takes half a gigabyte more; 2048 is 5% slower
     batch_tokens: int = setting(3072, "tokens per batch, padding included (fewer with few rows)", low=16)
     batch_size: int | None = setting(None, "maximum texts per batch (default: as many as batch_tokens allows)", low=1)
     min_steps_per_epoch: int = setting(40, "minimum batches per epoch; with few rows they are smaller", low=1)
-    accumulate: int = setting(1, "batches whose gradients add up to a step; 0 for the plain mean of each batch", low=0)
-    # as accurate after two epochs, and less certain where it is wrong: log loss 0.213 instead of 0.222
+    accumulate: int = setting(
+        1, "batches whose gradients are summed in a step; 0 for the plain mean of each batch", low=0
+    )
+    # as accurate after two epochs, and less confident where it is wrong: log loss 0.213 instead of 0.222
     label_smoothing: float = setting(0.1, "share of the target that is spread over all classes", low=0, high=0.5)
 
 
@@ -144,8 +146,8 @@ class TransformerLevel:
         from textladder.training.stages import seeded
 
         config = self.config
-        # torch's library for bfloat16 caches its kernels for the last 1,024 shapes, a gigabyte in all; it reads this
-        # before its first computation
+        # oneDNN, which torch uses for bfloat16, caches its kernels for the last 1,024 shapes, a gigabyte in all; it
+        # reads this variable before its first computation
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
         monitor.start(f"loading {config.encoder}", None)
         with seeded(seed):
@@ -165,7 +167,7 @@ class TransformerLevel:
         self._learner_options: dict[str, Any] = {
             "class_weights": class_weights(config.class_weights, train.label_ids, self.classes),
             "label_smoothing": config.label_smoothing,
-            # a batch of long texts has few of them: each text is to count the same
+            # batches of long texts have fewer texts, and every text should count the same
             "accumulate": min(len(train), round(config.accumulate * len(train) / len(train_batches))),
             **config.learner_options(),
         }
@@ -191,7 +193,7 @@ class TransformerLevel:
         return TextCodec(encode, pieces.decode, lambda: pieces.vocabulary, labels)
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Train on `train`, keep the weights that did best on `valid`."""
+        """Train on `train`, and keep the weights that did best on `valid`."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
         from textladder.training.stages import run_stages, seeded, suggested_rate
 
@@ -208,7 +210,7 @@ class TransformerLevel:
         return report
 
     def stages(self, learning_rate: float) -> list["Stage"]:
-        """One cycle over everything, the lower layers more carefully."""
+        """One cycle over everything, with lower learning rates for lower layers."""
         from textladder.training.stages import Stage
 
         epochs = self.resolved(self.learner.dls.train.rows).epochs or 0
@@ -236,7 +238,7 @@ class TransformerLevel:
         )
         first_only = network.head_sees_first_state_only(sample.to(next(network.parameters()).device))
         if first_only is None:
-            monitor.say("This encoder cannot be run without its head, so it is computed again in every frozen epoch.")
+            monitor.say("This encoder's head cannot be run by itself, so the encoder runs again in every frozen epoch.")
             return self.learner
 
         def compute(ids: torch.Tensor) -> torch.Tensor:
@@ -253,7 +255,7 @@ class TransformerLevel:
         if len(loaders.valid):
             valid = CachedStateBatches(loaders.valid.batches, compute, encoder.hidden_size, first_only=first_only)
         if not train.cached:
-            monitor.say("The states of the frozen encoder are too large to cache, so they are computed every epoch.")
+            monitor.say("The frozen encoder's states are too large to cache, so they are recomputed in every epoch.")
         return make_learner(EncoderHead(network), train, valid, **self._learner_options)
 
     @property
@@ -267,7 +269,7 @@ class TransformerLevel:
         return pieces.encode(texts).lengths + len(pieces.before) + len(pieces.after)
 
     def _find_pieces(self) -> WordPieces:
-        """The tokenizer alone; that of a folder needs none of the libraries that take seconds to import."""
+        """The tokenizer alone; that of a folder is read without the libraries that take seconds to import."""
         file = Path(find_encoder(self.config.encoder), TOKENIZER_FILE)
         if file.is_file():
             return WordPieces.from_file(file)
@@ -344,7 +346,7 @@ class TransformerLevel:
         return self.pieces
 
     def _to_sequences(self, texts: LabelledTexts | Sequence[str], batch_tokens: int | None = None) -> EncoderInputs:
-        """Texts as sequences; no text of more windows than a batch of `batch_tokens` holds."""
+        """Texts as sequences; a text gets no more windows than a batch of `batch_tokens` holds."""
         config, pieces = self.config, self._pieces()
         most = None if batch_tokens is None else max(1, batch_tokens // config.max_tokens)
         return pieces.to_sequences(pieces.encode(texts), config.max_tokens, config.long_text, most_windows=most)

@@ -4,8 +4,8 @@
     (1) the pretrained language model   (2) fine-tuned on the texts   (3) a head on its states, then everything
 
 Howard & Ruder 2018, "Universal language model fine-tuning for text classification" (arXiv 1801.06146), sections 3.1 to
-3.3. The network is a bidirectional AWD-LSTM; its stages are listed by `train --json`. Where the default recipe departs
-from the paper (the head's inputs, unfreezing at once), that was measured; the preset `paper` does not depart.
+3.3. The network is a bidirectional AWD-LSTM; `train --json` lists its stages. Where the default recipe departs from the
+paper (the head's inputs, unfreezing everything at once), that choice was measured; the preset `paper` follows it.
 """
 
 import json
@@ -45,7 +45,7 @@ MODEL_FILE, VOCABULARY_FILE, RULES_FILE = "model.safetensors", "vocabulary.json"
 FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # with few rows the head is trained for more epochs
 POOLINGS = ("layers", "concat")
 TIME = 70  # words per step of the language model: the length of backpropagation through time
-# The dropout that fastai tuned for language models and for classifiers, which the settings scale.
+# The dropout that fastai tuned for language models and for classifiers; the settings scale it.
 LANGUAGE_DROPOUT = {"embedding": 0.02, "input": 0.25, "hidden": 0.15, "weight": 0.2, "output": 0.1}
 CLASSIFIER_DROPOUT = {"embedding": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, "output": 0.4, "head": 0.2}
 
@@ -64,45 +64,48 @@ class UlmfitConfig(TrainingConfig):
     max_vocabulary: int = setting(60_000, "maximum vocabulary size", low=len(SPECIAL_TOKENS) + 1)
     language_model_words: bool = setting(True, "keep words that only the language model knows")
     max_tokens: int = setting(600, "truncate texts to this many tokens", low=1)
-    language_epochs: int = setting(2, "epochs that fine-tune the language model", low=0)
-    language_learning_rate: float = setting(4e-3, "peak of these epochs, of the top layer", low=1e-7, high=1)
-    language_layer_decay: float = setting(
-        0.8, "learning rate of a layer as a share of the layer above", low=0.1, high=1
+    language_epochs: int = setting(2, "epochs of fine-tuning the language model", low=0)
+    language_learning_rate: float = setting(
+        4e-3, "peak learning rate of its top layer in these epochs", low=1e-7, high=1
     )
-    language_dropout: float = setting(0.3, "dropout of these epochs, as a share of the AWD-LSTM's own", low=0, high=1.5)
-    language_batch_size: int = setting(32, "rows of the stream of words", low=1)
-    # the head alone gives most of what there is, at a fraction of the time: on a thousand rows all of it, on nine
-    # thousand 0.91 of 0.92
+    language_layer_decay: float = setting(
+        0.8, "in these epochs, learning rate of a layer as a share of the layer above", low=0.1, high=1
+    )
+    language_dropout: float = setting(0.3, "dropout in these epochs, as a share of fastai's values", low=0, high=1.5)
+    language_batch_size: int = setting(32, "rows per batch in these epochs", low=1)
+    # training the head alone gives most of the accuracy in a fraction of the time: all of it on a thousand rows, 0.91
+    # of 0.92 on nine thousand
     frozen_epochs: int | None = setting(
-        None, "epochs that train the head alone (default: 2, more with few rows)", low=0, shared=True
+        None, "epochs of training the head alone (default: 2, more with few rows)", low=0, shared=True
     )
     frozen_learning_rate: float = setting(3e-3, "peak learning rate of the frozen epochs", low=1e-7, high=1)
     frozen_warm_up: float | None = setting(
-        None, "share of the steps in which the rate rises in frozen epochs (default: warm_up)", low=0.01, high=0.99
+        None, "share of the frozen epochs' steps in which it rises (default: warm_up)", low=0.01, high=0.99
     )
     cache_frozen: bool = setting(True, "cache the states of frozen layers, without dropout, for the frozen epochs")
     gradual: bool = setting(False, "gradual unfreezing: one more layer per epoch, from the top")
-    epochs: int = setting(3, "epochs that train everything", low=0)
-    learning_rate: float = setting(3e-3, "peak of the one-cycle policy, of the head", low=1e-8, high=1)
+    epochs: int = setting(3, "epochs of training the whole network", low=0)
+    learning_rate: float = setting(3e-3, "peak learning rate of the head in the one-cycle policy", low=1e-8, high=1)
     layer_decay: float = setting(0.8, "learning rate of a layer as a share of the layer above", low=0.1, high=1)
-    warm_up: float = setting(0.1, "share of the steps in which the rate rises", low=0.01, high=0.99)
-    div: float = setting(25.0, "the rate begins at its peak divided by this", low=1)
+    warm_up: float = setting(0.1, "share of the steps in which the learning rate rises", low=0.01, high=0.99)
+    div: float = setting(25.0, "the learning rate starts at its peak divided by this", low=1)
     momentum: float = setting(0.95, "momentum at the start and the end of the one-cycle policy", low=0, high=0.999)
     min_momentum: float = setting(0.85, "momentum at the peak of the learning rate", low=0, high=0.999)
     activation_regularization: float = setting(0.0, "weight of the mean square of the last states", low=0)
     temporal_regularization: float = setting(0.0, "weight of the mean square of their change in time", low=0)
     weight_decay: float = setting(0.01, "decoupled weight decay; biases and norms do not decay", low=0)
     gradient_clip: float = setting(1.0, "scale gradients down to this norm; 0 for never", low=0)
-    dropout: float = setting(1.0, "dropout of the classifier, as a share of the AWD-LSTM's own", low=0, high=1.5)
-    # on a thousand rows, of which 80 validate, the best validation was 2 points worse than the last (0.826 and 0.848)
-    keep_best: bool = setting(False, "end with the weights that did best on the validation rows")
+    dropout: float = setting(1.0, "dropout of the classifier, as a share of fastai's values", low=0, high=1.5)
+    # with a thousand rows, 80 of them for validation, the weights of the best validation were 2 points worse than the
+    # last ones (0.826 and 0.848)
+    keep_best: bool = setting(False, "keep the weights that did best on the validation rows")
     pooling: str = setting("layers", "input of the head: all layers, or concat pooling of the last", choices=POOLINGS)
     batch_size: int = setting(32, "texts per batch", low=1)
     label_smoothing: float = setting(0.1, "share of the target that is spread over all classes", low=0, high=0.5)
 
 
 TUTORIAL = Preset(
-    "the source tutorial as published: the text column alone, straight on the pretrained body, no validation rows",
+    "the source tutorial as published: the text column alone, no fine-tuning of the language model, no validation rows",
     settings={
         # `DataBlock` with `TextBlock`: words that occur three times
         "min_freq": 3,
@@ -138,7 +141,7 @@ TUTORIAL = Preset(
     read={"text": "longest", "valid": 0.0},
 )
 PAPER = Preset(
-    "as Howard & Ruder: concat pooling of the last layer, gradual unfreezing",
+    "as in Howard & Ruder (2018): concat pooling of the last layer, gradual unfreezing",
     settings={
         "pooling": "concat",
         "frozen_epochs": 1,
@@ -177,7 +180,7 @@ class UlmfitLevel:
     network_files: ClassVar[tuple[str, ...]] = (MODEL_FILE,)
     network_inputs: ClassVar[tuple[str, ...]] = ("ids",)
     presets: ClassVar[Mapping[str, Preset]] = {
-        "default": Preset("the recipe, chosen on Amazon training rows"),
+        "default": Preset("the recipe chosen on Amazon training rows"),
         "paper": PAPER,
         "tutorial": TUTORIAL,
     }
@@ -205,7 +208,7 @@ class UlmfitLevel:
         monitor.start("building the vocabulary", None)
         random = config.language_model == "random"
         pretrained = load_language_model("compact" if random else config.language_model)
-        if random:  # its sizes alone, to compare with
+        if random:  # only its sizes, so that random and pretrained weights can be compared
             pretrained = replace(pretrained, words=[])
         if config.pooling == "concat":
             pretrained = pretrained.forward_only()
@@ -365,7 +368,7 @@ class UlmfitLevel:
             config.language_epochs,
             config.language_learning_rate,
             config.warm_up,
-            # the word vectors are shared with the other direction, which has just adapted them
+            # shared with the other direction, which has just adapted them
             trainable=layers if model.backward else "all",
             decay=config.language_layer_decay,
         )
@@ -398,7 +401,7 @@ class UlmfitLevel:
     def _cache_states(self, top: "AWDTop") -> tuple["CachedStateBatches", "CachedStateBatches | None"]:
         """The frozen layers' states of training and validation texts, without dropout, computed once for all stages.
 
-        A later stage unfreezes more layers and needs a part of each state.
+        A later stage unfreezes more layers and needs only a part of each state.
         """
         import torch
 

@@ -143,7 +143,9 @@ class AWDTop(nn.Module):
         super().__init__()
         self.first, self._groups = first, network.parameter_groups()[first + 1 :]
         encoder = network.encoder
-        self.learnt = nn.ModuleList([*list(encoder.lstms)[first:], *list(encoder.backward_lstms)[first:], network.head])
+        self.trained = nn.ModuleList(
+            [*list(encoder.lstms)[first:], *list(encoder.backward_lstms)[first:], network.head]
+        )
         self._network = [network]  # in a list, so that the network is not registered as a part of this module
 
     def train(self, mode: bool = True) -> "AWDTop":

@@ -94,7 +94,7 @@ class EncoderHead(nn.Module):
 
     def __init__(self, network: EncoderClassifier) -> None:
         super().__init__()
-        self.learnt = nn.ParameterList(network.parameter_groups()[-1])
+        self.trained = nn.ParameterList(network.parameter_groups()[-1])
         self._network = [network]  # in a list, so that the encoder is not registered as a part of this module
 
     def train(self, mode: bool = True) -> "EncoderHead":
@@ -108,10 +108,10 @@ class EncoderHead(nn.Module):
         Args:
             states: the encoder's last states, (sequences, time, hidden).
             mask: bool (sequences, time), False at padding.
-            text_index: as of `EncoderClassifier.forward`.
+            text_index: int64 (sequences,), the text of each sequence; None if every text is one sequence.
         """
         # Heads differ and are not modules of their own, so the model's own forward runs, on a shallow copy whose base
-        # model returns the given states. The copy shares all else; the model itself does not change for a moment.
+        # model returns the given states. The copy shares everything else; the model itself is never changed.
         model = copy.copy(self._network[0].model)
         name = str(model.base_model_prefix)
         known = _KnownStates(states, getattr(getattr(model, name), "pooler", None))

@@ -12,7 +12,7 @@ class NextWordLoss(nn.Module):
     """Mean cross-entropy of the next word.
 
     In training, the softmax is over a part of a large vocabulary: the most frequent words, the targets of the batch,
-    and a random sample of the rest. A word that is not among the most frequent also stands for those that were not
+    and a random sample of the rest. A word that is not among the most frequent also represents those that were not
     sampled, so the logarithm of its probability of being included is subtracted from its score (Jean et al. 2015, "On
     using very large target vocabulary", section 3). In evaluation, the softmax is over all words.
 

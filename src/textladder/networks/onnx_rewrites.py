@@ -37,10 +37,10 @@ def _cut_inputs(graph: ModelProto, narrow: set[str], constants: dict[str, np.nda
     nodes, cut = [], set()
     for node in graph.graph.node:
         if node.output[0] in narrow:
-            for place, name in enumerate(node.input):
+            for index, name in enumerate(node.input):
                 if not name or name in constants or name in narrow:
                     continue
-                node.input[place] = first = f"{name}/first"
+                node.input[index] = first = f"{name}/first"
                 if first not in cut:
                     cut.add(first)
                     nodes.append(helper.make_node("Slice", [name, "first/begin", "first/end", "first/end"], [first]))

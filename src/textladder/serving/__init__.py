@@ -9,5 +9,5 @@ schemas.py    the JSON that is returned
 routes.py     the endpoints
 app.py        all of it assembled into a FastAPI application
 server.py     loads the bundles, listens, and shuts down gracefully
-page.html     the page in the browser, which requests nothing from elsewhere
+page.html     the page in the browser, which loads nothing from other sites
 """

@@ -1,6 +1,6 @@
 """The application, assembled from the endpoints, the middleware and the handlers of errors.
 
-Everything that is refused has one form, `{"error": name, "message": sentence}`, and a status of its own.
+Every refusal has the form `{"error": name, "message": sentence}`, and a status of its own.
 """
 
 import logging
@@ -47,9 +47,9 @@ def create_app(
         limits: what is accepted.
         token: the bearer token that requests must send; None if none is required.
         hosts: values of the `Host` header that are accepted. On the loopback interface, restricting them to the
-            machine's own names keeps pages of other sites from asking the service.
-        executor: runs the predictions, in one thread, so that batches do not compete for the cores. Best the one that
-            loaded the classifiers; by default one of the application's own.
+            machine's own names keeps pages of other sites from sending requests to the service.
+        executor: runs the predictions in one thread, so that batches do not compete for the cores; preferably the one
+            that loaded the classifiers. By default the application creates its own.
     """
     service = Service(classifiers, limits or Limits())
 

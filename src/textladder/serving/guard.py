@@ -12,7 +12,7 @@ class Guard:
     """Middleware that refuses requests without the token or with too large a body.
 
     Args:
-        app: the application behind it.
+        app: the application that it wraps.
         open_paths: paths that need no token.
         body: maximum bytes of a body.
         token: the bearer token that requests must send; None if none is required.

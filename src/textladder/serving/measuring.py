@@ -55,7 +55,7 @@ class Measuring:
     """Middleware that counts and times every request.
 
     Args:
-        app: the application behind it.
+        app: the application that it wraps.
         metrics: where requests are counted.
         paths: the paths of the application; all others are counted as `other`.
     """

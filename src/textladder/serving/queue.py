@@ -23,7 +23,7 @@ BATCH_SIZE = 32
 
 
 class QueueFull(Exception):  # noqa: N818, an answer and not an error
-    """So many texts are waiting that this request would wait too long."""
+    """Too many texts are waiting for this request to be accepted."""
 
 
 class QueueClosed(Exception):  # noqa: N818
@@ -136,7 +136,7 @@ class PredictionQueue:
         begun = time.perf_counter()
         try:
             scored: Scored = await self.call(self.classifier.score, texts)
-        except Exception as error:  # the request gets it, and the queue lives on
+        except Exception as error:  # the request gets the error; the queue keeps running
             if len(jobs) == 1:
                 if not jobs[0].done.cancelled():
                     jobs[0].done.set_exception(error)

@@ -49,9 +49,9 @@ def serve(
         BundleError: a bundle cannot be read.
     """
     monitor = monitor or Monitor()
-    # The thread that loads the classifiers also predicts with them. If they were loaded in another thread, torch's
-    # worker threads of both would outnumber the cores; they then sleep between operators and wake up late, which makes
-    # a short text take 8 ms instead of 5.
+    # The thread that loads the classifiers also predicts with them. If another thread loaded them, the torch worker
+    # threads of the two would outnumber the cores; they would then sleep between operators and wake up late, and a
+    # short text would take 8 ms instead of 5.
     with (
         contextlib.closing(_listener(host, port)) as listener,
         ThreadPoolExecutor(1, "textladder") as executor,
@@ -123,7 +123,7 @@ class _Server(uvicorn.Server):
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, before any bundle is loaded, so that a taken port is noticed at once."""
+    """A socket bound to the address before any bundle is loaded, so that a port in use is noticed at once."""
     if not 0 <= port < 2**16:
         raise ConfigError(f"The port must be from 0 to 65535; received {port}.")
     try:

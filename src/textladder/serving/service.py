@@ -1,4 +1,4 @@
-"""The classifiers that are served, each with its queue; what the endpoints do, without the HTTP around it."""
+"""The classifiers that are served, each with its queue: what the endpoints do, without the HTTP around it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -30,10 +30,10 @@ class Service:
 
     @asynccontextmanager
     async def running(self, executor: Executor | None) -> AsyncIterator[None]:
-        """Predict what is asked meanwhile; at the end, first finish what was accepted.
+        """Predict for requests while the block runs; when it ends, first finish the accepted ones.
 
         Args:
-            executor: runs the predictions; None for a thread of the service's own.
+            executor: runs the predictions; None to create a thread for them.
         """
         with ThreadPoolExecutor(1) if executor is None else nullcontext(executor) as thread:
             for name, classifier in self.classifiers.items():
@@ -88,10 +88,10 @@ class Service:
         Args:
             name: name of the model.
             text: the text.
-            is_disconnected: tells whether the client has gone, so that the rest need not be computed.
+            is_disconnected: tells whether the client has disconnected; the rest is then not computed.
 
         Raises:
-            Refused: as of `probabilities`, or the client has gone.
+            Refused: as for `probabilities`, or the client has disconnected.
         """
         queue, occlusion = self._queues[name], Occlusion(text)
         classifier = queue.classifier

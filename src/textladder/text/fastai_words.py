@@ -1,8 +1,8 @@
 """fastai's words: its text rules (`xxbos`, `xxmaj`, `xxrep`, ...), then spaCy's English tokenizer.
 
-First step of `ulmfit`, so that language models trained with fastai can be used. The rules are written out here, and a
-test holds them to fastai's own, because importing fastai takes longer than the rest of a prediction. spaCy is asked for
-its rules only (`word_rules.py`); they are applied without it and saved with a classifier.
+First step of `ulmfit`, so that language models trained with fastai can be used. The rules are written out here, because
+importing fastai takes longer than the rest of a prediction; a test compares them with fastai's own. Of spaCy only the
+rules are used (`word_rules.py`); they are applied without it and saved with a classifier.
 """
 
 import html
@@ -26,10 +26,10 @@ from textladder.errors import import_extra
 from textladder.text.tokenizer import Split, TokenizedTexts, combine, in_batches, in_parallel
 from textladder.text.word_rules import WordRules
 
-# The first stands for unknown words, the second is padding; `xxbos` begins a text.
+# The first is for unknown words, the second for padding; `xxbos` begins a text.
 SPECIAL_TOKENS = ("xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxrep", "xxwrep", "xxup", "xxmaj")
 
-# Left-overs of web pages and older corpora and what they stand for, replaced in this order.
+# Leftovers of web pages and older corpora, with their replacements, in the order of replacing.
 LEFT_OVERS = (
     ("#39;", "'"), ("amp;", "&"), ("#146;", "'"), ("nbsp;", " "), ("#36;", "$"), ("\\n", "\n"), ("quot;", "'"),
     ("<br />", "\n"), ('\\"', '"'), ("<unk>", "xxunk"), (" @.@ ", "."), (" @-@ ", "-"), ("...", " …"),
@@ -44,7 +44,7 @@ CAPITALISED = re.compile(r"[A-Z][^A-Z\s]*")
 CHUNK = re.compile(r"\S+|(?! )\s+")
 
 TEXTS_AT_ONCE = 1024
-MIN_BATCHES_FOR_PROCESSES = 4  # fewer are split before another process has started
+MIN_BATCHES_FOR_PROCESSES = 4  # fewer are done before another process has started
 MAX_CACHED_CHUNKS = 500_000
 
 

@@ -1,7 +1,7 @@
 """`basic_english`: torchtext's rule-based tokenizer, for one text in Python and for many at once in polars.
 
-First step of `lstm`. One table of rules serves both ways, and a test holds both to an independent statement of the
-rules. The fast way never makes a Python string of each token: a token is a number as soon as it is split off.
+First step of `lstm`. Both ways use one table of rules, and a test checks both against an independent version of the
+rules. The fast way never makes a Python string for each token: a token is a number as soon as it is split off.
 """
 
 from collections import deque
@@ -47,7 +47,7 @@ def basic_english(text: str) -> list[str]:
     return text.split()
 
 
-# What `lstm` can split texts by.
+# The tokenizers that `lstm` can use.
 TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
     "basic_english": basic_english,
     "whitespace": str.split,

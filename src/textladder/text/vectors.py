@@ -111,7 +111,7 @@ def load_vectors(wanted: str | Path | None = None, *, progress: Progress | None 
     Args:
         wanted: a file in GloVe's text format (`.txt`, `.vec`, `.gz`, `.zip`; any dimension), a name such as
             `glove.6B.100d`, or None for whatever is available on this machine.
-        progress: is told about the bytes of a download.
+        progress: called with the number of bytes downloaded.
 
     Raises:
         PretrainedError: nothing was found, or the file is not in that format.
@@ -217,6 +217,6 @@ def _open_lines(path: Path, member: str | None) -> Iterator[io.TextIOWrapper]:
             with opened as stream:
                 yield io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
     except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise PretrainedError(f"{path}: the archive is damaged or cut short ({error}).") from None
+        raise PretrainedError(f"{path}: the archive is damaged or truncated ({error}).") from None
     except UnicodeDecodeError as error:
         raise PretrainedError(f"{path}: the vectors are not UTF-8 text ({error}).") from None

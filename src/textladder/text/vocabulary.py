@@ -1,7 +1,7 @@
 """`Vocabulary`: the tokens that a network knows, and the id of each.
 
-Second step of `lstm`: tokens are kept by their counts, `<unk>` stands for all others, `<pad>` fills up the shorter
-texts of a batch. Encoding a whole data set looks up each distinct token once.
+Second step of `lstm`: frequent tokens are kept, `<unk>` stands for all others, `<pad>` fills up the shorter texts of a
+batch. Encoding a whole data set looks up each distinct token once.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """A spaCy tokenizer as data: its patterns and special cases, stored as JSON and applied in plain Python.
 
 A saved classifier thus tokenizes texts as in training, whichever spaCy is installed, or none. Rules are applied in
-spaCy's order (its documentation, "Linguistic features", "How spaCy's tokenizer works"); a test holds the words to
+spaCy's order (its documentation, "Linguistic features", "How spaCy's tokenizer works"); a test compares the words with
 spaCy's own.
 """
 
@@ -15,7 +15,7 @@ MATCHES_NOTHING = "(?!)"
 
 
 class WordRules:
-    """Splits chunks of text, which stood between white space, into words.
+    """Splits chunks of text, the parts between white space, into words.
 
     Args:
         patterns: regular expressions by spaCy's names for them; None for those that are not used.
@@ -28,7 +28,7 @@ class WordRules:
         self._prefix, self._suffix = compiled["prefix_search"].search, compiled["suffix_search"].search
         self._infixes = compiled["infix_finditer"].finditer
         self._is_token, self._is_url = compiled["token_match"].match, compiled["url_match"].match
-        # the patterns split some special cases; wherever their parts stand side by side, they are merged again
+        # the patterns split some special cases; where their parts are adjacent, they are merged again
         self._split_cases: dict[tuple[str, ...], list[str]] = {}
         self._max_parts: dict[str, int] = {}  # the most parts of such a case, by its first part
         for chunk, words in special_cases.items():
@@ -110,7 +110,7 @@ class WordRules:
     def _split_at_infixes(self, chunk: str) -> list[str]:
         words, position = [], 0
         for found in self._infixes(chunk):
-            if found.start() == 0:  # it would have been a prefix
+            if found.start() == 0:  # otherwise it would have been a prefix
                 continue
             words += [chunk[position : found.start()], found[0]]
             position = found.end()

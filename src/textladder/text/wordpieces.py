@@ -1,4 +1,4 @@
-"""Word pieces: a Hugging Face encoder's own tokenizer for many texts at once, and long texts made to fit.
+"""Word pieces: a Hugging Face encoder's own tokenizer for many texts at once, and what to do with long texts.
 
 First step of `transformer`. Texts become token ids once; the sequences that an encoder can read are then cut out of
 them with array arithmetic. `encoders.py` knows where an encoder's tokenizer comes from; here it is read from its file.
@@ -40,7 +40,7 @@ class WordPieces:
     """A tokenizer that neither pads nor truncates by itself.
 
     The tokenizer file that ships with an encoder may do both (all-MiniLM-L6-v2's pads and truncates to 128 tokens);
-    both are turned off. A text that contains `[PAD]` or `[SEP]` means these words, not the encoder's special tokens.
+    both are turned off. `[PAD]` or `[SEP]` in a text is an ordinary word, not the encoder's special token.
 
     Attributes:
         tokenizer: the library's tokenizer.

@@ -1,6 +1,6 @@
 """Callbacks of the recipes: bfloat16, adversarial training, activation regularization, the record of a fit.
 
-Stands below `learner.py` and `stages.py`, which give these to a Learner.
+`learner.py` and `stages.py` add them to a Learner.
 """
 
 import math
@@ -42,7 +42,7 @@ class Autocast(Callback):  # type: ignore[misc]
 
 
 class AdversarialTraining(Callback):  # type: ignore[misc]
-    """Train on every batch a second time with its word vectors moved in the direction in which the loss rises fastest.
+    """Train on every batch a second time, with its word vectors moved in the direction of the steepest rise in loss.
 
     Miyato, Dai & Goodfellow 2017, "Adversarial training methods for semi-supervised text classification", section 3:
     a text's vectors are moved along their gradient, by `norm` in all (L2 norm over the text). The gradients of both
@@ -145,7 +145,7 @@ class ActivationRegularization(Callback):  # type: ignore[misc]
 
 
 class EpochLog(Callback):  # type: ignore[misc]
-    """Keeps an entry for every epoch of the fits that a person calls on a Learner, as `train --json` has them."""
+    """Keeps an entry, as in `train --json`, for every epoch that the user trains through the Learner's own methods."""
 
     order = 56  # after the Recorder, which has the losses by then
 
@@ -154,12 +154,12 @@ class EpochLog(Callback):  # type: ignore[misc]
         self.paused = False  # while stages are run, which keep their own record
 
     def before_fit(self) -> None:
-        """Start the clock; the learning rate finder is no training."""
+        """Start the clock; the learning rate finder does not count as training."""
         self.run = not self.paused and not hasattr(self.learn, "lr_finder") and not hasattr(self.learn, "gather_preds")
         self._restart()
 
     def after_fit(self) -> None:
-        """Listen to the next fit again."""
+        """Log the next fit again."""
         self.run = True
 
     def before_train(self) -> None:
@@ -202,15 +202,15 @@ class EpochLog(Callback):  # type: ignore[misc]
 
 
 class History(Callback):  # type: ignore[misc]
-    """The record of the stages of a fit: losses, times and validations, the best weights; tells the monitor.
+    """The record of the stages of a fit: losses, times, validations and the best weights; reports to the monitor.
 
-    A validation is better if its accuracy is higher or, at equal accuracy and where there is none, its loss is lower.
+    A validation is better if its accuracy is higher or, if the accuracy is equal or missing, if its loss is lower.
 
     Args:
         keep_best: keep the weights of the best validation.
         patience: stop a stage after this many epochs without a better validation; 0 for never.
         validations: validation runs per epoch, the one at its end included.
-        monitor: is told of the progress.
+        monitor: receives progress.
     """
 
     order = 55  # after the Recorder, which has the losses by then
@@ -226,11 +226,11 @@ class History(Callback):  # type: ignore[misc]
         self.epochs_since_best = self._first_epoch = 0
 
     def begin_stage(self, name: str, trainable: str | int = "all") -> None:
-        """What the next entries belong to."""
+        """Start a stage, to which the next entries belong."""
         self.stage, self.trainable = name, trainable
 
     def begin_from(self, entries: Sequence[Mapping[str, Any]], network: nn.Module) -> None:
-        """Let the present weights count as the best of earlier validations, which later ones have to beat."""
+        """Let the current weights count as the best of earlier validations, which later ones have to beat."""
         scores = [
             (entry["valid_accuracy"] or 0.0, -entry["valid_loss"])
             for entry in entries
@@ -247,7 +247,7 @@ class History(Callback):  # type: ignore[misc]
     def restore(
         self, state: Mapping[str, Any], best_weights: dict[str, Tensor] | None, *, finished_epochs: int
     ) -> None:
-        """Continue from a checkpoint; the epochs that it has finished add no entries."""
+        """Continue from a checkpoint; epochs finished before it add no entries."""
         accuracy, loss = state["best"]
         self.entries, self.best, self.best_weights = list(state["epochs"]), (accuracy, loss), best_weights
         self._first_epoch = finished_epochs
@@ -284,7 +284,7 @@ class History(Callback):  # type: ignore[misc]
         rows = len(self.yb[0])
         loss = float(self.loss.detach())
         if not math.isfinite(loss):
-            # fastai would change the message of an error that is raised in here
+            # fastai would change the message of an error that is raised here
             self.error = ConfigError(f"The training loss became {loss} in stage {self.stage!r}: lower learning_rate.")
             raise CancelFitException
         self.loss_sum += loss * rows
@@ -344,7 +344,7 @@ class Resumable(Callback):  # type: ignore[misc]
     """Makes an epoch depend on its number alone, so that a run can resume after any of them; reports each one.
 
     Args:
-        seed: of dropout; each epoch draws from its own.
+        seed: seed of dropout; each epoch derives its own from it.
         done: called with the number of finished epochs.
         first_epoch: the epoch to resume with.
     """
@@ -355,7 +355,7 @@ class Resumable(Callback):  # type: ignore[misc]
         self.seed, self.done, self.first_epoch = seed, done, first_epoch
 
     def before_train(self) -> None:
-        """Draw from the epoch's own seed, and read the epoch's own part of the texts."""
+        """Set the epoch's own seed, and go to the epoch's own part of the texts."""
         torch.manual_seed(self.seed * 1_000_003 + self.epoch)
         self.dls.train.next_part = self.epoch
 

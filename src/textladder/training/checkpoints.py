@@ -1,6 +1,6 @@
-"""Checkpoints of a training: weights, the optimizer's moments and the record, written whole or not at all.
+"""Checkpoints of a training: weights, the optimizer's moments and the record, written completely or not at all.
 
-A run that is restored from one continues with the same numbers as if it had never stopped, provided that its callbacks
+A run restored from one continues with the same numbers as if it had never stopped, provided that its callbacks
 make an epoch depend on its number alone (`callbacks.Resumable`).
 """
 
@@ -24,7 +24,7 @@ class Progress:
 
     Attributes:
         parts: finished parts of the training.
-        seconds: that they took.
+        seconds: how long they took.
     """
 
     parts: int = 0
@@ -32,7 +32,7 @@ class Progress:
 
 
 def write_checkpoint(path: Path, learner: Learner, history: History, *, run: str, progress: Progress) -> None:
-    """Write the checkpoint of a run, in place of the one before.
+    """Write the checkpoint of a run, replacing the previous one.
 
     Args:
         path: the folder.
@@ -68,7 +68,7 @@ def restore_checkpoint(path: Path, learner: Learner, history: History, *, run: s
         BundleError: the checkpoint is damaged.
         ConfigError: it belongs to another run.
     """
-    advice = "pass --overwrite to start over, or delete it"
+    advice = "pass overwrite=True to start over, or delete it"
     try:
         checkpoint = read_bundle(path, CHECKPOINT)
     except BundleError as error:

@@ -32,7 +32,7 @@ class TextCodec:
     """How a level turns texts into ids and ids into something readable.
 
     Attributes:
-        encode: raw texts to ids and, where a text may be several sequences, their offsets as of `TextBatches`.
+        encode: raw texts to ids and, where a text may be several sequences, their offsets as in `TextBatches`.
         decode: ids, without padding, to a string of tokens.
         tokens: every token in the order of the ids.
         labels: the classes in their order.
@@ -49,8 +49,8 @@ class TextDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
     Args:
         batches: the texts and how they are batched.
-        codec: of the level.
-        labelled: False for texts whose labels are not known; an item is then its ids alone.
+        codec: the level's codec.
+        labelled: False for texts without labels; an item is then its ids alone.
     """
 
     def __init__(self, batches: TextBatches, codec: TextCodec, *, labelled: bool = True) -> None:
@@ -70,7 +70,7 @@ class TextDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
         return item if self.labelled else item[:1]
 
     def decode(self, ids: Any) -> str:
-        """The tokens of some ids, padding left out."""
+        """The tokens of some ids, without padding."""
         kept = [int(one) for one in np.asarray(ids).ravel() if int(one) != self.batches.texts.pad_id]
         return self.codec.decode(kept)
 
@@ -87,7 +87,7 @@ class TextDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
     iloc = items
 
     def like(self, items: Any) -> "TextDataset":
-        """Other texts, encoded and batched in the same way.
+        """A dataset of other texts, encoded and batched in the same way.
 
         Args:
             items: raw texts, or items of such a dataset.
@@ -113,7 +113,7 @@ class TextDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
 
 class TextDataLoader(TfmdDL):  # type: ignore[misc]
-    """A fastai DataLoader whose batches `TextBatches` makes.
+    """A fastai DataLoader whose batches come from `TextBatches`.
 
     Args:
         dataset: the texts.
@@ -131,7 +131,7 @@ class TextDataLoader(TfmdDL):  # type: ignore[misc]
             parts = batches.texts, batches.label_ids, batches.sequence_offsets
             batches = batches.like(*parts, batch_size=size, shuffle=shuffle)
         self.batches, self.by_length = batches, by_length
-        # fastai counts texts here; without a size of its own a loader has as many as its token limit allows
+        # fastai counts texts here; without a given size, batches have as many as the token limit allows
         options |= {"num_workers": 0, "drop_last": False}
         super().__init__(dataset, bs=self.batches.batch_size, shuffle=shuffle, **options)
 
@@ -148,7 +148,7 @@ class TextDataLoader(TfmdDL):  # type: ignore[misc]
         return self.batches.rows
 
     def shortest_first(self) -> None:
-        """As of `TextBatches`."""
+        """As in `TextBatches`."""
         self.batches.shortest_first()
 
     def __len__(self) -> int:
@@ -193,10 +193,10 @@ class TextDataLoader(TfmdDL):  # type: ignore[misc]
             b: a batch.
             out: the predicted classes, int64 (batch,).
             max_n: number of texts.
-            ctxs: fastai's, without meaning here.
+            ctxs: fastai's, ignored.
             show: display them; else return them.
             trunc_at: words shown of a text.
-            options: fastai's, without meaning here.
+            options: fastai's, ignored.
         """
         predicted = out[0] if isinstance(out, (list, tuple)) else out
         texts, actual, found = (self._pre_show_batch(each, max_n)[2] for each in (b[:1], b, (b[0], predicted)))
@@ -229,9 +229,9 @@ class TextDataLoaders(DataLoaders):  # type: ignore[misc]
 
         Args:
             test_items: the texts; or items of a dataset, which fastai's `Interpretation` gives.
-            rm_type_tfms: fastai's, without meaning here.
-            with_labels: keep the items' labels, and their order, in which `Interpretation` looks at them.
-            options: fastai's, of which `bs` is heeded.
+            rm_type_tfms: fastai's, ignored.
+            with_labels: keep the items' labels, and their order, which `Interpretation` relies on.
+            options: fastai's; only `bs` is used.
         """
         if isinstance(test_items, str):
             raise DataError("Texts must be a list of strings; received one string.")

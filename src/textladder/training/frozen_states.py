@@ -1,6 +1,6 @@
 """The states that frozen layers compute, cached in the first pass for the later ones.
 
-Stands between the batches and the Learner, to which `CachedStateBatches` is an iterable of batches as `TextBatches` is.
+Sits between the batches and the Learner, which iterates over `CachedStateBatches` as it does over `TextBatches`.
 Frozen layers run without dropout here, because a cached state would repeat one dropout mask.
 """
 
@@ -28,9 +28,9 @@ class CachedStateBatches:
     Args:
         batches: the texts.
         compute: token ids, int64 (sequences, time), to states (sequences, time, width).
-        width: numbers per state.
-        first_only: cache the first state of each sequence alone.
-        half: cache in half precision, for states that are never large.
+        width: size of a state.
+        first_only: cache only the first state of each sequence.
+        half: cache in half precision, for states whose values are never large.
         keep: False for a single pass.
 
     Attributes:
@@ -62,7 +62,7 @@ class CachedStateBatches:
         self._width = width
 
     def narrowed(self, width: int) -> "CachedStateBatches":
-        """The same batches with the first `width` numbers of each state alone; both share one cache."""
+        """The same batches with only the first `width` values of each state; both share one cache."""
         narrowed = copy.copy(self)
         narrowed._width = width
         return narrowed
@@ -76,7 +76,7 @@ class CachedStateBatches:
         return self.batches.rows
 
     def shortest_first(self) -> None:
-        """As of `TextBatches`."""
+        """As in `TextBatches`."""
         self.batches.shortest_first()
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:

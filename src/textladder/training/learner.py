@@ -1,7 +1,7 @@
 """Learners: a network, batches and a recipe's optimizer put together for fastai.
 
-The only place that makes a fastai Learner. It takes a network and batches and knows nothing of texts; `stages.py` runs
-what is made here, and a person can: `fit_one_cycle`, `get_preds`, `show_results` and the rest are fastai's own.
+The only place that makes a fastai Learner. It takes a network and batches and knows nothing of texts. `stages.py`
+trains the Learner, and so can you: `fit_one_cycle`, `get_preds`, `show_results` and the rest are fastai's own.
 """
 
 import random
@@ -65,7 +65,7 @@ class Regularization:
 
 
 class ClassifierLearner(Learner):  # type: ignore[misc]
-    """fastai's Learner of a classifier; what cannot be done in fastai's way says what to do instead."""
+    """fastai's Learner of a classifier; what cannot work as in fastai raises an error that says what to do instead."""
 
     def export(self, fname: Any = None, **options: Any) -> NoReturn:
         """Refused: it would pickle code.
@@ -74,12 +74,12 @@ class ClassifierLearner(Learner):  # type: ignore[misc]
             TextladderError: always, with what to do instead.
         """
         raise TextladderError(
-            "A Learner is not exported, because load_learner would have to unpickle code: save the classifier with "
+            "A Learner cannot be exported, because load_learner would have to unpickle code: save the classifier with "
             "TextClassifier.save(path) and read it with TextClassifier.load(path)."
         )
 
     def lr_find(self, *args: Any, **options: Any) -> Any:
-        """fastai's learning rate finder; the copy of the weights that it makes lies in a temporary folder."""
+        """fastai's learning rate finder; its copy of the weights goes to a temporary folder."""
         with tempfile.TemporaryDirectory(prefix="textladder-") as folder, _replaced(self, path=Path(folder)):
             return super().lr_find(*args, **options)
 
@@ -98,13 +98,13 @@ class ClassifierLearner(Learner):  # type: ignore[misc]
 
 
 class ClassificationLoss(nn.CrossEntropyLoss):
-    """Cross-entropy with what fastai asks of a loss: an activation and how to decode it.
+    """Cross-entropy with what fastai expects of a loss: `activation` and `decodes`.
 
-    Where classes are weighted, it is the sum of weighted losses by the number of rows. torch divides by the weights of
-    the batch, which undoes them where a batch has few rows or one class.
+    With class weights, it is the sum of the weighted losses divided by the number of rows. torch divides by the sum of
+    the batch's weights instead, which cancels them if a batch has few rows or one class.
 
     Args:
-        weight: float (classes,), how much a row of each class counts; None for all the same.
+        weight: float (classes,), the weight of a row of each class; None for equal weights.
         label_smoothing: share of the target that is spread over all classes.
     """
 
@@ -148,22 +148,22 @@ def make_learner(
     """A fastai Learner on batches of texts.
 
     Args:
-        network: gives logits. If it has `parameter_groups()`, from the bottom up, stages can freeze them and give each
-            its own rate.
+        network: returns logits. If it has `parameter_groups()`, from the bottom up, stages can freeze them and give
+            each its own learning rate.
         train: the batches to train on.
         valid: the batches to validate on.
-        codec: turns texts into ids and back; with it the Learner has fastai's own kind of DataLoaders, which show their
-            texts and take new ones. Both `train` and `valid` are then `TextBatches`.
-        class_weights: float (classes,), how much a row of each class counts; by default all the same.
+        codec: turns texts into ids and back; with it the Learner has DataLoaders like fastai's own, which show their
+            texts and take new ones. Both `train` and `valid` must then be `TextBatches`.
+        class_weights: float (classes,), the weight of a row of each class; by default equal.
         label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016, section 7).
         optimizer: `adamw`, torch's, or `adam`, fastai's; see `optimizers.py`.
         weight_decay: decoupled; biases and norms do not decay.
-        momentum: of the one-cycle policy: at the start, at the peak of the learning rate, at the end.
+        momentum: momentum at the start, at the peak of the learning rate, and at the end.
         precision: `auto` trains in bfloat16 where the hardware computes in it.
         adversarial: train on perturbed word vectors too.
         regularization: add activation regularization to the loss.
-        accumulate: make a step when the gradients of this many texts have added up, each text counting the same; 0 for
-            a step after each batch, the mean over its texts.
+        accumulate: take a step once the gradients of this many texts have been summed, all texts with the same weight;
+            0 for a step after each batch, with the mean over its texts.
         gradient_clip: scale a step's gradient down to this norm (L2, over all parameters); 0 for never.
     """
     bfloat16 = trains_in_bfloat16(precision)
@@ -195,7 +195,7 @@ def make_learner(
         cbs=callbacks,
         wd=weight_decay,
         moms=momentum,
-        train_bn=optimizer == "adam",  # with our own recipes a frozen norm is frozen
+        train_bn=optimizer == "adam",  # in our own recipes, frozen norms stay frozen
     )
 
 
@@ -216,9 +216,9 @@ def make_language_learner(
         train: the words to train on.
         valid: the words to validate on.
         counts: how often each word occurs; the softmax is then sampled in training, see `NextWordLoss`.
-        weight_decay: as of `make_learner`.
-        precision: as of `make_learner`.
-        gradient_clip: as of `make_learner`.
+        weight_decay: as for `make_learner`.
+        precision: as for `make_learner`.
+        gradient_clip: as for `make_learner`.
     """
     bfloat16 = trains_in_bfloat16(precision)
     callbacks: list[Any] = [ModelResetter(), *([Autocast()] if bfloat16 else [])]
@@ -239,13 +239,13 @@ def make_language_learner(
 
 
 def _parameter_groups(network: nn.Module) -> list[list[nn.Parameter]]:
-    """A network's groups of layers, from the bottom up; one group where it names none."""
+    """A network's groups of layers, from the bottom up; a single group if it names none."""
     grouped: Callable[[], list[list[nn.Parameter]]] | None = getattr(network, "parameter_groups", None)
     return [list(network.parameters())] if grouped is None else grouped()
 
 
 def class_weights(kind: str, label_ids: np.ndarray, classes: int) -> np.ndarray | None:
-    """How much a row of each class counts, float64 (classes,); None for all the same.
+    """The weight of a row of each class, float64 (classes,); None for equal weights.
 
     `balanced` makes the classes count the same in total; the mean over the rows is 1.
 
@@ -272,7 +272,7 @@ def _python_random_state() -> Iterator[None]:
 
 @contextmanager
 def _replaced(learner: Learner, **attributes: Any) -> Iterator[None]:
-    """Other values of some attributes."""
+    """Set some attributes to other values within a block."""
     before = {name: getattr(learner, name) for name in attributes}
     for name, value in attributes.items():
         setattr(learner, name, value)

@@ -33,9 +33,9 @@ class _AdamW(torch.optim.AdamW):
 class GroupedAdamW(OptimWrapper):  # type: ignore[misc]
     """AdamW over groups of layers, whose biases and norms (parameters of one dimension) do not decay.
 
-    torch keeps weight decay per parameter group, so a group of layers is two of torch's: the parameters that decay and
-    those that do not. fastai sees groups of layers alone: a slice of learning rates, `freeze_to` and discriminative
-    rates go by them.
+    torch has one weight decay per parameter group, so each group of layers becomes two of torch's: the parameters that
+    decay and those that do not. fastai sees only the groups of layers, to which slices of learning rates, `freeze_to`
+    and discriminative rates refer.
 
     Args:
         groups: the parameters of each group of layers, from the bottom up.
@@ -64,6 +64,6 @@ class GroupedAdamW(OptimWrapper):  # type: ignore[misc]
 
 
 def optimizer_function(name: str) -> Callable[..., Any]:
-    """What a Learner makes its optimizer with: from groups of parameters and a rate."""
+    """The function with which a Learner makes its optimizer, from groups of parameters and a learning rate."""
     optimizers: dict[str, Callable[..., Any]] = {"adamw": GroupedAdamW, "adam": Adam}
     return optimizers[name]

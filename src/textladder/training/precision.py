@@ -13,7 +13,7 @@ def training_device() -> torch.device:
 
 
 def trains_in_bfloat16(precision: str) -> bool:
-    """Whether to compute in bfloat16: as set, or with `auto` if the hardware has instructions for it."""
+    """Whether to compute in bfloat16: as set or, with `auto`, if the hardware has instructions for it."""
     if precision != "auto":
         return precision == "bfloat16"
     if torch.cuda.is_available():

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from textladder.training.callbacks import History
     from textladder.training.checkpoints import Progress
 
-# Words between two validations and checkpoints. Not counted in steps: a validation computes the whole softmax, and with
-# small batches, whose steps are many, it took longer than training.
+# Words between two validations and checkpoints. Counted in words, not steps: a validation computes the whole softmax,
+# and if it followed a fixed number of small batches, it would take longer than training.
 PART_WORDS = 1_800_000
 
 
@@ -53,8 +53,8 @@ class PretrainingConfig:
     max_vocabulary: int = setting(25_000, "maximum vocabulary size", low=len(SPECIAL_TOKENS) + 1)
     min_freq: int = setting(3, "drop words that occur less often than this", low=1)
     epochs: int = setting(2, "passes over the documents", low=1)
-    learning_rate: float = setting(6e-3, "peak of the one-cycle policy", low=1e-7, high=1)
-    warm_up: float = setting(0.1, "share of the steps in which the rate rises", low=0.01, high=0.99)
+    learning_rate: float = setting(6e-3, "peak learning rate of the one-cycle policy", low=1e-7, high=1)
+    warm_up: float = setting(0.1, "share of the steps in which the learning rate rises", low=0.01, high=0.99)
     weight_decay: float = setting(0.01, "decoupled weight decay; biases do not decay", low=0)
     dropout: float = setting(0.1, "dropout of inputs, states, outputs and recurrent weights", low=0, high=0.9)
     word_dropout: float = setting(0.02, "share of the words dropped from a batch", low=0, high=0.9)
@@ -63,7 +63,7 @@ class PretrainingConfig:
     held_out: float = setting(0.01, "share of the documents held out to measure perplexity on", low=0.0001, high=0.5)
     held_out_file: str | None = setting(None, "measure perplexity on this file's documents instead")
     precision: str = setting(
-        "auto", "auto: bfloat16 where the hardware supports it", choices=("auto", "float32", "bfloat16")
+        "auto", "training precision; auto: bfloat16 if supported", choices=("auto", "float32", "bfloat16")
     )
 
 
@@ -76,17 +76,17 @@ def pretrain(
     monitor: Monitor | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Train a language model and write its folder, whole or not at all.
+    """Train a language model and write its folder, completely or not at all.
 
     A run with the same documents, settings and seed that was interrupted is resumed.
 
     Args:
         corpora: text files, one document per line, optionally gzipped.
         out: the folder to write; `OUT.partial` beside it holds the checkpoint.
-        seed: of all random numbers.
+        seed: random seed.
         overwrite: replace an existing language model, and start over instead of resuming.
-        monitor: is told of the progress.
-        settings: of `PretrainingConfig`.
+        monitor: receives progress.
+        settings: the settings of `PretrainingConfig`, by name.
 
     Returns:
         The `metrics` of the folder's manifest.
@@ -110,7 +110,7 @@ def pretrain(
 
 
 class _Documents:
-    """Documents as ids, some of them held out; from right to left where that is added to a `base`."""
+    """Documents as ids, some of them held out; from right to left if that direction is added to a `base`."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class _Documents:
     ) -> None:
         monitor.start("tokenizing", None)
         self.corpora: list[dict[str, Any]] = []
-        self._written: list[int] = []  # for each document its words between blanks, plus one for its end
+        self._written: list[int] = []  # whitespace-separated words of each document, plus one for its end
         tokenized = tokenize_words(self._read(corpora))
         if config.held_out_file is None:
             order = np.random.default_rng(seed).permutation(len(tokenized))
@@ -268,7 +268,7 @@ class _Run:
         loss, held_out = -history.best[1], len(self.texts.held_out.ids)
         return {
             "perplexity": math.exp(loss),
-            # as published for other language models, whose tokens are the words between blanks and line ends
+            # as published for other language models, whose tokens are whitespace-separated words and line ends
             "perplexity_per_written_word": math.exp(loss * held_out / self.texts.held_out_written),
             "passes": self.config.epochs,
             "words_per_pass": len(self.texts.train.ids),

@@ -1,4 +1,4 @@
-"""Stages of training under the one-cycle policy, the best validation kept, and the learning rate finder."""
+"""Stages of training under the one-cycle policy, keeping the best weights; and the learning rate finder."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +21,13 @@ class Stage:
     Attributes:
         name: for reports.
         epochs: passes over the training rows.
-        learning_rate: the peak, of the topmost group of layers.
+        learning_rate: peak learning rate of the topmost group of layers.
         warm_up: share of the steps in which the rate rises; it then falls along a cosine.
-        shortest_first: take the first epoch from short texts to long ones.
+        shortest_first: go from short texts to long ones in the first epoch.
         trainable: which groups of layers are trained: `all`, the `head` alone, or how many from the top.
         decay: the peak of a group is this times that of the group above it (Howard & Ruder 2018, section 3.2,
             "discriminative fine-tuning").
-        div: the rate begins at the peak divided by this.
+        div: the rate starts at the peak divided by this.
     """
 
     name: str
@@ -100,13 +100,13 @@ def run_stages(
     """Train through the stages.
 
     Args:
-        learner: of `make_learner`.
-        stages: one after another.
+        learner: the result of `make_learner`.
+        stages: the stages, in order.
         keep_best: end with the weights of the validation that had the highest accuracy.
         patience: stop a stage after this many epochs without a better validation; 0 for never.
         validations_per_epoch: validation runs per epoch, the one at its end included.
-        earlier: entries of earlier stages; the present weights count as the best of these.
-        monitor: is told of the progress.
+        earlier: entries of earlier stages; the current weights count as the best of these.
+        monitor: receives progress.
 
     Returns:
         An entry for each validation: stage, epoch, trainable, rows, train_loss, valid_loss, valid_accuracy (None
@@ -140,7 +140,7 @@ def run_stages(
 
 @contextmanager
 def _unlogged(learner: Learner) -> Iterator[None]:
-    """Stages keep their own record, so the learner's log of a person's fits is paused."""
+    """Pause the learner's log of the user's own fits, because stages keep their own record."""
     log = getattr(learner, "epoch_log", None)
     if log is not None:
         log.paused = True
@@ -152,7 +152,7 @@ def _unlogged(learner: Learner) -> Iterator[None]:
 
 
 def _prepare_groups(learner: Learner, stage: Stage) -> list[float]:
-    """Freeze what the stage does not train, and give the peak rate of every group of layers."""
+    """Freeze what the stage does not train, and return the peak rate of every group of layers."""
     if learner.opt is None:
         learner.create_opt()
     groups = len(learner.opt.param_lists)
@@ -166,9 +166,9 @@ def suggested_rate(learner: Learner, bounds: tuple[float, float], monitor: Monit
     """The finder's suggestion, clipped to the level's range and reported.
 
     Args:
-        learner: of `make_learner`.
+        learner: the result of `make_learner`.
         bounds: the level's usual range.
-        monitor: is told the suggestion.
+        monitor: receives the suggestion.
     """
     curve = find_learning_rate(learner, *bounds)
     monitor.say(curve.sentence())
@@ -176,10 +176,10 @@ def suggested_rate(learner: Learner, bounds: tuple[float, float], monitor: Monit
 
 
 def find_learning_rate(learner: Learner, lowest: float, highest: float) -> LearningRateCurve:
-    """Train with rising rates for a hundred steps and read a suggestion off the losses; the weights are then restored.
+    """Train with rising rates for a hundred steps, derive a suggestion from the losses, and restore the weights.
 
     Args:
-        learner: of `make_learner`.
+        learner: the result of `make_learner`.
         lowest: lower end of the level's usual range.
         highest: upper end.
     """
@@ -188,5 +188,5 @@ def find_learning_rate(learner: Learner, lowest: float, highest: float) -> Learn
         suggested = float(learner.lr_find(show_plot=False).valley)
     rates = [float(rate) for rate in learner.recorder.lrs]
     losses = [float(loss) for loss in learner.recorder.losses]
-    learner.opt = None  # its moments come from rates that no training uses
+    learner.opt = None  # its moments come from the finder's rates
     return LearningRateCurve(rates, losses, suggested, lowest, highest)

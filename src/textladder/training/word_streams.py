@@ -1,6 +1,6 @@
 """Texts as one stream of words for a language model: the words of a batch, and the words that follow them.
 
-Stands between the text side and the training of language models, as `batching.py` does for classifiers.
+Sits between the text side and the training of language models, as `batching.py` does for classifiers.
 """
 
 from collections.abc import Iterator
@@ -74,4 +74,4 @@ class WordStream:
         if not self.shuffle:
             return self.texts.ids
         order = np.random.default_rng((self.seed, number)).permutation(len(self.texts))
-        return np.concatenate([self.texts[place] for place in order])
+        return np.concatenate([self.texts[index] for index in order])
