@@ -236,7 +236,7 @@ MISTAKES = [
     (["numbers.csv"], "no column looks like a text (every other column holds numbers)"),
     (["numbers.csv", "--text", "text"], "text column 'text' holds numbers"),
     (["latin.csv"], "byte 0xf6 at position 34 cannot be read; set the file encoding"),
-    (["utf16.csv"], "set the file encoding to utf-16"),
+    (["utf16.csv"], "pass --file-encoding utf-16"),
     (["good.csv", "--file-encoding", "klingon"], "Unknown file encoding 'klingon'"),
     (["quote.csv"], "row at line 2 has an unbalanced quote"),
     (["quote-inside.csv"], "row at line 2 has an unbalanced quote"),

@@ -214,7 +214,7 @@ def test_the_head_runs_without_touching_the_encoder(network: EncoderClassifier) 
     assert torch.equal(meanwhile[0], expected_others)
 
 
-def test_an_encoder_that_cannot_be_parted_is_told() -> None:
+def test_an_encoder_without_a_separable_head_is_reported() -> None:
     class Odd(nn.Module):
         base_model_prefix = "base"
 

@@ -102,7 +102,7 @@ def test_a_text_is_explained_as_by_the_classifier(
     assert {name: found[name] for name in expected} == expected
 
 
-def test_what_is_told_of_the_service(client: TestClient) -> None:
+def test_what_the_service_reports(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
     models = client.get("/models").json()["models"]
     assert [(one["model"], one["labels"]) for one in models] == [("tfidf", ["bad", "good"]), ("lstm", ["bad", "good"])]
