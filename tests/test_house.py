@@ -16,7 +16,7 @@ SOURCE = Path(textladder.__file__).parent
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
 # From the ground up; a module may import from lower tiers and, inside its own package, from modules listed before it.
 TIERS = [
-    {"errors", "progress", "versions"},
+    {"errors", "progress", "versions", "wording"},
     {"settings", "cores", "atomic_files", "metrics", "significance"},
     {"pretrained", "bundle", "onnx_scorer", "fastai_archive"},
     {"data", "text"},
@@ -43,7 +43,7 @@ PACKAGES = {
     "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner stages checkpoints"
     " lr_plot pretraining",
     "levels": "base __init__ linear tfidf lstm ulmfit transformer",
-    "comparison": "wording hardware budget shared_rows predictions label_errors curve verdict worker worker_process "
+    "comparison": "hardware budget shared_rows predictions label_errors curve verdict worker worker_process "
     "trainings level_result report_charts report_texts report results plan run_folder run compare",
     "serving": "limits measuring guard queue schemas service routes app server",
 }

@@ -13,10 +13,10 @@ from pathlib import Path
 from textladder.classifier import TextClassifier
 from textladder.cli import fail
 from textladder.comparison.compare import compare
-from textladder.comparison.wording import seconds_words
 from textladder.data.labelled_texts import read_texts
 from textladder.errors import TextladderError
 from textladder.progress import monitor_for_terminal
+from textladder.wording import seconds_words
 
 TEXTS = (
     "The kettle boils fast and the handle stays cool. Bought a second one for my mother.",

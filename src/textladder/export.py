@@ -25,6 +25,7 @@ from textladder.levels import find_level
 from textladder.onnx_scorer import FLOAT32, INT8
 from textladder.progress import Monitor
 from textladder.significance import mcnemar
+from textladder.wording import counted
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -66,7 +67,7 @@ class Gate:
         if self.accuracy is None or self.original_accuracy is None or self.p_value is None:
             if self.labels_changed <= MAX_LOSS * self.rows:
                 return None
-            changed = f"the label of {self.labels_changed:,} of {_texts(self.rows)} changed"
+            changed = f"the label of {self.labels_changed:,} of {counted(self.rows, 'text')} changed"
             return f"{changed}, more than the allowed {MAX_LOSS:.1%}"
         loss = self.original_accuracy - self.accuracy
         if loss > MAX_LOSS:
@@ -78,7 +79,8 @@ class Gate:
     def sentence(self) -> str:
         """The comparison as a sentence."""
         changed = f"{self.labels_changed:,} {'label' if self.labels_changed == 1 else 'labels'} changed"
-        found = f"on {_texts(self.rows)} probabilities differ by at most {self.largest_difference:.2g} and {changed}"
+        difference = f"probabilities differ by at most {self.largest_difference:.2g}"
+        found = f"on {counted(self.rows, 'text')} {difference} and {changed}"
         if self.accuracy is None:
             return f"{found}."
         accuracies = f"accuracy is {self.accuracy:.3f}, the original's {self.original_accuracy:.3f}"
@@ -278,7 +280,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _texts(number: int) -> str:
-    return f"{number:,} {'text' if number == 1 else 'texts'}"

@@ -90,15 +90,6 @@ def label_and_name(prediction: "Prediction") -> str:
     return prediction.label if prediction.name == prediction.label else f"{prediction.label} {prediction.name}"
 
 
-def count(number: int, noun: str) -> str:
-    """A number with its noun in the singular or plural.
-
-    >>> count(1, "row"), count(2500, "row")
-    ('1 row', '2,500 rows')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def print_json(result: dict[str, Any]) -> None:
     """One JSON object on one line."""
     print(json.dumps(result, ensure_ascii=False))

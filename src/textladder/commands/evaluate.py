@@ -4,9 +4,10 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from textladder.commands.command import Command, count, print_json, terminal_monitor
+from textladder.commands.command import Command, print_json, terminal_monitor
 from textladder.flags import DATA_HELP, Parser, add_bundle, add_column_flags
 from textladder.progress import say_truncated
+from textladder.wording import counted
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
         print_json({**numbers, "rows": found.rows, "rows_per_second": speed})
         return
     form = "" if classifier.form == "original" else f" ({classifier.form})"
-    print(f"{classifier.level}{form} on {count(found.rows, 'row')} ({speed:,.0f} rows per second):")
+    print(f"{classifier.level}{form} on {counted(found.rows, 'row')} ({speed:,.0f} rows per second):")
     print(f"accuracy {accuracy_sentence(numbers)},")
     print(f"macro F1 {found.macro_f1:.3f}, log loss {found.log_loss:.3f}, calibration error {found.ece:.3f}.")
 

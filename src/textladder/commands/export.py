@@ -38,9 +38,9 @@ def run(options: argparse.Namespace) -> None:
         ConfigError: no texts to compare on.
     """
     from textladder.bundle import read_bundle
-    from textladder.comparison.wording import short
     from textladder.data.labelled_texts import read_perhaps_labelled
     from textladder.export import export_bundle
+    from textladder.wording import short
 
     about = read_bundle(options.bundle).manifest
     if options.first < 1:

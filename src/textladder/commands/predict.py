@@ -6,7 +6,6 @@ from pathlib import Path
 
 from textladder.commands.command import (
     Command,
-    count,
     label_and_name,
     nothing_written,
     print_json,
@@ -15,6 +14,7 @@ from textladder.commands.command import (
 from textladder.errors import ConfigError
 from textladder.flags import Parser, add_bundle, add_file_flags, add_overwrite, add_text_flag
 from textladder.progress import say_truncated
+from textladder.wording import counted
 
 SHOWN = 56  # characters of a text on its line
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
         if options.json:
             print_json({"rows": rows, "output": options.output})
         else:
-            print(f"{count(rows, 'row')} predicted, written to {options.output}.")
+            print(f"{counted(rows, 'row')} predicted, written to {options.output}.")
         return
     scored = classifier.score(options.texts)
     say_truncated(scored.truncated, len(options.texts), terminal_monitor())

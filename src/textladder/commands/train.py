@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from textladder.commands.command import Command, count, print_json, read_rows, terminal_monitor
+from textladder.commands.command import Command, print_json, read_rows, terminal_monitor
 from textladder.flags import Parser, add_data, add_overwrite
 from textladder.progress import say_truncated
 from textladder.setting_flags import add_level_flags, settings_of
@@ -26,8 +26,8 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, measure on the test rows, and save."""
     from textladder.bundle import check_output
-    from textladder.comparison.wording import short
     from textladder.metrics import evaluate
+    from textladder.wording import short
 
     monitor = terminal_monitor()
     out = check_output(options.out, options.overwrite)
@@ -82,15 +82,15 @@ def _print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
 
 def _print_test(classifier: "TextClassifier", record: dict[str, Any]) -> None:
     """Print what was fitted, and its metrics on the test rows."""
-    from textladder.comparison.wording import seconds_words
     from textladder.metrics import accuracy_sentence
+    from textladder.wording import counted, seconds_words
 
     test = record["test"]
     print(
         f"{classifier.level} ({classifier.preset}): {record['parameters']:,} parameters fitted to "
-        f"{count(record['train_rows'], 'row')} in {seconds_words(record['fit_seconds'])}."
+        f"{counted(record['train_rows'], 'row')} in {seconds_words(record['fit_seconds'])}."
     )
-    print(f"Test accuracy {accuracy_sentence(test)} on {count(record['test_rows'], 'row')};")
+    print(f"Test accuracy {accuracy_sentence(test)} on {counted(record['test_rows'], 'row')};")
     print(f"macro F1 {test['macro_f1']:.3f}, log loss {test['log_loss']:.3f}, calibration error {test['ece']:.3f}.")
 
 

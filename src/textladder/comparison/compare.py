@@ -25,12 +25,12 @@ from textladder.comparison.run_folder import REPORTS, RESULTS, check_folder, del
 from textladder.comparison.shared_rows import write_shared_rows
 from textladder.comparison.trainings import TrainingStore
 from textladder.comparison.verdict import Terms
-from textladder.comparison.wording import counted
 from textladder.comparison.worker_process import WarmWorker
 from textladder.data.labelled_texts import TextData
 from textladder.errors import ConfigError, TextladderError, unknown_name
 from textladder.progress import Monitor
 from textladder.versions import versions
+from textladder.wording import counted
 
 FIXES = ("drop-leaks",)
 

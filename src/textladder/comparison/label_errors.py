@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from textladder.comparison.wording import counted
 from textladder.data.labelled_texts import LabelledTexts, TextData
 from textladder.data.splits import stratified
 from textladder.errors import DataError, import_extra
 from textladder.levels import find_level
 from textladder.levels.base import make_config
 from textladder.progress import Monitor
+from textladder.wording import counted
 
 FOLDS, LEAST_ROWS = 5, 40
 MOST_ROWS = 50_000  # of larger data sets, a random sample is checked

@@ -14,8 +14,8 @@ from textladder.comparison.label_errors import LabelError
 from textladder.comparison.level_result import LevelResult
 from textladder.comparison.report_charts import confusion, frontier_chart, learning_chart, reliability_chart
 from textladder.comparison.report_texts import text_sections
-from textladder.comparison.wording import counted, listed, p_value_words, points_words, seconds_words, short
 from textladder.data.labelled_texts import TextData
+from textladder.wording import counted, listed, p_value_words, points_words, seconds_words, short
 
 Numbers = Mapping[str, Any]
 

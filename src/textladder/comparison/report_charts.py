@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from textladder.comparison.level_result import LevelResult
-from textladder.comparison.wording import counted
 from textladder.metrics import CALIBRATION_BINS
+from textladder.wording import counted
 
 MOST_CLASSES = 12  # up to this many, the confusion matrix is shown in full
 MOST_PAIRS = 20

@@ -7,8 +7,8 @@ import numpy as np
 
 from textladder.comparison.label_errors import LabelError
 from textladder.comparison.level_result import LevelResult
-from textladder.comparison.wording import counted
 from textladder.data.labelled_texts import LabelledTexts, TextData
+from textladder.wording import counted
 
 MOST_TEXTS, TEXT_LENGTH = 20, 400
 

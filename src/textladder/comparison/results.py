@@ -15,10 +15,10 @@ from textladder.comparison.label_errors import LabelError
 from textladder.comparison.level_result import LevelResult
 from textladder.comparison.report import write_report
 from textladder.comparison.verdict import Candidate, Terms, Verdict, best_cheaper, by_cost, decide, frontier
-from textladder.comparison.wording import listed, seconds_words, short
 from textladder.data.labelled_texts import TextData
 from textladder.errors import import_extra
 from textladder.significance import Gain, paired_gain
+from textladder.wording import listed, seconds_words, short
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,12 +14,12 @@ from textladder.comparison.level_result import LevelResult
 from textladder.comparison.plan import Plan
 from textladder.comparison.run_folder import PLAN
 from textladder.comparison.trainings import Training, TrainingStore
-from textladder.comparison.wording import counted, seconds_words
 from textladder.comparison.worker import Job
 from textladder.comparison.worker_process import WorkerError
 from textladder.errors import ConfigError, TextladderError
 from textladder.levels import find_level
 from textladder.levels.base import is_neural
+from textladder.wording import counted, seconds_words
 
 QUICK_SECONDS, QUICK_SEEDS = 120, 3  # by default, a level whose fit takes less is trained with this many seeds
 

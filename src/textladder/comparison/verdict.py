@@ -8,8 +8,8 @@ here knows how levels are trained.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from textladder.comparison.wording import listed, p_value_words, points_words, short
 from textladder.significance import Gain
+from textladder.wording import listed, p_value_words, points_words, short
 
 COST_DIGITS = 2  # latencies that agree to this many significant digits count as equal
 

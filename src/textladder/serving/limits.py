@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from starlette.responses import JSONResponse
 
 from textladder.errors import ConfigError
+from textladder.wording import counted
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,3 @@ class Refused(Exception):  # noqa: N818, an answer and not an error
 def body_too_large(limit: int) -> Refused:
     """The refusal of a body over the limit."""
     return Refused(413, "body_too_large", f"A request body may have at most {counted(limit, 'byte')}.")
-
-
-def counted(number: int, unit: str) -> str:
-    """A number with its unit, in the plural where it must be.
-
-    >>> counted(1000, "text")
-    '1,000 texts'
-    """
-    return f"{number:,} {unit}{'' if number == 1 else 's'}"

@@ -11,9 +11,10 @@ import numpy as np
 from textladder.classifier import TextClassifier
 from textladder.errors import unknown_name
 from textladder.explain import Explanation, Occlusion, exact_explanation
-from textladder.serving.limits import Limits, Refused, counted
+from textladder.serving.limits import Limits, Refused
 from textladder.serving.measuring import Metrics
 from textladder.serving.queue import PredictionQueue, QueueClosed, QueueFull
+from textladder.wording import counted
 
 
 class Service:
