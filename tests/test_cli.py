@@ -268,7 +268,7 @@ MISTAKES = [
     (["good.csv", "--level", "lstm", "--vectors", "none.txt"], "none.txt: no such file of vectors"),
     (["good.csv", "--rows", "0"], "rows must be a positive number"),
     (["good.csv", "--test", "good.csv", "--test-first", "0"], "test_first must be a positive number; received 0"),
-    (["good.csv", "--test-first", "3"], "--test-first needs test rows of their own; pass --test FILE."),
+    (["good.csv", "--test-first", "3"], "--test-first needs separate test rows; pass them with --test."),
     (["good.csv", "--seed", "-4"], "The seed must be from 0"),
     (["good.csv", "--config", "none.toml"], "none.toml: the settings file cannot be read"),
     (["good.csv", "--config", "good.csv"], "this is not valid TOML"),

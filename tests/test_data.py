@@ -309,7 +309,7 @@ def test_the_first_rows_of_the_test_file() -> None:
     assert len(read_texts(many(), test=many(50), test_first=99).test) == 50
     assert "and 1 test row." in read_texts(many(), test=many(50), test_first=1).description
     assert len(read_texts("sample", test_first=5).test) == 5  # the test rows that a known data set brings
-    with pytest.raises(ConfigError, match="test_first needs separate test rows; pass them with `test="):
+    with pytest.raises(ConfigError, match="`test_first=` needs separate test rows; pass them with `test="):
         read_texts(many(), test_first=7)
 
 

@@ -149,7 +149,7 @@ def read_texts(
     _check_options({"rows": rows, "first": first, "test_first": test_first}, valid, seed)
     source, source_name, test_source, test_name = open_sources(data, test, columns, file_encoding)
     if test_first is not None and test_source is None:
-        raise ConfigError("test_first needs separate test rows; pass them with `test=`.")
+        raise ConfigError("`test_first=` needs separate test rows; pass them with `test=`.")
     main = copy_to_arrow(source, source_name, text=text, label=label, drop_missing=drop_missing, first=first)
     chosen = np.arange(main.table.num_rows)
     ids = main.table["label"].to_numpy()
