@@ -236,9 +236,10 @@ def test_an_encoder_without_a_separable_head_is_reported() -> None:
 
 def test_the_logits_of_windows_are_averaged(network: EncoderClassifier) -> None:
     tokens = ids(5)
-    text_index = torch.tensor([0, 0, 1, 2, 2])
+    windows = torch.zeros(3, 2, tokens.shape[1], dtype=torch.long)  # of three texts, the second has one alone
+    windows[0, :2], windows[1, 0], windows[2, :2] = tokens[:2], tokens[2], tokens[3:]
     with torch.inference_mode():
-        alone, together = network(tokens), network(tokens, text_index)
+        alone, together = network(tokens), network(windows)
     expected = torch.stack([alone[:2].mean(0), alone[2], alone[3:].mean(0)])
     assert torch.allclose(together, expected, atol=1e-6)
     assert torch.equal(mean_by_text(alone, torch.arange(5)), alone)
@@ -261,10 +262,9 @@ def test_batches_of_windows_and_their_predictions(network: EncoderClassifier) ->
     labels = np.arange(10) % 2
     batches = TextBatches(texts, labels, Padding(12), batch_tokens=80, sequence_offsets=sequence_offsets, shuffle=True)
     seen = []
-    for tokens, text_index, targets in batches:
+    for tokens, targets in batches:
         assert tokens.numel() <= 80
-        assert len(tokens) == 3 * len(targets)
-        assert text_index.tolist() == [place for place in range(len(targets)) for _ in range(3)]
+        assert tokens.shape[:2] == (len(targets), 3)
         seen += targets.tolist()
     assert sorted(seen) == sorted(labels.tolist())
     scorer = NetworkScorer(network)
@@ -273,7 +273,7 @@ def test_batches_of_windows_and_their_predictions(network: EncoderClassifier) ->
     for place in range(10):
         tokens = torch.stack([torch.from_numpy(texts[n].astype(np.int64)) for n in range(3 * place, 3 * place + 3)])
         with torch.inference_mode():
-            alone = network(tokens, torch.zeros(3, dtype=torch.long)).softmax(1)[0].numpy()
+            alone = network(tokens[None]).softmax(1)[0].numpy()
         assert np.abs(alone - together[place]).max() < 1e-5
 
 
@@ -322,7 +322,7 @@ def test_states_are_computed_once(
         texts, np.arange(10), Padding(12), batch_tokens=80, sequence_offsets=sequence_offsets, shuffle=True
     )
     stored = CachedStateBatches(batches, compute, 32, first_only=first_only)
-    assert stored.kept
+    assert stored.cached
     assert stored.rows == 10
     passes = [list(stored) for _ in range(3)]
     assert sum(calls) == 30
@@ -361,7 +361,7 @@ def test_half_precision_and_a_part_of_each_state(network: EncoderClassifier) -> 
         assert torch.equal(part[0], again[0][:, :, :5])
         assert part[0].dtype == torch.float32
     once = CachedStateBatches(batches, compute, 32, first_only=False, keep=False)
-    assert not once.kept
+    assert not once.cached
     assert [batch[0].shape[2] for batch in once.narrowed(7)] == [7] * len(once)
 
 
@@ -379,7 +379,7 @@ def test_states_that_are_too_many_are_computed_again(
 
     batches = TextBatches(texts, np.arange(10), Padding(12), batch_tokens=80, sequence_offsets=sequence_offsets)
     stored = CachedStateBatches(batches, compute, 32, first_only=True)
-    assert not stored.kept
+    assert not stored.cached
     assert all(states.shape[1] == 1 for states, *_ in list(stored) + list(stored))
     assert sum(calls) == 60
 
@@ -389,7 +389,9 @@ def test_a_frozen_group_stays_and_the_others_move(encoders: Encoders) -> None:
     network = load(encoders("bert"))
     texts, sequence_offsets, _ = encoded()
     batches = TextBatches(texts, np.arange(10) % 2, Padding(12), batch_tokens=80, sequence_offsets=sequence_offsets)
-    learner = make_learner(network, batches, None, weight_decay=0.01, precision="float32", accumulate=5, clip=1.0)
+    learner = make_learner(
+        network, batches, None, weight_decay=0.01, precision="float32", accumulate=5, gradient_clip=1.0
+    )
     before = [[one.detach().clone() for one in group] for group in network.parameter_groups()]
 
     def moved() -> list[bool]:

@@ -115,13 +115,14 @@ def test_a_killed_run_goes_on_to_the_same_end(corpus_file: Path, tmp_path: Path)
     undisturbed = pretrain([corpus_file], tmp_path / "whole", **settings)
     script = (
         "import sys, time\n"
-        "from textladder.training.pretraining import _Run, pretrain\n"
-        "kept = _Run._keep\n"
-        "def slowly(self, *given):\n"
-        "    kept(self, *given)\n"
+        "from textladder.training import checkpoints\n"
+        "from textladder.training.pretraining import pretrain\n"
+        "write = checkpoints.write_checkpoint\n"
+        "def slowly(*given, **options):\n"
+        "    write(*given, **options)\n"
         "    print('kept', flush=True)\n"
         "    time.sleep(1)\n"
-        "_Run._keep = slowly\n"
+        "checkpoints.write_checkpoint = slowly\n"
         f"pretrain([{str(corpus_file)!r}], {str(tmp_path / 'killed')!r}, **{settings!r})\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as run:
@@ -161,20 +162,20 @@ def listening(sentences: list[str]) -> Any:
 def test_the_checkpoint_of_another_run_is_not_resumed(
     corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from textladder.training.pretraining import _Run
+    from textladder.training import checkpoints
 
-    kept = _Run._keep
+    write = checkpoints.write_checkpoint
 
-    def stop(self: Any, *given: Any) -> None:
-        kept(self, *given)
+    def stop(*given: Any, **options: Any) -> None:
+        write(*given, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_Run, "_keep", stop)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", stop)
     out = tmp_path / "model"
     with pytest.raises(KeyboardInterrupt):
         pretrain([corpus_file], out, **TINY)
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="other documents, settings or another seed"):
+    with pytest.raises(ConfigError, match="a run with different documents, settings or seed"):
         pretrain([corpus_file], out, **TINY, seed=1)
     (out.with_name("model.partial") / "state.safetensors").write_bytes(b"cut short")
     with pytest.raises(BundleError, match="--overwrite"):

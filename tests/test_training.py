@@ -339,7 +339,7 @@ def test_weights_of_classes_do_not_depend_on_the_batches() -> None:
 
 
 def test_the_optimizer_is_torchs_without_its_compiler() -> None:
-    from textladder.training.learner import _AdamW
+    from textladder.training.optimizers import _AdamW
 
     found = []
     for kind in (_AdamW, torch.optim.AdamW):
