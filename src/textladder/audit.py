@@ -58,8 +58,8 @@ class Audit:
         leaks: every training or validation row whose text is also in the test rows: the row, the test row, and their
             similarity, 1 for the same words, else the Jaccard similarity of their word triples.
         leaking_test_rows: how many test rows are among the training or validation rows too.
-        duplicates: how many training and validation rows repeat an earlier one: `exact`ly, with the `same_words`
-            (but other case or punctuation), or `near`ly.
+        duplicates: how many training and validation rows repeat an earlier one: `exact`, with the `same_words`
+            (but other case or punctuation), or `near`.
         test_duplicates: the same among the test rows.
         contradictions: groups of rows with the same words but different labels, each row as (part, row).
         empty: rows without any word, as (part, row).
