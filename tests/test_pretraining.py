@@ -178,7 +178,7 @@ def test_the_checkpoint_of_another_run_is_not_resumed(
     with pytest.raises(ConfigError, match="a run with different documents, settings or seed"):
         pretrain([corpus_file], out, **TINY, seed=1)
     (out.with_name("model.partial") / "state.safetensors").write_bytes(b"cut short")
-    with pytest.raises(BundleError, match="--overwrite"):
+    with pytest.raises(BundleError, match="overwrite=True"):
         pretrain([corpus_file], out, **TINY)
     pretrain([corpus_file], out, **TINY, overwrite=True)
     assert read_bundle(out, LANGUAGE_MODEL)

@@ -193,8 +193,8 @@ def no_body(folder: Path) -> None:
     ("change", "sentence"),
     [
         (fewer_words, "do not fit"),
-        (other_special_tokens, "do not begin with xxunk and xxpad"),
-        (no_words, "not a list of words"),
+        (other_special_tokens, "must begin with xxunk and xxpad"),
+        (no_words, "not a list of tokens"),
         (narrower, "do not fit"),
         (no_body, "do not fit"),
     ],
