@@ -49,7 +49,7 @@ def test_a_planted_leak_is_found_and_dropped() -> None:
     assert found.leaking_test_rows == 40
     assert found.findings()[0] == (
         "40 training rows leak into the test rows: the same text is in both. 40 of 200 test rows may have been "
-        "memorised; the fix drop-leaks leaves out the training rows."
+        "memorised; the fix drop-leaks removes these training rows."
     )
     kept = drop_leaks(data, found)
     assert kept.valid is not None
