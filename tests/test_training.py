@@ -124,52 +124,44 @@ def test_stages_train_and_are_noted(precision: str) -> None:
     assert not torch.is_autocast_enabled("cpu")
 
 
+class StepCounter(nn.Module):
+    """Counts its training steps; what it answers depends on the count alone, not on learning."""
+
+    def __init__(self, right_at: int | None = None) -> None:
+        super().__init__()
+        self.right_at = right_at
+        self.scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.count += 1
+        if self.right_at is None:
+            return torch.zeros(len(ids), 2) + 0 * self.scale
+        sign = (ids == 3).any(1).float() * 2 - 1
+        logits = sign if self.count == self.right_at else -sign
+        return torch.stack([-logits, logits], 1) + self.scale
+
+
 def test_the_best_validation_is_kept() -> None:
-    class Scripted(nn.Module):
-        """Right at the second validation only, by a counter instead of by learning."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.zeros(()))
-            self.register_buffer("count", torch.zeros(()))
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            if self.training:
-                self.count += 1
-            right = float(self.count == 26) * 2 - 1  # 13 batches an epoch
-            sign = ((ids == 3).any(1).float() * 2 - 1) * right
-            return torch.stack([-sign, sign], 1) + self.scale
-
-    learner = make_learner(Scripted(), batches(), batches())
+    second = 26  # 13 batches an epoch
+    learner = make_learner(StepCounter(second), batches(), batches())
     entries = run_stages(learner, [Stage("s", 4, 1e-3)])
     assert [entry["valid_accuracy"] > 0.5 for entry in entries] == [False, True, False, False]
     assert int(learner.model.count) == 26
-    learner = make_learner(Scripted(), batches(), batches())
+    learner = make_learner(StepCounter(second), batches(), batches())
     run_stages(learner, [Stage("s", 4, 1e-3)], keep_best=False)
     assert int(learner.model.count) == 52
-    learner = make_learner(Scripted(), batches(), batches())
+    learner = make_learner(StepCounter(second), batches(), batches())
     assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 4
 
 
 def test_the_first_of_equal_validations_is_kept() -> None:
-    class Constant(nn.Module):
-        """Always gives the same logits, and counts its training steps."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.zeros(()))
-            self.register_buffer("count", torch.zeros(()))
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            if self.training:
-                self.count += 1
-            return torch.zeros(len(ids), 2) + 0 * self.scale
-
-    learner = make_learner(Constant(), batches(), batches())
+    learner = make_learner(StepCounter(), batches(), batches())
     entries = run_stages(learner, [Stage("s", 3, 1e-3)])
     assert len({(entry["valid_accuracy"], entry["valid_loss"]) for entry in entries}) == 1
     assert int(learner.model.count) == 13  # of the first epoch
-    learner = make_learner(Constant(), batches(), batches())
+    learner = make_learner(StepCounter(), batches(), batches())
     assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 3
 
 
