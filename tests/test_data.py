@@ -148,7 +148,7 @@ def test_every_source_has_the_members_of_the_protocol(tmp_path: Path) -> None:
     frame = pd.DataFrame(TRICKY, columns=["label", "text", "id"])
     files = [write_rows(tmp_path / f"in{form}", TRICKY) for form in (".csv", ".jsonl", ".parquet")]
     for data in (*files, frame, datasets.Dataset.from_pandas(frame)):
-        source, _ = open_source(data, None, "utf-8")
+        source, _ = open_source(data)
         assert source.amazon_form is False
         assert source.label_order("label") is None
 
@@ -158,11 +158,11 @@ def test_the_limit_on_fields_is_restored(tmp_path: Path) -> None:
     path.write_text("label,text\n" + f"a,{'word ' * 300_000}\nb,short one\n" * 300)
     before = csv.field_size_limit()
     batches = open_rows(path).batches(10)
-    next(batches)  # also while a file is being read
+    rows = len(next(batches))  # also while a file is being read
     assert csv.field_size_limit() == before
-    assert sum(len(batch) for batch in batches) == 590
-    path.write_text('label,text\na,"an open quote\n')
-    with pytest.raises(DataError, match="unbalanced quote"):
+    assert rows + sum(len(batch) for batch in batches) == 600
+    path.write_text('label,text\na,"quoted"\na,"an open quote\n')
+    with pytest.raises(DataError, match="opened and never closed"):
         open_rows(path)
     assert csv.field_size_limit() == before
 

@@ -34,12 +34,14 @@ TIERS = [
 ]
 # Each package from the ground up.
 PACKAGES = {
-    "data": "columns rows file_streams delimited_file json_lines_file parquet_file row_files row_rewriting known_data "
-    "row_sources splits unlabelled labelled_table labelled_texts",
+    "data": "columns rows compression encodings file_streams file_options delimited_records dialects delimited_file "
+    "json_file arrow_file spreadsheet_file fasttext_file row_files row_rewriting file_groups known_data row_sources "
+    "inspection splits unlabelled labelled_table labelled_texts",
     "text": "tokenizer vocabulary vectors wordpieces word_rules fastai_words",
     "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels "
     "onnx_builder onnx_rewrites onnx_graphs",
-    "commands": "command train lr_find audit compare evaluate explain export levels predict pretrain serve __init__",
+    "commands": "command train lr_find audit compare evaluate explain export inspect levels predict pretrain serve "
+    "__init__",
     "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner stages checkpoints"
     " lr_plot pretraining",
     "levels": "base __init__ linear tfidf lstm ulmfit transformer",
@@ -51,6 +53,8 @@ PACKAGES = {
 ONLY_IN = {
     "fastai": {"training.*", "pretrained", "data.known_data"},
     "torch": {"networks.*", "training.*", "levels.*", "batching", "scoring", "encoders", "fastai_archive"},
+    "chardet": {"data.encodings"},
+    "python_calamine": {"data.spreadsheet_file"},
     "datasets": {"data.known_data"},
     "sklearn": {"levels.*", "comparison.label_errors"},
     "cleanlab": {"comparison.label_errors"},

@@ -178,7 +178,7 @@ def test_a_row_that_cannot_be_read_leaves_no_journal(classifier: TextClassifier,
     source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
     with source.open("a") as stream:
         stream.write("1,one,field,too,many\n")
-    with pytest.raises(DataError, match="has 5 fields where the first row has 2"):
+    with pytest.raises(DataError, match="has 5 fields where the others have 2"):
         predict_file(classifier, source, target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "in.csv"]
 

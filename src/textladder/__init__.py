@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from textladder.comparison.compare import compare
     from textladder.comparison.results import Comparison
     from textladder.comparison.verdict import Terms
+    from textladder.data.inspection import Inspection, inspect_rows
     from textladder.data.labelled_texts import LabelledTexts, TextData, read_texts
     from textladder.errors import TextladderError
     from textladder.explain import Explanation, explain_text
@@ -32,6 +33,7 @@ _HOMES = {
     "Evaluation": "metrics",
     "Explanation": "explain",
     "Export": "export",
+    "Inspection": "data.inspection",
     "LSTMClassifier": "networks.lstm",
     "LabelledTexts": "data.labelled_texts",
     "Prediction": "classifier",
@@ -46,6 +48,7 @@ _HOMES = {
     "compare": "comparison.compare",
     "explain_text": "explain",
     "export_bundle": "export",
+    "inspect_rows": "data.inspection",
     "load_vectors": "text.vectors",
     "read_texts": "data.labelled_texts",
 }
@@ -57,6 +60,7 @@ __all__ = [
     "Evaluation",
     "Explanation",
     "Export",
+    "Inspection",
     "LSTMClassifier",
     "LabelledTexts",
     "Prediction",
@@ -72,6 +76,7 @@ __all__ = [
     "compare",
     "explain_text",
     "export_bundle",
+    "inspect_rows",
     "load_vectors",
     "read_texts",
 ]

@@ -5,13 +5,17 @@ heavy is imported, so that `--help` is quick.
 """
 
 import argparse
+import csv
 import math
 import textwrap
 from typing import Any, NoReturn
 
 from textladder.errors import ConfigError, unknown_name
 
-DATA_HELP = "a .csv, .tsv, .jsonl or .parquet file, gzipped or not; sample; amazon-polarity; or a data set on the Hub"
+DATA_HELP = (
+    "a file (CSV or TSV, JSON, Parquet, Arrow, Excel, fastText; also compressed), a folder, - for standard input, "
+    "sample, amazon-polarity, or a data set on the Hub"
+)
 FORM_HELP = "form of the network to use: original, onnx-float32 or onnx-int8 [default: the fastest in the bundle]"
 
 
@@ -72,24 +76,46 @@ def add_column_flags(parser: Parser, text: str = "all text columns", label: str 
     group = parser.add_argument_group("input columns (detected and reported)")
     add_text_flag(group, text)
     group.add_argument("--label", metavar="NAME", help=f"label column [default: {label}]")
-    add_file_flags(group)
     group.add_argument("--drop-missing", action="store_true", help="leave out rows without a label")
+    add_file_flags(parser)
 
 
 def add_text_flag(group: Any, default: str) -> None:
     """Add the flag for the text columns."""
-    help = f"text columns, joined with a space [default: {default}]"
-    group.add_argument("--text", type=split_names, metavar="A,B", help=help)
+    help = f"text columns, separated by commas; their texts are joined with a space [default: {default}]"
+    group.add_argument("--text", metavar="A,B", help=help)
 
 
-def add_file_flags(group: Any) -> None:
+def add_file_flags(parser: Parser) -> None:
     """Add the flags for reading a file."""
+    group = parser.add_argument_group("reading files (detected and reported)")
     group.add_argument(
-        "--columns", type=split_names, metavar="A,B,C", help="names for the columns of a file without a header"
+        "--columns", type=split_names, metavar="A,B,C", help="names for all columns, in place of those of a header"
     )
+    group.add_argument("--file-encoding", metavar="NAME", help="text encoding, such as utf-8 or cp1252")
+    group.add_argument("--delimiter", metavar="C", help="character between fields; tab for a tab")
+    quoting = group.add_mutually_exclusive_group()
+    quoting.add_argument("--quote", metavar="C", help="character around fields")
+    quoting.add_argument("--no-quotes", dest="quote", action="store_const", const="", help="quotes are plain text")
+    group.add_argument("--escape", metavar="C", help="character before a quote inside a quoted field")
+    header = group.add_mutually_exclusive_group()
+    header.add_argument("--header", action="store_true", default=None, help="the first row holds the column names")
+    header.add_argument("--no-header", dest="header", action="store_false", help="the first row is data")
+    group.add_argument("--skip-lines", type=int, metavar="N", help="lines to skip before the header")
+    group.add_argument("--sheet", metavar="NAME", help="sheet of a spreadsheet [default: the first with rows]")
     group.add_argument(
-        "--file-encoding", default="utf-8", metavar="NAME", help="text encoding of the file [default: utf-8]"
+        "--bad-rows",
+        choices=("error", "skip"),
+        metavar="NAME",
+        help="rows that cannot be read: error (default) or skip",
     )
+
+
+def file_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `read_texts` that belong to the flags of `add_file_flags`; those not given are left out."""
+    names = ("columns", "file_encoding", "delimiter", "quote", "escape", "header", "skip_lines", "sheet", "bad_rows")
+    given = {name: getattr(options, name, None) for name in names}
+    return {name: value for name, value in given.items() if value is not None and value != []}
 
 
 def add_overwrite(parser: Parser, what: str) -> None:
@@ -117,9 +143,9 @@ def duration(words: str) -> float:
 
 
 def split_names(words: str) -> list[str]:
-    """Names separated by commas.
+    """Names separated by commas; a name that contains a comma is put in double quotes.
 
-    >>> split_names("title, text,")
-    ['title', 'text']
+    >>> split_names('title, "text, full",')
+    ['title', 'text, full']
     """
-    return [word.strip() for word in words.split(",") if word.strip()]
+    return [word.strip() for word in next(csv.reader([words], skipinitialspace=True), []) if word.strip()]

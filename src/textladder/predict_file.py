@@ -12,12 +12,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from textladder.classifier import TextClassifier
-from textladder.data.columns import check_texts
+from textladder.data.columns import check_texts, named_texts
+from textladder.data.file_options import file_options as checked_options
 from textladder.data.row_files import open_rows
 from textladder.data.row_rewriting import atomic_row_writer, check_target
 from textladder.data.row_sources import joined_texts, sample_columns
@@ -34,11 +36,10 @@ def predict_file(
     source: str | Path,
     target: str | Path,
     *,
-    text: Sequence[str] | None = None,
-    columns: Sequence[str] | None = None,
-    file_encoding: str = "utf-8",
+    text: str | Sequence[str] | None = None,
     overwrite: bool = False,
     monitor: Monitor | None = None,
+    **file_options: Any,
 ) -> int:
     """Predict every row of a file.
 
@@ -48,37 +49,37 @@ def predict_file(
     Args:
         classifier: a fitted classifier.
         source: the file to read.
-        target: the file to write, in the same format: the rows of `source` in their order, with the columns
-            `predicted_label` and `predicted_probability` added.
+        target: the file to write, in the format that its name tells: the rows of `source` in their order, with the
+            columns `predicted_label` and `predicted_probability` added.
         text: the text columns; by default those that the classifier was trained on.
-        columns: names for the columns of a file without a header.
-        file_encoding: how both files are encoded.
         overwrite: replace an existing file, and start over instead of resuming.
         monitor: receives progress, and how many of the texts predicted by this call were truncated.
+        file_options: how the source is read, by the names of `FileOptions`, where that should not be detected.
 
     Returns:
         How many rows were predicted.
 
     Raises:
         DataError: the file cannot be read, lacks a text column, or the output cannot be written.
-        ConfigError: the output's format differs from the input's, or `TARGET.partial` belongs to other predictions.
+        ConfigError: the output's name ends in no known format, or `TARGET.partial` belongs to other predictions.
     """
     source, target, monitor = Path(source), Path(target), monitor or Monitor()
-    rows = open_rows(source, columns=columns, encoding=file_encoding)
-    names = list(text or classifier.text_columns)
-    check_texts(sample_columns(rows, str(source)), names, str(source))
+    rows = open_rows(source, checked_options(file_options))
+    sample = sample_columns(rows, str(source))
+    names = named_texts(sample, text or classifier.text_columns)
+    check_texts(sample, names, str(source))
     for name in ADDED:
         if name in rows.names:
             raise DataError(f"{source}: column {name!r} already exists; rename it first.")
-    check_target(source, target, overwrite)
+    check_target(target, overwrite)
     size, changed = source.stat().st_size, source.stat().st_mtime_ns
-    about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, columns, file_encoding]
+    about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, file_options]
     path, start_over = target.with_name(f"{target.name}.partial"), overwrite or classifier.digest is None
     try:
         with PredictionJournal(path, json.dumps(about), start_over=start_over) as journal:
             count = _predict_rows(classifier, rows, names, journal, monitor)
             monitor.start("writing", None)
-            with atomic_row_writer(rows, source, target, ADDED, overwrite) as writer:
+            with atomic_row_writer(rows, target, ADDED, overwrite) as writer:
                 start = 0
                 for batch in rows.batches():
                     labels, probabilities = journal.read(start, len(batch))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from textladder.commands.command import Command, print_json, print_wrapped, read_rows, terminal_monitor
 from textladder.errors import ConfigError, unknown_name
-from textladder.flags import Parser, add_data, add_overwrite, split_names
+from textladder.flags import Parser, add_data, add_overwrite, file_options, split_names
 from textladder.setting_flags import add_shared_settings, level_settings_of
 from textladder.wording import counted
 
@@ -74,8 +74,7 @@ def _write_without_leaks(options: argparse.Namespace, found: "Audit", label: str
         options.output,
         {row for row, _, _ in found.leaks},
         label=label,
-        columns=options.columns or None,
-        file_encoding=options.file_encoding,
+        **file_options(options),
         overwrite=options.overwrite,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from textladder.flags import Parser
+from textladder.flags import Parser, file_options
 
 if TYPE_CHECKING:
     from textladder.classifier import Prediction
@@ -72,8 +72,7 @@ def read_rows(
         options.data,
         test=options.test,
         label=options.label,
-        columns=options.columns or None,
-        file_encoding=options.file_encoding,
+        **file_options(options),
         rows=options.rows,
         first=options.first,
         test_first=options.test_first,

@@ -12,7 +12,7 @@ from textladder.commands.command import (
     terminal_monitor,
 )
 from textladder.errors import ConfigError
-from textladder.flags import Parser, add_bundle, add_file_flags, add_overwrite, add_text_flag
+from textladder.flags import Parser, add_bundle, add_file_flags, add_overwrite, add_text_flag, file_options
 from textladder.progress import say_truncated
 from textladder.wording import counted
 
@@ -49,8 +49,7 @@ def run(options: argparse.Namespace) -> None:
             options.input,
             options.output,
             text=options.text or None,
-            columns=options.columns or None,
-            file_encoding=options.file_encoding,
+            **file_options(options),
             overwrite=options.overwrite,
             monitor=terminal_monitor(),
         )

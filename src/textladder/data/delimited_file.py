@@ -1,126 +1,347 @@
-"""CSV and TSV files as sources of rows: quoted line ends and doubled quotes as in RFC 4180."""
+"""CSV and other delimited files as sources of rows.
 
+`dialects.py` looks at the first lines and says how the file is written. Then the whole file is read strictly as that:
+a row that does not fit is an error with its line, or is skipped and counted. Blocks whose quotes are all where the
+rules want them are parsed by Arrow, which is several times as fast as `delimited_records.py`; from the first block that
+is not so regular, every record is parsed by itself.
+"""
+
+import codecs
 import csv
 import io
-import threading
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import islice
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from textladder.data.file_streams import open_text
-from textladder.data.rows import BATCH_ROWS, in_batches
+import numpy as np
+
+from textladder.data.delimited_records import LINE_END, MAX_FIELD, Dialect, Record, read_records
+from textladder.data.dialects import Known, Layout, detect_layout
+from textladder.data.file_options import BadRows, FileOptions
+from textladder.data.file_streams import TextFile
+from textladder.data.rows import BATCH_ROWS
 from textladder.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MAX_FIELD = 1 << 27  # characters; a longer field is a quote that was never closed
-ROWS_AT_ONCE = 256  # rows parsed each time the csv module's limit on fields is raised
-_field_limit_lock = threading.Lock()
+SAMPLE_CHARACTERS = 1 << 17
+BLOCK_BYTES = 1 << 21
+# Fields of a row that may end with a delimiter where the header does not. In wider tables that looks the same as a
+# header that lacks a delimiter, with an empty last column.
+MAX_TRAILING = 4
+BYTE_ORDER_MARK = "\ufeff"
+DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 
 
 class DelimitedFile:
-    """A CSV or TSV file, with a header or in the headerless Amazon form.
+    """A CSV, TSV or similarly delimited file.
 
-    Args:
-        path: the file.
-        form: `csv` or `tsv`.
-        gzipped: whether it is compressed.
-        encoding: how the text is encoded.
-        columns: names for the columns of a file without a header.
+    Attributes:
+        file: its compression and encoding.
+        layout: its dialect, and where the rows begin.
+        names: the columns that are read; unnamed columns without values are left out.
+        skipped: what was left out in the last complete pass, by reason: bad rows and repeated headers.
     """
 
-    def __init__(self, path: Path, form: str, gzipped: bool, encoding: str, columns: Sequence[str] | None) -> None:
-        """Read the first rows.
+    def __init__(self, file: TextFile, options: FileOptions) -> None:
+        """Look at the first lines.
+
+        Args:
+            file: the file.
+            options: what need not be detected.
 
         Raises:
             DataError: there are no rows, or the column names do not fit them.
         """
-        self.path, self.gzipped, self.encoding = path, gzipped, encoding
-        self.delimiter = "\t" if form == "tsv" else self._detect_delimiter()
-        first_row = next(self._rows(), None)
-        if first_row is None:
-            raise DataError(f"{path}: the file has no rows.")
-        self.header = columns is None and not self._is_headerless(first_row)
-        if columns is not None:
-            self.names = list(columns)
-        elif self.header:
-            self.names = [name.strip() for name in first_row]
-        else:
-            self.names = ["label", "text"] if len(first_row) == 2 else ["label", "title", "text"]
-        self.amazon_form = columns is None and not self.header
-        self.form = form if self.delimiter in ",\t" else f"{form} with {self.delimiter!r}"
-        if self.amazon_form:
-            self.form += ", headerless Amazon form"
-        if len(self.names) != len(first_row):
+        self.file, self.path, self.options = file, file.path, options
+        known = Known(options.delimiter, options.quote, options.escape, options.header, options.skip_lines)
+        lines, complete = self._sample()
+        if not any(line.strip() for line in lines):
+            raise DataError(f"{self.path}: the file has no rows.")
+        self.layout: Layout = detect_layout(lines, complete, known)
+        self.dialect: Dialect = self.layout.dialect
+        self.skipped: dict[str, str] = {}
+        self.header = self.layout.header is not None
+        rest = lines[self.layout.skipped_lines + self.layout.header_lines :]
+        self._first_rows = [
+            one.fields
+            for one in read_records(rest, self.dialect)
+            if self._problem(one) is None and not self._is_blank(one)
+        ]
+        self._choose_columns()
+        self.line_end = next((end for end in ("\r\n", "\n", "\r") if lines[0].endswith(end)), "\n")
+
+    def _sample(self) -> tuple[list[str], bool]:
+        """The first lines, and whether these are all."""
+        with self.file.open() as text:
+            start = text.read(SAMPLE_CHARACTERS)
+            start += text.readline(SAMPLE_CHARACTERS)
+            complete = not text.read(1)
+        if "\0" in start:
+            raise DataError(f"{self.path}: the file contains zero bytes; this is not a text file.")
+        return io.StringIO(start, newline="").readlines(), complete
+
+    def _choose_columns(self) -> None:
+        """Set the names, and the width and the empty columns of the rows."""
+        layout, options = self.layout, self.options
+        rows = self._first_rows
+        written = [name.strip().removeprefix(BYTE_ORDER_MARK) for name in layout.header or [""] * layout.width]
+        if len(written) == layout.width - 1 < MAX_TRAILING and not any(row[-1] for row in rows):
+            written.append("")  # a delimiter at the end of every row but the header
+        if len(written) != layout.width and rows:
+            line = layout.skipped_lines + 1
             raise DataError(
-                f"{path}: {len(self.names)} column names were given ({', '.join(self.names)}), "
-                f"but the first row has {len(first_row)} fields."
+                f"{self.path}: the header at line {line} has {len(written)} fields, but the rows have {layout.width}; "
+                "correct it, or set how the file is written (`delimiter=`, `quote=`, `header=`, `skip_lines=`)."
             )
+        self.amazon_form = options.columns is None and not self.header and _is_amazon_form(rows)
+        self._empty = frozenset(
+            index for index, name in enumerate(written)
+            if self.header and not name and rows and not any(row[index].strip() for row in rows)
+        )  # fmt: skip
+        kept = [index for index in range(len(written)) if index not in self._empty]
+        if options.columns is not None:
+            if len(options.columns) != len(kept):
+                raise DataError(
+                    f"{self.path}: {len(options.columns)} column names were given ({', '.join(options.columns)}), "
+                    f"but the rows have {len(kept)} fields."
+                )
+            self.names = list(options.columns)
+        elif self.amazon_form:
+            self.names = ["label", "text"] if len(kept) == 2 else ["label", "title", "text"]
+        else:
+            self.names = [written[index] or f"column_{index + 1}" for index in kept]
+        self._kept = kept
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated:
             raise DataError(
-                f"{path}: more than one column is named {repeated[0]!r}; name all columns yourself with `columns=`."
+                f"{self.path}: more than one column is named {repeated[0]!r}; "
+                "name all columns yourself with `columns=`."
             )
 
-    def _detect_delimiter(self) -> str:
-        """A comma, unless the first line has none and has semicolons or tabs."""
-        with open_text(self.path, self.gzipped, self.encoding) as text:
-            line = text.readline(1 << 20)
-        return next((mark for mark in (",", ";", "\t") if mark in line), ",")
+    @property
+    def output(self) -> str:
+        """The ending of files with this delimiter."""
+        return "tsv" if self.dialect.delimiter == "\t" else "csv"
 
-    def _is_headerless(self, first_row: list[str]) -> bool:
-        """Whether the file has the form of the Amazon, Yelp and AG News files: a class number, a title, a text.
+    @property
+    def form(self) -> str:
+        """What was found, in a few words: `csv, tab, quote "`."""
+        parts = ["tsv" if self.dialect.delimiter == "\t" else "csv"]
+        if self.file.compression:
+            parts.append(self.file.compression)
+        if self.file.encoding not in ("utf-8", "ascii"):
+            parts.append("utf-8 with a byte-order mark" if self.file.encoding == "utf-8-sig" else self.file.encoding)
+        if self.dialect.delimiter is None:
+            parts.append("one column")
+        elif self.dialect.delimiter not in ",\t":
+            parts.append(f"delimiter {self.dialect.delimiter!r}")
+        if self.dialect.space_after_delimiter:
+            parts.append("a space after each delimiter")
+        if self.dialect.quote is None:
+            parts.append("quotes are plain text")
+        elif self.dialect.quote != '"':
+            parts.append(f"quoted with {self.dialect.quote}")
+        if self.dialect.bare_quotes:
+            parts.append("quotes inside fields neither doubled nor escaped")
+        if self.dialect.escape:
+            parts.append(f"quotes escaped with {self.dialect.escape}")
+        if self.layout.skipped_lines:
+            lines = "line" if self.layout.skipped_lines == 1 else "lines"
+            parts.append(f"{self.layout.skipped_lines} {lines} before the header skipped")
+        if self.layout.header_lines > 1:
+            parts.append(f"header of {self.layout.header_lines} lines")
+        if self.amazon_form:
+            parts.append("headerless Amazon form")
+        elif not self.header:
+            parts.append("no header")
+        if self._empty:
+            columns = "column" if len(self._empty) == 1 else "columns"
+            parts.append(f"{len(self._empty)} unnamed empty {columns} left out")
+        return ", ".join([*parts, *self.skipped.values()])
 
-        A bare number is never a column name, so the first row decides, confirmed by a few of the next.
+    def _problem(self, record: Record) -> str | None:
+        """Why a record is not a row, as a clause; None if it is one, or is blank."""
+        width = self.layout.width
+        if record.problem is not None or len(record.fields) == width or not record.fields or self._is_blank(record):
+            return record.problem
+        delimiter = self.dialect.delimiter or ","
+        name = DELIMITER_NAMES.get(delimiter, repr(delimiter))
+        count = f"{len(record.fields)} field{'s' if len(record.fields) > 1 else ''}"
+        hint = f"; a field that contains a {name} must be in quotes" if len(record.fields) > width else ""
+        return f"it has {count} where the others have {width}{hint}"
+
+    def _is_blank(self, record: Record) -> bool:
+        """Whether a record is a blank line; in a file of one column that is a row with an empty value."""
+        return self.layout.width > 1 and (
+            not record.fields or (len(record.fields) == 1 and not record.fields[0].strip())
+        )
+
+    def _is_header(self, fields: Sequence[str]) -> bool:
+        header = self.layout.header if self.layout.header_lines == 1 else None
+        return (
+            header is not None and len(fields) > 1 and [fields[0].removeprefix(BYTE_ORDER_MARK), *fields[1:]] == header
+        )
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator["pa.RecordBatch"]:
+        """The rows in order as Arrow record batches of at most `rows`; every column is a string.
+
+        Raises:
+            DataError: a row cannot be read, or too many were skipped.
         """
-        if len(first_row) not in (2, 3):
-            return False
-        return all(row[0].strip().isdecimal() and len(row[0].strip()) <= 3 for row in islice(self._rows(), 20))
+        bad_rows = BadRows(str(self.path), skip=self.options.bad_rows == "skip")
+        headers: list[int] = []
+        count, self.skipped = 0, {}
+        for batch in self._batches(rows, bad_rows, headers):
+            count += batch.num_rows
+            yield batch
+        bad_rows.check(count)
+        if bad_rows.count:
+            rows_ = "row" if bad_rows.count == 1 else "rows"
+            self.skipped["bad rows"] = f"{bad_rows.count:,} bad {rows_} skipped ({bad_rows.sentence()})"
+        if headers:
+            lines = ", ".join(map(str, headers[:10]))
+            self.skipped["headers"] = f"the header is repeated at line {lines} and left out there"
 
-    def _rows(self) -> Iterator[list[str]]:
-        """All rows, the header included; blank lines are skipped."""
-        with open_text(self.path, self.gzipped, self.encoding) as text:
-            rows = self._parse(text)
-            while True:
-                with _long_fields_allowed():
-                    block = list(islice(rows, ROWS_AT_ONCE))
-                if not block:
+    def _batches(self, rows: int, bad_rows: BadRows, headers: list[int]) -> Iterator["pa.RecordBatch"]:
+        line = 1 + self.layout.skipped_lines + self.layout.header_lines
+        if self._is_simple():
+            for start, table in self._regular_blocks(line):
+                if table is None:
+                    line = start
+                    break
+                yield from table.to_batches(max_chunksize=rows)
+            else:
+                return
+        with self.file.open() as text:
+            lines = self._checked(itertools.islice(text, line - 1, None), line)
+            yield from self._parsed(read_records(lines, self.dialect, first_line=line), rows, bad_rows, headers)
+
+    def _is_simple(self) -> bool:
+        """Whether Arrow reads the dialect as it is meant."""
+        dialect = self.dialect
+        return (
+            self.file.encoding in ("utf-8", "utf-8-sig", "ascii")
+            and dialect.escape is None
+            and not dialect.bare_quotes
+            and dialect.delimiter is not None
+            and not dialect.space_after_delimiter
+            and self.layout.width > 1
+        )
+
+    def _regular_blocks(self, first_line: int) -> Iterator[tuple[int, "pa.Table | None"]]:
+        """Parse block after block while they are regular.
+
+        Args:
+            first_line: the number of the first line after the header.
+
+        Yields:
+            The number of a block's first line, and its rows; None in place of the rows of the first block that has to
+            be parsed record by record, with which it ends.
+        """
+        with self.file.open_bytes() as stream:
+            line, data = 1, b""
+            while more := stream.read(BLOCK_BYTES):
+                data += more
+                if line < first_line:
+                    start = _after_lines(data, first_line - 1)
+                    if start is None:
+                        continue
+                    line, data = first_line, data[start:]
+                elif line == 1 and data.startswith(codecs.BOM_UTF8):
+                    data = data[len(codecs.BOM_UTF8) :]
+                end = _regular_end(data, self.dialect, last=False)
+                if end == 0 and len(data) < MAX_FIELD:
+                    continue
+                table = self._arrow_table(data[:end]) if end else None
+                yield line, table
+                if table is None:
                     return
-                yield from block
+                line, data = line + _count_lines(data[:end]), data[end:]
+            if data.strip() and line >= first_line:
+                yield line, self._arrow_table(data) if _regular_end(data, self.dialect, last=True) else None
 
-    def _parse(self, text: io.TextIOWrapper) -> Iterator[list[str]]:
-        reader = csv.reader(text, delimiter=self.delimiter, strict=True)
-        width, line = None, 1
+    def _arrow_table(self, block: bytes) -> "pa.Table | None":
+        """Parse a regular block; None if one of its rows does not fit."""
+        import pyarrow as pa
+        import pyarrow.compute as compute
+        from pyarrow import csv as arrow_csv
+
+        places = [f"{index}" for index in range(self.layout.width)]
         try:
-            for row in reader:
-                if row:
-                    width = width or len(row)
-                    if len(row) != width:
-                        raise DataError(
-                            f"{self.path}: the row at line {line} has {len(row)} fields where the first row has "
-                            f"{width}; a field that contains a {self.delimiter!r} must be in double quotes."
-                        )
-                    yield row
-                line = reader.line_num + 1
-        except csv.Error as error:
-            if "NUL" in str(error) or "new-line character" in str(error):
-                raise DataError(f"{self.path}: the row at line {line} is not text ({error}).") from None
-            raise DataError(
-                f"{self.path}: the row at line {line} has an unbalanced quote ({error}); "
-                'a double quote inside a quoted field must be doubled ("").'
-            ) from None
+            table = arrow_csv.read_csv(
+                pa.BufferReader(block),
+                read_options=arrow_csv.ReadOptions(column_names=places, block_size=len(block) + 1, use_threads=False),
+                parse_options=arrow_csv.ParseOptions(
+                    delimiter=self.dialect.separator,
+                    quote_char=self.dialect.quote or False,
+                    newlines_in_values=self.dialect.quote is not None,
+                ),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types=dict.fromkeys(places, pa.string()), strings_can_be_null=False
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        first = self.layout.header[0] if self.layout.header else None
+        if first is not None:  # a repeated header
+            values = pa.array([first, BYTE_ORDER_MARK + first])
+            if compute.any(compute.is_in(table.column(0), values)).as_py():
+                return None
+        if any(compute.any(compute.not_equal(table.column(index), "")).as_py() for index in self._empty):
+            return None
+        return table.select(self._kept).rename_columns(self.names)
 
-    def batches(self, rows: int = BATCH_ROWS) -> Iterator[list[list[str]]]:
-        """The rows in order, at most `rows` at a time, without the header."""
-        return in_batches(islice(self._rows(), int(self.header), None), rows)
+    def _checked(self, lines: Iterator[str], first: int) -> Iterator[str]:
+        """The lines, none of which has a zero byte."""
+        for number, line in enumerate(lines, start=first):
+            if "\0" in line:
+                raise DataError(f"{self.path}: line {number} contains a zero byte; this is not a text file.")
+            yield line
 
-    def column(self, batch: list[list[str]], name: str) -> list[str | None]:
+    def _parsed(
+        self, records: Iterator[Record], rows: int, bad_rows: BadRows, headers: list[int]
+    ) -> Iterator["pa.RecordBatch"]:
+        """Batches of the records that are rows."""
+        fields: list[list[str]] = []
+        blank_lines = 0
+        for one in records:
+            problem = self._problem(one)
+            if problem is None and self._is_blank(one):
+                continue
+            if problem is None and self._is_header(one.fields):
+                headers.append(one.line)
+                continue
+            if problem is None and any(one.fields[index].strip() for index in self._empty):
+                problem = "it has a value in an unnamed column that is empty in the first rows; name it with `columns=`"
+            if problem is not None:
+                bad_rows.add(one.line, problem)
+                continue
+            blank_lines += not one.fields
+            fields.append(one.fields or [""])
+            if len(fields) == rows:
+                yield self._record_batch(fields)
+                fields = []
+        if fields:
+            yield self._record_batch(fields)
+        if blank_lines:
+            lines = "line is" if blank_lines == 1 else "lines are"
+            self.skipped["blank lines"] = f"{blank_lines:,} blank {lines} read as empty texts"
+
+    def _record_batch(self, fields: list[list[str]]) -> "pa.RecordBatch":
+        import pyarrow as pa
+
+        columns = list(zip(*fields, strict=True))
+        return pa.record_batch([pa.array(columns[index], pa.string()) for index in self._kept], names=self.names)
+
+    def column(self, batch: "pa.RecordBatch", name: str) -> list[str | None]:
         """One column of a batch."""
-        index = self.names.index(name)
-        return [row[index] for row in batch]
+        return batch.column(name).to_pylist()  # type: ignore[no-any-return]
+
+    def values(self, batch: "pa.RecordBatch", name: str) -> list[Any]:
+        """One column of a batch."""
+        return self.column(batch, name)
 
     def label_order(self, name: str) -> list[str] | None:
         """None: such a file declares no order."""
@@ -131,27 +352,94 @@ class DelimitedFile:
         return _DelimitedWriter(self, stream, list(added))
 
 
+def _is_amazon_form(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rows have the form of the Amazon, Yelp and AG News files: a class number, perhaps a title, a text."""
+    return bool(rows) and len(rows[0]) in (2, 3) and all(
+        row[0].strip().isdecimal() and len(row[0].strip()) <= 3 for row in rows[:20]
+    )  # fmt: skip
+
+
+def _after_lines(data: bytes, count: int) -> int | None:
+    """The position after a number of lines; None if there are fewer."""
+    position = 0
+    for _ in range(count):
+        ends = [end for mark in (b"\n", b"\r") if (end := data.find(mark, position)) >= 0]
+        if not ends:
+            return None
+        position = min(ends) + (2 if data[min(ends) : min(ends) + 2] == b"\r\n" else 1)
+    return position
+
+
+def _count_lines(block: bytes) -> int:
+    return block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+
+
+def _regular_end(data: bytes, dialect: Dialect, *, last: bool) -> int | None:
+    """Where the last complete record of a block ends, if every quote up to there opens, closes or doubles.
+
+    A quote opens after a delimiter or a line end and closes before one; between a pair of doubled quotes one field
+    would close and the next open. So opening and closing quotes alternate, and it suffices to look at their neighbours.
+
+    Args:
+        data: a block that begins with a record.
+        dialect: its delimiter and quote.
+        last: whether the file ends with the block.
+
+    Returns:
+        The position; None if some quote is elsewhere, or the block contains a zero byte.
+    """
+    block = np.frombuffer(data, np.uint8)
+    if b"\0" in data:
+        return None
+    quotes = np.array([], np.int64)
+    if dialect.quote is not None:
+        quotes = np.flatnonzero(block == ord(dialect.quote))
+    if last:
+        end = len(block)
+        if len(quotes) % 2:
+            return None
+    else:
+        line_ends = np.flatnonzero(block == ord("\n"))
+        if not len(line_ends):  # lines may end with carriage returns alone, of which the last may be half an end
+            line_ends = np.flatnonzero(block[:-1] == ord("\r"))
+        outside = line_ends[np.searchsorted(quotes, line_ends) % 2 == 0]
+        if not len(outside):
+            return 0
+        end = int(outside[-1]) + 1
+        quotes = quotes[: np.searchsorted(quotes, end)]
+    if not len(quotes):
+        return end
+    around = np.frombuffer((dialect.separator + (dialect.quote or "") + LINE_END).encode(), np.uint8)
+    opening, closing = quotes[0::2], quotes[1::2]
+    before = block[opening[opening > 0] - 1]
+    after = block[closing[closing < end - 1] + 1]
+    return end if np.isin(before, around).all() and np.isin(after, around).all() else None
+
+
 class _DelimitedWriter:
+    """Writes rows as other programs read them: quotes are doubled, and every field with a line end is quoted."""
+
     def __init__(self, source: DelimitedFile, stream: IO[bytes], added: Sequence[str]) -> None:
-        self.text = io.TextIOWrapper(stream, encoding=source.encoding, newline="")
-        self.writer = csv.writer(self.text, delimiter=source.delimiter, lineterminator="\n")
+        self.text = io.TextIOWrapper(stream, encoding=source.file.encoding, newline="")
+        self.line_end = source.line_end
+        # csv quotes the characters of its own line terminator alone (before Python 3.13), so it is given both
+        self.writer = csv.writer(
+            self,
+            delimiter=source.dialect.delimiter or ",",
+            quotechar=source.dialect.quote or '"',
+            lineterminator=LINE_END,
+        )
         if source.header:
             self.writer.writerow([*source.names, *added])
 
-    def add(self, batch: list[list[str]], columns: Sequence[Sequence[Any]]) -> None:
-        self.writer.writerows([*row, *values] for row, *values in zip(batch, *columns, strict=True))
+    def write(self, row: str) -> None:
+        """Take a row from the csv writer."""
+        self.text.write(row.removesuffix(LINE_END) + self.line_end)
+
+    def add(self, batch: "pa.RecordBatch", columns: Sequence[Sequence[Any]]) -> None:
+        rows = [column.to_pylist() for column in batch.columns]
+        self.writer.writerows(zip(*rows, *columns, strict=True))
 
     def close(self) -> None:
         self.text.flush()
         self.text.detach()
-
-
-@contextmanager
-def _long_fields_allowed() -> Iterator[None]:
-    """Raise the csv module's limit on fields, which holds for the whole process, and restore it."""
-    with _field_limit_lock:
-        before = csv.field_size_limit(MAX_FIELD)
-        try:
-            yield
-        finally:
-            csv.field_size_limit(before)

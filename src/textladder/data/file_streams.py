@@ -1,76 +1,99 @@
-"""Bytes and text of a file that may be gzipped; whatever cannot be read becomes one sentence with its position."""
+"""Text of a file that may be compressed; whatever cannot be read becomes one sentence with its position."""
 
 import codecs
-import gzip
 import io
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from textladder.data.compression import detect_compression, open_bytes
+from textladder.data.encodings import checked_encoding, detect_encoding
 from textladder.errors import DataError
 
 
-@contextmanager
-def open_bytes(path: Path, gzipped: bool) -> Iterator[IO[bytes]]:
-    """Open a file for reading, decompressed.
+@dataclass(frozen=True)
+class TextFile:
+    """A text file with what was found out about its bytes.
 
-    Raises:
-        DataError: the archive is damaged, or the file cannot be read.
+    Attributes:
+        path: the file.
+        compression: gzip, bz2, xz, zstd, zip, or None.
+        encoding: how the text is encoded, by Python's name; `utf-8-sig` with a byte-order mark.
     """
-    try:
-        with gzip.open(path) if gzipped else path.open("rb") as stream:
-            yield stream  # type: ignore[misc]
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: the gzip archive is damaged or truncated ({error}).") from None
-    except OSError as error:
-        raise DataError(f"{path}: the file cannot be read ({error.strerror or error}).") from None
 
+    path: Path
+    compression: str | None
+    encoding: str
 
-@contextmanager
-def open_text(path: Path, gzipped: bool, encoding: str) -> Iterator[io.TextIOWrapper]:
-    """Open a file for reading as text, line ends as they are.
+    @classmethod
+    def examine(cls, path: Path, encoding: str | None) -> "TextFile":
+        """Look at the first bytes of a file.
 
-    Raises:
-        DataError: the file cannot be read, or is not in this encoding.
-    """
-    with open_bytes(path, gzipped) as stream:
-        start = stream.read(4)
-        stream.seek(0)
-        is_utf8 = codecs.lookup(encoding).name == "utf-8"
-        if is_utf8 and start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise DataError(f'{path}: the text is UTF-16, not UTF-8; pass `file_encoding="utf-16"`.')
-        # utf-8-sig removes a byte-order mark and is plain UTF-8 if there is none
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig" if is_utf8 else encoding, newline="")
-        try:
-            yield text
-        except UnicodeError:
-            raise DataError(_decoding_error(path, gzipped, encoding)) from None
-        finally:
-            text.detach()
+        Args:
+            path: the file.
+            encoding: its encoding; None to detect it.
 
+        Raises:
+            DataError: it cannot be read, or is not text.
+            ConfigError: there is no such encoding.
+        """
+        compression = detect_compression(path)
+        with open_bytes(path, compression) as stream:
+            if encoding is None:
+                return cls(path, compression, detect_encoding(stream, str(path)))
+            known = checked_encoding(encoding)
+            has_mark = known == "utf-8" and stream.read(3) == codecs.BOM_UTF8
+        return cls(path, compression, "utf-8-sig" if has_mark else known)
 
-def _decoding_error(path: Path, gzipped: bool, encoding: str) -> str:
-    """Read the file again, to say which byte is wrong."""
-    cure = "set the file encoding with `file_encoding=`"
-    decoder = codecs.getincrementaldecoder(encoding)()
-    block_start = 0
-    with open_bytes(path, gzipped) as stream:
-        while True:
-            block = stream.read(1 << 20)
-            held_back = len(decoder.getstate()[0])  # bytes of the block before that the decoder still holds
+    @contextmanager
+    def open_bytes(self) -> Iterator[IO[bytes]]:
+        """Open the file for reading, decompressed.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        with open_bytes(self.path, self.compression) as stream:
+            yield stream
+
+    @contextmanager
+    def open(self) -> Iterator[io.TextIOWrapper]:
+        """Open the file for reading as text, line ends as they are.
+
+        Raises:
+            DataError: the file cannot be read, or is not in this encoding.
+        """
+        with self.open_bytes() as stream:
+            text = io.TextIOWrapper(stream, encoding=self.encoding, newline="")
             try:
-                decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                position = block_start - held_back + error.start
-                byte = error.object[error.start]
-                return (
-                    f"{path}: the text is not {encoding}: byte 0x{byte:02x} at position {position} cannot be read; "
-                    f"{cure}, often latin-1 or cp1252."
-                )
-            except UnicodeError as error:
-                return f"{path}: the text is not {encoding} ({error}); {cure}."
-            block_start += len(block)
-            if not block:
-                return f"{path}: the text is not {encoding}; {cure}."
+                yield text
+            except UnicodeError:
+                raise DataError(self._decoding_error()) from None
+            finally:
+                text.detach()
+
+    def _decoding_error(self) -> str:
+        """Read the file again, to say which byte is wrong."""
+        name = "utf-8" if self.encoding == "utf-8-sig" else self.encoding
+        cure = "set the file encoding with `file_encoding=`"
+        decoder = codecs.getincrementaldecoder(self.encoding)()
+        block_start = 0
+        with self.open_bytes() as stream:
+            while True:
+                block = stream.read(1 << 20)
+                held_back = len(decoder.getstate()[0])  # bytes of the block before that the decoder still holds
+                try:
+                    decoder.decode(block, final=not block)
+                except UnicodeDecodeError as error:
+                    position = block_start - held_back + error.start
+                    byte = error.object[error.start]
+                    return (
+                        f"{self.path}: the text is not {name}: byte 0x{byte:02x} at position {position} cannot be "
+                        f"read; {cure}, often latin-1 or cp1252."
+                    )
+                except UnicodeError as error:
+                    return f"{self.path}: the text is not {name} ({error}); {cure}."
+                block_start += len(block)
+                if not block:
+                    return f"{self.path}: the text is not {name}; {cure}."

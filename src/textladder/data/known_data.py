@@ -6,6 +6,7 @@ from typing import Any
 from textladder.errors import PretrainedError, first_line, import_extra
 
 KNOWN_DATA = ("sample", "amazon-polarity")
+SAVED_DATA_SET = ("dataset_dict.json", "state.json")  # files that `save_to_disk` writes
 
 
 def find_data_set(name: str) -> tuple[Any, Any]:
@@ -51,3 +52,16 @@ def _hub_data_set(name: str) -> tuple[Any, Any]:
     if "train" not in splits:
         raise PretrainedError(f"{name!r} has no split named 'train'. Its splits: {', '.join(splits)}.")
     return splits["train"], splits.get("test", None)
+
+
+def load_saved(folder: Path) -> Any:
+    """Load what `save_to_disk` of the `datasets` library wrote: a `Dataset` or a `DatasetDict`.
+
+    Raises:
+        PretrainedError: it is damaged.
+    """
+    datasets = import_extra("datasets", "train")
+    try:
+        return datasets.load_from_disk(str(folder))
+    except Exception as error:  # the library's errors have no common base
+        raise PretrainedError(f"{folder}: the saved data set could not be loaded ({first_line(error)}).") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from textladder.data.columns import MAX_CLASSES, Sample, choose_columns, longest_text
+from textladder.data.columns import MAX_CLASSES, Choice, Sample, choose_columns, longest_text, named_texts
 from textladder.data.row_sources import joined_texts, sample_columns
 from textladder.data.rows import RowSource
 from textladder.errors import DataError
@@ -76,7 +76,14 @@ def copy_to_arrow(
     Raises:
         DataError: the columns do not fit, labels are missing, or the copy cannot be written.
     """
-    text_columns, label_column = _resolve_columns(sample_columns(source, source_name), source_name, text, label)
+    try:
+        choice = _resolve_columns(sample_columns(source, source_name), source_name, text, label)
+    except DataError:
+        if label is not None:
+            raise
+        # in a file that is sorted by label, the first rows do not tell the label column
+        choice = _resolve_columns(sample_columns(source, source_name, spread=True), source_name, text, label)
+    text_columns, label_column = choice.text, choice.label
     copier = _Copier(source, source_name, text_columns, label_column, first)
     table = _memory_mapped(copier.batches())
     if copier.missing and not drop_missing:
@@ -95,6 +102,7 @@ def copy_to_arrow(
         f"label from {label_column!r} ({shown}{f', ... {len(labels)} classes' if len(labels) > 6 else ''}), "
         f"text from {' + '.join(map(repr, text_columns))}"
     )
+    description += "".join(f", {note}" for note in choice.notes)
     if copier.missing:
         description += f", {copier.missing:,} {'row' if copier.missing == 1 else 'rows'} without a label left out"
     return LabelledTable(
@@ -103,13 +111,13 @@ def copy_to_arrow(
     )  # fmt: skip
 
 
-def _resolve_columns(
-    sample: Sample, source_name: str, text: str | Sequence[str] | None, label: str | None
-) -> tuple[list[str], str]:
-    if text == LONGEST_TEXT and LONGEST_TEXT not in sample:
-        _, label = choose_columns(sample, source_name, label=label)
-        text = longest_text({name: values for name, values in sample.items() if name != label}, source_name)
-    return choose_columns(sample, source_name, text=[text] if isinstance(text, str) else text, label=label)
+def _resolve_columns(sample: Sample, source_name: str, text: str | Sequence[str] | None, label: str | None) -> Choice:
+    if text is not None:
+        text = named_texts(sample, text)
+    if text == [LONGEST_TEXT] and LONGEST_TEXT not in sample:
+        label = choose_columns(sample, source_name, label=label).label
+        text = [longest_text(sample, source_name, label=label)]
+    return choose_columns(sample, source_name, text=text, label=label)
 
 
 class _Copier:

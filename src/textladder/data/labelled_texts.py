@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from textladder.data.columns import check_texts
+from textladder.data.columns import check_texts, named_texts
+from textladder.data.file_options import file_options as checked_options
 from textladder.data.labelled_table import copy_to_arrow
-from textladder.data.row_sources import joined_texts, looks_like_file, open_source, open_sources, sample_columns
+from textladder.data.row_sources import is_readable, joined_texts, open_source, open_sources, sample_columns
 from textladder.data.splits import check_classes, stratified
 from textladder.errors import ConfigError
 
@@ -114,32 +115,30 @@ def read_texts(
     test: "str | Path | pd.DataFrame | None" = None,
     text: str | Sequence[str] | None = None,
     label: str | None = None,
-    columns: Sequence[str] | None = None,
-    file_encoding: str = "utf-8",
     rows: int | None = None,
     first: int | None = None,
     test_first: int | None = None,
     valid: float = VALID_FRACTION,
     drop_missing: bool = False,
     seed: int = 0,
+    **file_options: Any,
 ) -> TextData:
     """Read labelled texts and split them.
 
     Args:
-        data: a file (`.csv`, `.tsv`, `.jsonl`, `.parquet`, each also `.gz`), a DataFrame, `amazon-polarity`, `sample`,
-            or the name of a data set on the Hugging Face Hub.
+        data: a file of any kind that `open_source` reads, a folder, a DataFrame or table, a list of mappings, a pair
+            (texts, labels), `amazon-polarity`, `sample`, or the name of a data set on the Hugging Face Hub.
         test: the test rows; by default a stratified 20% of `data` is held out.
         text: the text column or columns, joined with a space; by default every column of running text. `"longest"`
             takes the column with the longest texts, unless a column has that name.
         label: the label column; by default detected by its name, else by few distinct values.
-        columns: names for the columns of a file without a header; the headerless Amazon form needs none.
-        file_encoding: how files are encoded.
         rows: take a stratified random sample of this many rows of `data` (never of `test`).
         first: take the first rows of `data`.
         test_first: take the first rows of the test rows.
         valid: fraction of the training rows, stratified, to hold out for validation; 0 for none.
         drop_missing: leave out rows without a label instead of refusing them.
         seed: seed of the sample and the splits.
+        file_options: how files are read, by the names of `FileOptions`, where that should not be detected.
 
     Raises:
         DataError: the data cannot be read, or its columns or labels do not fit.
@@ -147,7 +146,7 @@ def read_texts(
         PretrainedError: a named data set could not be fetched.
     """
     _check_options({"rows": rows, "first": first, "test_first": test_first}, valid, seed)
-    source, source_name, test_source, test_name = open_sources(data, test, columns, file_encoding)
+    source, source_name, test_source, test_name = open_sources(data, test, checked_options(file_options))
     if test_first is not None and test_source is None:
         raise ConfigError("`test_first=` needs separate test rows; pass them with `test=`.")
     main = copy_to_arrow(source, source_name, text=text, label=label, drop_missing=drop_missing, first=first)
@@ -201,9 +200,8 @@ def read_labelled(
     *,
     text: str | Sequence[str] | None = None,
     label: str | None = None,
-    columns: Sequence[str] | None = None,
-    file_encoding: str = "utf-8",
     drop_missing: bool = False,
+    **file_options: Any,
 ) -> LabelledTexts:
     """Read all rows of labelled texts whose classes are already known, to evaluate on.
 
@@ -212,14 +210,13 @@ def read_labelled(
         labels: the classes in order.
         text: the text column or columns.
         label: the label column.
-        columns: names for the columns of a file without a header.
-        file_encoding: how the file is encoded.
         drop_missing: leave out rows without a label instead of refusing them.
+        file_options: how a file is read, as for `read_texts`.
 
     Raises:
         DataError: the data cannot be read, its columns do not fit, or a label is not among `labels`.
     """
-    source, source_name, test_source, test_name = open_sources(data, None, columns, file_encoding)
+    source, source_name, test_source, test_name = open_sources(data, None, checked_options(file_options))
     if test_source is not None:
         source, source_name = test_source, test_name
     copied = copy_to_arrow(source, source_name, text=text, label=label, drop_missing=drop_missing)
@@ -233,10 +230,9 @@ def read_perhaps_labelled(
     *,
     text: Sequence[str],
     label: str,
-    columns: Sequence[str] | None = None,
-    file_encoding: str = "utf-8",
     drop_missing: bool = False,
     first: int | None = None,
+    **file_options: Any,
 ) -> "LabelledTexts | list[str]":
     """Read texts, with their labels if there is a column for them.
 
@@ -245,25 +241,25 @@ def read_perhaps_labelled(
         labels: the classes in order.
         text: the text columns.
         label: the label column, which may be missing.
-        columns: names for the columns of a file without a header.
-        file_encoding: how the file is encoded.
         drop_missing: leave out rows without a label instead of refusing them.
         first: read the first texts only.
+        file_options: how a file is read, as for `read_texts`.
 
     Raises:
         DataError: the data cannot be read, a text column is missing, or a label is not among `labels`.
     """
-    if isinstance(data, (str, Path)) and not looks_like_file(data):
+    if isinstance(data, (str, Path)) and not is_readable(data):
         has_labels = True  # every data set known by name is labelled
     else:
-        source, source_name = open_source(data, columns, file_encoding)
+        source, source_name = open_source(data, checked_options(file_options))
         has_labels = label in source.names
     if has_labels:
         labelled = read_labelled(
-            data, labels, text=text, label=label, columns=columns, file_encoding=file_encoding,
-            drop_missing=drop_missing,
+            data, labels, text=text, label=label, drop_missing=drop_missing, **file_options
         )  # fmt: skip
         return dataclasses.replace(labelled, rows=labelled.rows[:first])
-    check_texts(sample_columns(source, source_name), text, source_name)
+    sample = sample_columns(source, source_name)
+    text = named_texts(sample, text)
+    check_texts(sample, text, source_name)
     texts = (one for batch in source.batches() for one in joined_texts(source, batch, text))
     return list(islice(texts, first))

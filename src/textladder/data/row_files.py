@@ -1,66 +1,114 @@
-"""Files of rows by their names: CSV, TSV, JSON Lines and Parquet, each of them also gzipped.
+"""Files of rows, recognized by what they contain and not by their names.
 
-A file is read as a stream, one batch at a time, so memory does not grow with it. Errors say where in the file they are;
-nothing is repaired silently.
+CSV and its relatives, JSON, Parquet, Arrow, spreadsheets and fastText's format, each also compressed. Most are read as
+a stream, one batch at a time, so memory does not grow with them. Errors say where in the file they are; nothing is
+repaired silently.
 """
 
-import codecs
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
+from textladder.data.arrow_file import ArrowFile, arrow_form
+from textladder.data.compression import ENDINGS, detect_compression, open_bytes
 from textladder.data.delimited_file import DelimitedFile
-from textladder.data.json_lines_file import JsonLinesFile
-from textladder.data.parquet_file import ParquetFile
+from textladder.data.fasttext_file import PREFIX, FastTextFile
+from textladder.data.file_options import DETECTED, FileOptions
+from textladder.data.file_streams import TextFile
+from textladder.data.json_file import JsonFile, json_form
 from textladder.data.rows import RowFile
+from textladder.data.spreadsheet_file import SpreadsheetFile, is_spreadsheet
 from textladder.errors import ConfigError, DataError, unknown_name
 
-FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+START_CHARACTERS = 1 << 16
+FORMATS = {  # of files to be written, by the ending of their name
+    ".csv": "csv",
+    ".txt": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
 
 
-def file_format(path: Path) -> tuple[str, bool]:
-    """Tell a file's format from its name, and whether it is gzipped.
+def output_format(path: Path) -> tuple[str, str | None]:
+    """Tell the format and the compression of a file to be written from its name.
 
-    >>> file_format(Path("reviews.csv.gz"))
-    ('csv', True)
+    >>> output_format(Path("reviews.csv.gz"))
+    ('csv', 'gzip')
 
     Raises:
         ConfigError: the name has an unknown ending.
     """
-    gzipped = path.suffix.lower() == ".gz"
-    suffix = Path(path.stem).suffix.lower() if gzipped else path.suffix.lower()
-    if suffix not in FORMATS:
-        names = [*FORMATS, *(f"{name}.gz" for name in FORMATS)]
+    compression = ENDINGS.get(path.suffix.lower())
+    suffix = Path(path.stem).suffix.lower() if compression else path.suffix.lower()
+    if suffix not in FORMATS or compression == "zip":
+        names = [*FORMATS, *(f"{name}{ending}" for name in FORMATS for ending in ENDINGS if ending != ".zip")]
         raise ConfigError(f"{path}: {unknown_name('file format', suffix or path.name, names)}")
-    return FORMATS[suffix], gzipped
+    return FORMATS[suffix], compression
 
 
-def open_rows(path: str | Path, *, columns: Sequence[str] | None = None, encoding: str = "utf-8") -> RowFile:
+def open_rows(path: str | Path, options: FileOptions = DETECTED) -> RowFile:
     """Open a file of rows.
 
     Args:
-        path: a `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` file, or one of them with `.gz`.
-        columns: names for the columns of a CSV or TSV file without a header line.
-        encoding: how the text is encoded, by Python's name for it; a UTF-8 byte-order mark is recognised by itself.
+        path: the file.
+        options: what need not be detected.
 
     Raises:
-        DataError: the file does not exist, is empty, or is not what its name says.
-        ConfigError: the format or the encoding is unknown.
+        DataError: the file does not exist, is empty, or cannot be read as what it seems to be.
+        ConfigError: the encoding is unknown, or an option does not apply to such a file.
     """
     path = Path(path)
-    form, gzipped = file_format(path)
     if not os.path.isfile(path):  # unlike Path.is_file, it also accepts names that are too long
         raise DataError(f"{path}: no such file." if not os.path.exists(path) else f"{path}: this is not a file.")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty.")
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise ConfigError(
-            f"Unknown file encoding {encoding!r}; use a name that Python knows, such as utf-8 or latin-1."
-        ) from None
-    if form in ("csv", "tsv"):
-        return DelimitedFile(path, form, gzipped, encoding, columns)
-    if columns is not None:
-        raise ConfigError(f"{path}: only the columns of a CSV or TSV file can be named; this file has its own names.")
-    return JsonLinesFile(path, gzipped, encoding) if form == "jsonl" else ParquetFile(path, gzipped)
+    compression = detect_compression(path)
+    with open_bytes(path, compression if compression != "zip" else None) as stream:
+        start = stream.read(8)
+    if is_spreadsheet(path, start):
+        _refuse(path, options, "spreadsheet", "file_encoding", "delimiter", "quote", "escape")
+        return SpreadsheetFile(path, options)
+    if compression == "zip":
+        with open_bytes(path, compression) as stream:
+            start = stream.read(8)
+    form = arrow_form(start)
+    if form is not None:
+        _refuse(
+            path,
+            options,
+            form,
+            "columns",
+            "file_encoding",
+            "delimiter",
+            "quote",
+            "escape",
+            "header",
+            "skip_lines",
+            "sheet",
+        )
+        return ArrowFile(path, form, compression)
+    if not start:
+        raise DataError(f"{path}: the file is empty.")
+    file = TextFile.examine(path, options.file_encoding)
+    with file.open() as text:
+        beginning = text.read(START_CHARACTERS).lstrip()
+    kind = None if options.delimiter else json_form(beginning)
+    if kind is not None:
+        _refuse(path, options, "JSON file", "columns", "quote", "escape", "header", "skip_lines", "sheet")
+        return JsonFile(file, kind)
+    if beginning.startswith(PREFIX) and options.delimiter is None:
+        _refuse(path, options, "fastText file", "columns", "quote", "escape", "header", "skip_lines", "sheet")
+        return FastTextFile(file)
+    _refuse(path, options, "delimited file", "sheet")
+    return DelimitedFile(file, options)
+
+
+def _refuse(path: Path, options: FileOptions, kind: str, *names: str) -> None:
+    """Refuse options that have no meaning for a kind of file."""
+    for name in names:
+        if getattr(options, name) is not None:
+            raise ConfigError(f"{path}: `{name}=` does not apply, because this is a {kind}.")

@@ -1,56 +1,54 @@
-"""Writes a file of rows in the format that it was read in, with further columns or with fewer rows.
+"""Writes the rows of a file with further columns or with fewer rows, in their own format or in another one.
 
 The new file appears complete or not at all. Memory holds one batch of rows.
 """
 
-import gzip
+import csv
+import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from textladder.atomic_files import atomic_path
-from textladder.data.row_files import file_format, open_rows
-from textladder.data.rows import RowFile, RowWriter
-from textladder.errors import ConfigError, DataError
+from textladder.data.compression import compressed_writer
+from textladder.data.file_options import DETECTED, FileOptions
+from textladder.data.row_files import open_rows, output_format
+from textladder.data.rows import RowFile, RowWriter, as_text
+from textladder.errors import DataError
 
 
-def check_target(source: Path, target: Path, overwrite: bool) -> bool:
-    """Check, before any work is done, that the rows of a file can be written to another one.
+def check_target(target: Path, overwrite: bool) -> None:
+    """Check, before any work is done, that rows can be written to a file.
 
     Args:
-        source: the file that is read.
         target: the file that will be written.
-        overwrite: whether `target` may be replaced.
-
-    Returns:
-        Whether the target is gzipped.
+        overwrite: whether it may be replaced.
 
     Raises:
-        ConfigError: the target's name ends in another format than the source's.
-        DataError: the target exists.
+        ConfigError: its name ends in no known format.
+        DataError: it exists.
     """
-    (form, _), (target_form, gzipped) = file_format(source), file_format(target)
-    if form != target_form:
-        raise ConfigError(f"{target}: the output has the input's format, so its name must end like {source.name}.")
+    output_format(target)
     if target.exists() and not overwrite:
         raise DataError(f"{target} exists; pass overwrite=True to replace it, or choose another path.")
-    return gzipped
 
 
 @contextmanager
 def atomic_row_writer(
-    rows: RowFile, source: Path, target: Path, added: Mapping[str, pa.DataType], overwrite: bool
+    rows: RowFile, target: Path, added: Mapping[str, pa.DataType], overwrite: bool
 ) -> Iterator[RowWriter]:
-    """Write a file in the format of `rows`; it appears once the block has ended without an error.
+    """Write a file; it appears once the block has ended without an error.
 
     Args:
         rows: the open source.
-        source: its path.
-        target: the file to write, in the same format.
+        target: the file to write; its name tells the format. If that is the format of `rows`, then the encoding, the
+            delimiter, the schema and so on are those of `rows` too.
         added: further columns, by name, with their types.
         overwrite: replace an existing file.
 
@@ -58,18 +56,18 @@ def atomic_row_writer(
         The writer.
 
     Raises:
-        ConfigError: the target's name ends in another format than the source's.
+        ConfigError: the target's name ends in no known format.
         DataError: the target exists, or cannot be written.
     """
-    gzipped = check_target(source, target, overwrite)
+    check_target(target, overwrite)
+    form, compression = output_format(target)
     try:
         with atomic_path(target) as part, part.open("wb") as plain:
-            # without a time stamp inside, the same rows give the same bytes
-            stream: IO[bytes] = gzip.GzipFile(fileobj=plain, mode="wb", filename="", mtime=0) if gzipped else plain  # type: ignore[assignment]
-            writer = rows.writer(stream, added)
+            stream = compressed_writer(plain, compression)
+            writer = rows.writer(stream, added) if form == rows.output else _Converter(rows, stream, form, added)
             yield writer
             writer.close()
-            if gzipped:
+            if stream is not plain:
                 stream.close()
     except OSError as error:
         raise DataError(
@@ -79,25 +77,86 @@ def atomic_row_writer(
         raise DataError(f"{target}: a value cannot be encoded as {error.encoding} ({error.reason}).") from None
 
 
+class _Converter:
+    """Writes rows in another format than their own: UTF-8, and strings in Parquet and Arrow columns."""
+
+    def __init__(self, rows: RowFile, stream: IO[bytes], form: str, added: Mapping[str, pa.DataType]) -> None:
+        self.rows, self.form, self.names = rows, form, [*rows.names, *added]
+        self.count = 0
+        if form in ("parquet", "arrow"):
+            fields = [*((name, pa.string()) for name in rows.names), *added.items()]
+            self.schema = pa.schema(fields)
+            self.writer: Any = (parquet.ParquetWriter if form == "parquet" else pa.ipc.new_file)(stream, self.schema)
+            return
+        self.text = io.TextIOWrapper(stream, encoding="utf-8", newline="", errors="backslashreplace")
+        if form in ("csv", "tsv"):
+            # csv quotes the characters of its own line terminator alone (before Python 3.13), so it is given both
+            self.writer = csv.writer(self, delimiter="\t" if form == "tsv" else ",", lineterminator="\r\n")
+            self.writer.writerow(self.names)
+
+    def write(self, row: str) -> None:
+        """Take a row from the csv writer."""
+        self.text.write(row.removesuffix("\r\n") + "\n")
+
+    def add(self, batch: Any, columns: Sequence[Sequence[Any]]) -> None:
+        values = [[_plain(value) for value in self.rows.values(batch, name)] for name in self.rows.names]
+        if self.form in ("parquet", "arrow"):
+            strings = [[None if value is None else as_field(value) for value in column] for column in values]
+            arrays = map(pa.array, [*strings, *columns], self.schema.types)
+            self.writer.write_batch(pa.record_batch(list(arrays), schema=self.schema))
+            return
+        for row in zip(*values, *columns, strict=True):
+            if self.form in ("csv", "tsv"):
+                self.writer.writerow(["" if value is None else as_field(value) for value in row])
+            else:
+                line = json.dumps(dict(zip(self.names, row, strict=True)), ensure_ascii=False)
+                before = "" if self.form == "jsonl" else ("[\n" if not self.count else ",\n")
+                self.text.write(before + line + ("\n" if self.form == "jsonl" else ""))
+            self.count += 1
+
+    def close(self) -> None:
+        if self.form in ("parquet", "arrow"):
+            self.writer.close()
+            return
+        if self.form == "json":
+            self.text.write("[]\n" if not self.count else "\n]\n")
+        self.text.flush()
+        self.text.detach()
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold."""
+    if isinstance(value, bytes):
+        raise DataError("A column with binary values can be written only in the format of the input.")
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return value if value is None or isinstance(value, (str, bool, int, float, list, dict)) else str(value)
+
+
+def as_field(value: Any) -> str:
+    """A value as a field of a delimited file; lists and mappings as JSON."""
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return repr(value) if isinstance(value, float) else as_text(value) or ""
+
+
 def without_rows(
     source: str | Path,
     target: str | Path,
     dropped: set[int],
     *,
     label: str,
-    columns: Sequence[str] | None = None,
-    file_encoding: str = "utf-8",
+    options: FileOptions = DETECTED,
     overwrite: bool = False,
 ) -> int:
     """Copy a file without some of its rows.
 
     Args:
         source: the file to read.
-        target: the file to write, in the same format.
+        target: the file to write.
         dropped: which rows to drop, counted from 0 over the rows that have a label.
         label: the label column.
-        columns: names for the columns of a file without a header.
-        file_encoding: how both files are encoded.
+        options: how to read the source.
         overwrite: replace an existing file.
 
     Returns:
@@ -105,12 +164,11 @@ def without_rows(
 
     Raises:
         DataError: the source cannot be read, or the target exists or cannot be written.
-        ConfigError: the target's name ends in another format than the source's.
+        ConfigError: the target's name ends in no known format.
     """
-    source, target = Path(source), Path(target)
-    rows = open_rows(source, columns=columns, encoding=file_encoding)
+    rows = open_rows(source, options)
     labelled = written = 0
-    with atomic_row_writer(rows, source, target, {}, overwrite) as writer:
+    with atomic_row_writer(rows, Path(target), {}, overwrite) as writer:
         for batch in rows.batches():
             has_label = np.array([value not in (None, "") for value in rows.column(batch, label)], bool)
             row_numbers = labelled + np.cumsum(has_label) - 1

@@ -1,33 +1,57 @@
 """Sources of rows from whatever the caller has: a file, a DataFrame, a data set of the Hub or a known name."""
 
+import atexit
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textladder.data.columns import Sample
-from textladder.data.known_data import find_data_set
+from textladder.data.file_groups import ClassFolders, PartFiles, class_folders, matching_files, part_files
+from textladder.data.file_options import DETECTED, FileOptions
+from textladder.data.known_data import SAVED_DATA_SET, find_data_set, load_saved
 from textladder.data.row_files import open_rows
-from textladder.data.rows import Batch, RowSource, as_text
+from textladder.data.rows import BATCH_ROWS, Batch, NestedValueError, RowSource, as_text, in_batches
 from textladder.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 SAMPLE_ROWS = 1000
+SPREAD_ROWS = 20  # of each batch of that many
+STANDARD_INPUT = "-"
 AMAZON_COLUMNS = ["label", "title", "text"]
 
 
-def sample_columns(source: RowSource, source_name: str) -> Sample:
-    """Read the first values of every column.
+def sample_columns(source: RowSource, source_name: str, *, spread: bool = False) -> Sample:
+    """Read some values of every column; columns with lists, mappings or bytes are kept apart.
+
+    Args:
+        source: the rows.
+        source_name: what error messages call them.
+        spread: read all rows and take some from everywhere, instead of the first ones.
 
     Raises:
         DataError: there are no rows.
     """
-    batch = next(source.batches(SAMPLE_ROWS), None)
-    if batch is None:
+    sample = Sample({name: [] for name in source.names})
+    for batch in source.batches(SAMPLE_ROWS):
+        for name in list(sample):
+            try:
+                sample[name] += source.column(batch, name)[: SPREAD_ROWS if spread else None]
+            except NestedValueError as error:
+                sample.nested[name] = str(error)
+                del sample[name]
+        if not sample or (not spread and len(next(iter(sample.values()))) >= SAMPLE_ROWS):
+            break
+    if sample and not next(iter(sample.values())):
         raise DataError(f"{source_name}: there are no rows, only a header.")
-    return {name: source.column(batch, name) for name in source.names}
+    return sample
 
 
 def joined_texts(source: RowSource, batch: Batch, columns: Sequence[str]) -> list[str]:
@@ -42,16 +66,14 @@ def joined_texts(source: RowSource, batch: Batch, columns: Sequence[str]) -> lis
     return [" ".join(value for value in values if value) for values in zip(*parts, strict=True)]
 
 
-def open_sources(
-    data: Any, test: Any, columns: Sequence[str] | None, encoding: str
-) -> tuple[RowSource, str, RowSource | None, str]:
+def open_sources(data: Any, test: Any, options: FileOptions) -> tuple[RowSource, str, RowSource | None, str]:
     """Open the training rows and, if there are any, the test rows.
 
     Args:
-        data: a file, a DataFrame, a data set, or the name of one.
-        test: the same for the test rows; None to use those of a named data set, if it has any.
-        columns: names for the columns of files without a header.
-        encoding: how files are encoded.
+        data: what `open_source` takes, the name of a data set, or something with parts called `train` and `test`: a
+            folder, or a `DatasetDict`.
+        test: the test rows; None to use those of `data`, if it has any.
+        options: how files are read.
 
     Returns:
         The training source and its name for error messages, then the test source or None, and its name.
@@ -60,38 +82,102 @@ def open_sources(
         DataError: one of them cannot be read.
         PretrainedError: a named data set could not be fetched.
     """
-    if isinstance(data, (str, Path)) and not looks_like_file(data):
-        data, own_test = find_data_set(str(data))
-        test = own_test if test is None else test
-    source, source_name = open_source(data, columns, encoding)
+    data, own_test = _parts(data)
+    test = own_test if test is None else test
+    source, source_name = open_source(data, options)
     if test is None:
         return source, source_name, None, ""
-    return source, source_name, *open_source(test, columns, encoding)
+    test, own_test = _parts(test)
+    return source, source_name, *open_source(test if own_test is None else own_test, options)
 
 
-def looks_like_file(data: str | Path) -> bool:
-    """Whether a name means a file; a folder, or a name without an ending that is not a file, means a data set."""
-    return not os.path.isdir(data) and (isinstance(data, Path) or os.path.exists(data) or "." in Path(data).name)
+def _parts(data: Any) -> tuple[Any, Any]:
+    """The training part and the test part of something that may have parts."""
+    if isinstance(data, (str, Path)) and not is_readable(data):
+        return find_data_set(str(data))
+    if isinstance(data, (str, Path)) and os.path.isdir(data):
+        if any((Path(data) / name).exists() for name in SAVED_DATA_SET):
+            data = load_saved(Path(data))
+        elif (Path(data) / "train").is_dir():
+            test = Path(data) / "test"
+            return Path(data) / "train", test if test.is_dir() else None
+    if isinstance(data, Mapping):  # a DatasetDict, or a dict of frames
+        if "train" not in data:
+            raise DataError(f"The data has no part named 'train'. Its parts: {', '.join(map(str, data))}.")
+        return data["train"], data.get("test")
+    return data, None
 
 
-def open_source(data: Any, columns: Sequence[str] | None, encoding: str) -> tuple[RowSource, str]:
-    """Open a file or a table as a source of rows, and give its name for error messages.
+def is_readable(data: str | Path) -> bool:
+    """Whether a name means a file, a folder, a pattern of files or standard input, and not a data set on the Hub."""
+    name = str(data)
+    return (
+        isinstance(data, Path)
+        or os.path.exists(data)
+        or name == STANDARD_INPUT
+        or "." in Path(name).name
+        or any(mark in name for mark in "*?[")
+    )
+
+
+def open_source(data: Any, options: FileOptions = DETECTED) -> tuple[RowSource, str]:
+    """Open a file, several files or a table as a source of rows, and give its name for error messages.
 
     Args:
-        data: a file, a DataFrame or a data set of the `datasets` library.
-        columns: names for the columns of a file without a header.
-        encoding: how a file is encoded.
+        data: a file, a folder of part files or with a folder for each class, a pattern such as `part-*.csv`, `-` for
+            standard input; a pandas or polars DataFrame, an Arrow table, a data set of the `datasets` library, a list
+            of mappings, or a pair (texts, labels).
+        options: how files are read.
 
     Raises:
         DataError: it is something else, or cannot be read.
     """
     if isinstance(data, (str, Path)):
-        return open_rows(data, columns=columns, encoding=encoding), str(data)
+        return _open_path(data, options), "standard input" if str(data) == STANDARD_INPUT else str(data)
     if hasattr(data, "iter_batches") or hasattr(data, "features"):
         return HubRows(data), "the data set"
     if hasattr(data, "columns") and hasattr(data, "iloc"):
         return FrameRows(data), "the DataFrame"
-    raise DataError(f"Data must be a file, a DataFrame or the name of a data set; received a {type(data).__name__}.")
+    if hasattr(data, "to_arrow"):  # polars
+        return TableRows(data.to_arrow(), "polars DataFrame"), "the DataFrame"
+    if hasattr(data, "to_batches") and hasattr(data, "schema"):
+        return TableRows(data, "Arrow table"), "the table"
+    if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str):
+        return MappingRows.from_pair(*data), "the texts and labels"
+    if isinstance(data, list) and data and all(isinstance(row, Mapping) for row in data):
+        return MappingRows(data, "list of mappings"), "the rows"
+    raise DataError(
+        "Data must be a file, a folder, a DataFrame, an Arrow table, a list of mappings, a pair (texts, labels) or the "
+        f"name of a data set; received a {type(data).__name__}."
+    )
+
+
+def _open_path(data: str | Path, options: FileOptions) -> RowSource:
+    name = str(data)
+    if name == STANDARD_INPUT:
+        return open_rows(_spooled_input(), options)
+    if os.path.isdir(data):
+        if class_folders(Path(data)):
+            return ClassFolders(Path(data), options.file_encoding)
+        paths = part_files(Path(data))
+        if not paths:
+            raise DataError(f"{data}: the folder has no files.")
+        return PartFiles(paths, options)
+    if any(mark in name for mark in "*?[") and not os.path.exists(data):
+        paths = matching_files(name)
+        if not paths:
+            raise DataError(f"{data}: no file matches this pattern.")
+        return PartFiles(paths, options)
+    return open_rows(data, options)
+
+
+@cache
+def _spooled_input() -> Path:
+    """Copy standard input to a temporary file, since rows are read more than once."""
+    with tempfile.NamedTemporaryFile(prefix="textladder-stdin-", delete=False) as copy:
+        atexit.register(Path(copy.name).unlink, missing_ok=True)
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+    return Path(copy.name)
 
 
 class FrameRows:
@@ -102,6 +188,9 @@ class FrameRows:
     def __init__(self, frame: "pd.DataFrame") -> None:
         self.frame = frame
         self.names = [str(name) for name in frame.columns]
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
+            raise DataError(f"The DataFrame has more than one column named {repeated[0]!r}; rename one of them first.")
         self.amazon_form = self.names == AMAZON_COLUMNS and frame.dtypes.iloc[0].kind in "iu"
 
     def batches(self, rows: int = SAMPLE_ROWS) -> Iterator["pd.DataFrame"]:
@@ -112,6 +201,10 @@ class FrameRows:
     def column(self, batch: "pd.DataFrame", name: str) -> list[str | None]:
         """One column of a batch."""
         return [as_text(value) for value in batch.iloc[:, self.names.index(name)]]
+
+    def values(self, batch: "pd.DataFrame", name: str) -> list[Any]:
+        """One column of a batch as its values are."""
+        return list(batch.iloc[:, self.names.index(name)])
 
     def label_order(self, name: str) -> list[str] | None:
         """The order of a categorical column's values."""
@@ -140,7 +233,81 @@ class HubRows:
             return [as_text(value) for value in batch[name]]
         return [None if value is None or value < 0 else names[value] for value in batch[name]]
 
+    def values(self, batch: dict[str, list[Any]], name: str) -> list[Any]:
+        """One column of a batch as its values are."""
+        return list(batch[name])
+
     def label_order(self, name: str) -> list[str] | None:
         """The names of a class column in the order of their numbers."""
         names = getattr(self.split.features[name], "names", None)
         return list(names) if names else None
+
+
+class TableRows:
+    """An Arrow table, or a polars DataFrame as one, as a source of rows."""
+
+    amazon_form = False
+
+    def __init__(self, table: "pa.Table", form: str) -> None:
+        self.table, self.form = table, form
+        self.names: list[str] = list(table.column_names)
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
+            raise DataError(f"The table has more than one column named {repeated[0]!r}; rename one of them first.")
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator["pa.RecordBatch"]:
+        """The rows in order, at most `rows` at a time."""
+        yield from self.table.to_batches(max_chunksize=rows)
+
+    def column(self, batch: "pa.RecordBatch", name: str) -> list[str | None]:
+        """One column of a batch."""
+        return [as_text(value) for value in self.values(batch, name)]
+
+    def values(self, batch: "pa.RecordBatch", name: str) -> list[Any]:
+        """One column of a batch as its values are."""
+        return batch.column(name).to_pylist()  # type: ignore[no-any-return]
+
+    def label_order(self, name: str) -> list[str] | None:
+        """The order of a dictionary column's values, such as a polars Enum."""
+        column = self.table.column(name)
+        if not column.num_chunks or not hasattr(column.chunk(0), "dictionary"):
+            return None
+        return [str(as_text(value)) for value in column.chunk(0).dictionary.to_pylist()]
+
+
+class MappingRows:
+    """A list of mappings as a source of rows; keys may be missing from some."""
+
+    amazon_form = False
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], form: str) -> None:
+        self.rows, self.form = rows, form
+        self.names = [str(name) for name in dict.fromkeys(key for row in rows for key in row)]
+
+    @classmethod
+    def from_pair(cls, texts: Any, labels: Any) -> "MappingRows":
+        """Rows of texts and labels, each a sequence of the same length.
+
+        Raises:
+            DataError: their lengths differ.
+        """
+        if len(texts) != len(labels):
+            raise DataError(f"There are {len(texts):,} texts but {len(labels):,} labels.")
+        pairs = zip(texts, labels, strict=True)
+        return cls([{"text": text, "label": label} for text, label in pairs], "texts and labels")
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[list[Mapping[str, Any]]]:
+        """The rows in order, at most `rows` at a time."""
+        return in_batches(self.rows, rows)
+
+    def column(self, batch: list[Mapping[str, Any]], name: str) -> list[str | None]:
+        """One column of a batch."""
+        return [as_text(row.get(name)) for row in batch]
+
+    def values(self, batch: list[Mapping[str, Any]], name: str) -> list[Any]:
+        """One column of a batch as its values are."""
+        return [row.get(name) for row in batch]
+
+    def label_order(self, name: str) -> list[str] | None:
+        """None: labels are ordered by value."""
+        return None

@@ -14,19 +14,25 @@ BATCH_ROWS = 4096
 Batch = Any  # rows as their source holds them: a list, an Arrow record batch, a DataFrame or a dict of columns
 
 
+class NestedValueError(DataError):
+    """A value is a list, a mapping, an array or bytes where a plain value is needed."""
+
+
 class RowSource(Protocol):
     """Rows with named columns that can be read from the start as often as needed.
 
     Attributes:
         names: the columns.
-        form: what kind of source it is, for people: `csv`, `DataFrame`.
         amazon_form: whether the rows have the form of the Amazon, Yelp and AG News files: a class number, perhaps a
             title, a text. Where the numbers are 1 and 2, they mean negative and positive.
     """
 
     names: list[str]
-    form: str
     amazon_form: bool
+
+    @property
+    def form(self) -> str:
+        """Which kind it is, and whatever else was found out about it."""
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[Batch]:
         """The rows in order, at most `rows` at a time."""
@@ -34,12 +40,19 @@ class RowSource(Protocol):
     def column(self, batch: Batch, name: str) -> list[str | None]:
         """One column of a batch as text; None where the value is missing."""
 
+    def values(self, batch: Batch, name: str) -> list[Any]:
+        """One column of a batch as its values are, nested ones included."""
+
     def label_order(self, name: str) -> list[str] | None:
         """The order that the source declares for a column's values, or None."""
 
 
 class RowFile(RowSource, Protocol):
     """A source of rows that can also be written in the same format."""
+
+    @property
+    def output(self) -> str:
+        """The format that `writer` writes, as `row_files.output_format` names it; empty if it writes none."""
 
     def writer(self, stream: IO[bytes], added: Mapping[str, "pa.DataType"]) -> "RowWriter":
         """Start a file of the same format, with the `added` columns and their types after the existing ones."""
@@ -62,11 +75,11 @@ def as_text(value: object) -> str | None:
     ['a', '2', '2', '0.5', 'true', None]
 
     Raises:
-        DataError: the value is a list, a mapping or bytes.
+        NestedValueError: the value is a list, a mapping, an array or bytes.
     """
     if value is None or isinstance(value, str):
         return value
-    if hasattr(value, "item"):  # a NumPy scalar
+    if hasattr(value, "item") and not _is_array(value):  # a NumPy scalar
         value = value.item()
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -74,11 +87,15 @@ def as_text(value: object) -> str | None:
         if math.isnan(value):
             return None
         return str(int(value)) if value.is_integer() else str(value)
-    if isinstance(value, (list, dict, tuple, bytes)):
-        raise DataError(
+    if isinstance(value, (list, dict, tuple, set, bytes)) or _is_array(value):
+        raise NestedValueError(
             f"A text or a label must be a plain value; received a {type(value).__name__}: {str(value)[:60]!r}."
         )
     return None if str(value) in ("NaT", "<NA>") else str(value)
+
+
+def _is_array(value: object) -> bool:
+    return bool(getattr(value, "shape", None))
 
 
 def in_batches(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:

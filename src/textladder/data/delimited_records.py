@@ -1,0 +1,206 @@
+"""Lines of a delimited file to records: quoting as in RFC 4180, with every departure from it reported.
+
+The parser is Python's `csv` in its strict mode. Around it, each record knows its line, and a record that breaks the
+rules of its dialect says how and ends at its first line, so that a stray quote swallows nothing.
+"""
+
+import csv
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import NamedTuple
+
+MAX_FIELD = 1 << 27  # characters; a longer field is a quote that was never closed
+RECORDS_AT_ONCE = 256  # records parsed each time the csv module's limit on fields is raised
+LINE_END = "\r\n"
+_field_limit_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How fields are written.
+
+    Attributes:
+        delimiter: what separates fields; None if every line is one field.
+        quote: what encloses a field; None if quotes are plain text.
+        escape: what escapes a quote inside a quoted field; None if it is doubled. Without quoting, it escapes
+            delimiters.
+        space_after_delimiter: whether a space after each delimiter belongs to it.
+        bare_quotes: whether quotes inside a quoted field are written as they are, neither doubled nor escaped; the last
+            one before a delimiter or the end of the line then closes the field.
+    """
+
+    delimiter: str | None = ","
+    quote: str | None = '"'
+    escape: str | None = None
+    space_after_delimiter: bool = False
+    bare_quotes: bool = False
+
+    @property
+    def separator(self) -> str:
+        """A delimiter for parsers that need one: a character that text files do not contain if there is none."""
+        return "\0" if self.delimiter is None else self.delimiter
+
+    @cached_property
+    def _escaped(self) -> re.Pattern[str]:
+        return re.compile(rf"{re.escape(self.escape or '')}([{re.escape((self.escape or '') + (self.quote or ''))}])")
+
+    def unescaped(self, line: str) -> str:
+        """A line with escaped quotes doubled instead, and escaped escapes as they are meant."""
+        quote = self.quote
+        if self.escape is None or quote is None or self.escape not in line:
+            return line
+        return self._escaped.sub(lambda found: quote * 2 if found[1] == quote else str(found[1]), line)
+
+
+class Record(NamedTuple):
+    """A record.
+
+    Attributes:
+        line: the number of its first line, from 1.
+        lines: how many lines it takes.
+        fields: its fields; empty for a blank line.
+        problem: how it departs from its dialect, as a clause; None if it does not.
+    """
+
+    line: int
+    lines: int
+    fields: list[str]
+    problem: str | None = None
+
+
+class _Lines:
+    """Lines for the csv module that remember what was taken for the current record."""
+
+    def __init__(self, lines: Iterable[str], dialect: Dialect) -> None:
+        self._lines, self._dialect = iter(lines), dialect
+        self._returned: list[str] = []  # lines to be read again, the next one last
+        self.taken: list[str] = []
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._returned.pop() if self._returned else next(self._lines)
+        self.taken.append(line)
+        return self._dialect.unescaped(line)
+
+    def keep_one(self) -> None:
+        """Give back all lines of the current record but its first."""
+        self._returned.extend(reversed(self.taken[1:]))
+        del self.taken[1:]
+
+
+def read_records(lines: Iterable[str], dialect: Dialect, *, first_line: int = 1) -> Iterator[Record]:
+    """Parse lines into records.
+
+    Args:
+        lines: lines with their ends; an end is a line feed, a carriage return, or both.
+        dialect: how fields are written.
+        first_line: the number of the first line.
+
+    Yields:
+        Every record, blank lines and broken records included, so that their lines add up to all lines.
+    """
+    if dialect.bare_quotes:
+        yield from _records_with_bare_quotes(lines, dialect, first_line)
+        return
+    records = _read_records(lines, dialect, first_line)
+    while True:
+        with _long_fields_allowed():
+            some = list(islice(records, RECORDS_AT_ONCE))
+        if not some:
+            return
+        yield from some
+
+
+def _read_records(lines: Iterable[str], dialect: Dialect, line: int) -> Iterator[Record]:
+    source = _Lines(lines, dialect)
+    reader = _csv_reader(source, dialect)
+    while True:
+        problem, fields = None, []
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if not source.taken:
+                return
+            problem = _problem(str(error), dialect)
+            source.keep_one()
+            reader = _csv_reader(source, dialect)
+        if dialect.quote is not None and problem is None and any(dialect.quote in field for field in fields):
+            problem = _stray_quotes(source.taken, dialect)
+        yield Record(line, len(source.taken), fields, problem)
+        line += len(source.taken)
+        source.taken.clear()
+
+
+def _records_with_bare_quotes(lines: Iterable[str], dialect: Dialect, first_line: int) -> Iterator[Record]:
+    """Every line is a record, and a quote closes a field only before a delimiter or at the end."""
+    quote, delimiter = re.escape(dialect.quote or ""), re.escape(dialect.separator)
+    field = re.compile(rf"(?:{quote}(.*?){quote}|([^{delimiter}]*))({delimiter}|$)")
+    for number, line in enumerate(lines, start=first_line):
+        text = line.rstrip(LINE_END)
+        fields, end = [], 0
+        while text and (found := field.match(text, end)):
+            fields.append(found[2] if found[1] is None else found[1])
+            end = found.end()
+            if not found[3]:
+                break
+        unclosed = any(one.startswith(dialect.quote or "\0") for one in fields)
+        problem = f"a quote ({dialect.quote}) is opened and never closed" if unclosed else None
+        yield Record(number, 1, fields, problem)
+
+
+def _csv_reader(lines: Iterator[str], dialect: Dialect) -> Iterator[list[str]]:
+    quoting = {"quoting": csv.QUOTE_NONE} if dialect.quote is None else {"quotechar": dialect.quote}
+    return csv.reader(
+        lines,
+        delimiter=dialect.separator,
+        escapechar=dialect.escape if dialect.quote is None else None,
+        skipinitialspace=dialect.space_after_delimiter,
+        strict=True,
+        **quoting,
+    )
+
+
+def _problem(error: str, dialect: Dialect) -> str:
+    if "unexpected end of data" in error:
+        return f"a quote ({dialect.quote}) is opened and never closed"
+    if "expected after" in error:
+        return f"a quoted field is followed by other text; a quote ({dialect.quote}) inside a quoted field is doubled"
+    if "field limit" in error:
+        return f"a field has more than {MAX_FIELD:,} characters, as if a quote ({dialect.quote}) was never closed"
+    return error
+
+
+def _stray_quotes(lines: list[str], dialect: Dialect) -> str | None:
+    """Tell whether quotes in unquoted fields make it doubtful where fields end.
+
+    One unquoted field with a quote, such as `a 5" pipe`, is plain text. If a quote opens in the middle of one field and
+    closes at the end of another, then a delimiter before the first is missing.
+    """
+    quote, delimiter = re.escape(dialect.quote or ""), re.escape(dialect.separator)
+    text = "".join(dialect.unescaped(line) for line in lines).rstrip(LINE_END)
+    space = " *" if dialect.space_after_delimiter else ""
+    field = re.compile(rf"{space}(?:{quote}(?:[^{quote}]|{quote}{quote})*{quote}|([^{delimiter}]*))(?:{delimiter}|$)")
+    odd = sum((found[1] or "").count(dialect.quote or "") % 2 for found in field.finditer(text))
+    if odd < 2:
+        return None
+    return f"{odd} unquoted fields contain a single quote ({dialect.quote}) each, as if a delimiter was missing"
+
+
+@contextmanager
+def _long_fields_allowed() -> Iterator[None]:
+    """Raise the csv module's limit on fields, which holds for the whole process, and restore it."""
+    with _field_limit_lock:
+        before = csv.field_size_limit(MAX_FIELD)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)

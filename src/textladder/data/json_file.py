@@ -1,0 +1,165 @@
+"""JSON files as sources of rows: an object per line, an array of objects, or an object that holds one such array."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from io import TextIOWrapper
+from typing import IO, TYPE_CHECKING, Any
+
+from textladder.data.file_streams import TextFile
+from textladder.data.rows import BATCH_ROWS, as_text, in_batches
+from textladder.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_FOR_NAMES = 256  # the columns are the keys of this many rows
+BLOCK_CHARACTERS = 1 << 20
+LINES, ARRAY, OBJECT = "jsonl", "json array", "json object with an array"
+_decoder = json.JSONDecoder()
+
+
+def json_form(start: str) -> str | None:
+    """Tell the form of a JSON file by its first characters; None if it is no JSON.
+
+    >>> json_form('{"text": "good", "label": 1}\\n{"text": '), json_form('[{"text": "good"'), json_form("[1] a, b")
+    ('jsonl', 'json array', None)
+    """
+    start = start.lstrip()
+    if start.startswith("[") and start[1:].lstrip()[:1] in ("{", "]"):
+        return ARRAY
+    if not start.startswith("{"):
+        return None
+    first_line = start.partition("\n")[0]
+    try:
+        json.loads(first_line)
+        return LINES
+    except (ValueError, RecursionError):
+        pass
+    quoted = start[1:].lstrip()
+    if not quoted.startswith('"'):
+        return None
+    # a line that is cut or damaged is still a line if another object begins below it
+    return LINES if "\n{" in start else OBJECT
+
+
+class JsonFile:
+    """A JSON file whose rows are objects; keys may be missing from some.
+
+    Args:
+        file: its compression and encoding.
+        kind: the result of `json_form`.
+    """
+
+    amazon_form = False
+
+    def __init__(self, file: TextFile, kind: str) -> None:
+        """Read the first rows.
+
+        Raises:
+            DataError: there are no rows.
+        """
+        self.file, self.path, self.kind = file, file.path, kind
+        self.form = ", ".join([kind, *([file.compression] if file.compression else [])])
+        self.output = "jsonl" if kind == LINES else "json"
+        self.line_end = "\n"
+        with file.open() as text:
+            if text.readline().endswith("\r\n"):
+                self.line_end = "\r\n"
+        first_rows = next(self.batches(ROWS_FOR_NAMES), None)
+        if first_rows is None:
+            raise DataError(f"{self.path}: the file has no rows.")
+        self.names = list(dict.fromkeys(key for row in first_rows for key in row))
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        with self.file.open() as text:
+            text.reconfigure(newline="\n")  # a JSON string may contain other line ends
+            rows = {LINES: self._lines, ARRAY: self._array, OBJECT: self._object}[self.kind](text)
+            for place, row in rows:
+                if not isinstance(row, dict):
+                    raise DataError(f"{self.path}: {place} is a {type(row).__name__}, not a JSON object.")
+                yield row
+
+    def _lines(self, text: TextIOWrapper) -> Iterator[tuple[str, Any]]:
+        for number, line in enumerate(text, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield f"line {number}", json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise DataError(f"{self.path}: line {number} is not JSON ({error}).") from None
+
+    def _array(self, text: TextIOWrapper) -> Iterator[tuple[str, Any]]:
+        """The elements one at a time, so that memory holds a block of the file and not all of it."""
+        buffer, position, number = text.read(BLOCK_CHARACTERS).lstrip(), 1, 0
+        while True:
+            while position < len(buffer) and buffer[position] in ", \t\r\n":
+                position += 1
+            if position < len(buffer) and buffer[position] == "]":
+                return
+            try:
+                value, position = _decoder.raw_decode(buffer, position)
+            except (json.JSONDecodeError, RecursionError) as error:
+                more = text.read(max(BLOCK_CHARACTERS, len(buffer) - position))
+                if not more or isinstance(error, RecursionError):
+                    raise DataError(f"{self.path}: row {number + 1} of the array is not JSON ({error}).") from None
+                buffer, position = buffer[position:] + more, 0
+                continue
+            number += 1
+            yield f"row {number} of the array", value
+
+    def _object(self, text: TextIOWrapper) -> Iterator[tuple[str, Any]]:
+        try:
+            whole = json.load(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{self.path}: the file is not JSON ({error}).") from None
+        arrays = [
+            name for name, value in whole.items() if isinstance(value, list) and value and isinstance(value[0], dict)
+        ]
+        if len(arrays) != 1:
+            found = f"it has {len(arrays)} ({', '.join(arrays)})" if arrays else "it has none"
+            raise DataError(f"{self.path}: a JSON object must hold exactly one array of objects; {found}.")
+        for number, value in enumerate(whole[arrays[0]], start=1):
+            yield f"row {number} of {arrays[0]!r}", value
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[list[dict[str, Any]]]:
+        """The rows in order, at most `rows` at a time."""
+        return in_batches(self._rows(), rows)
+
+    def column(self, batch: list[dict[str, Any]], name: str) -> list[str | None]:
+        """One column of a batch."""
+        return [as_text(row.get(name)) for row in batch]
+
+    def values(self, batch: list[dict[str, Any]], name: str) -> list[Any]:
+        """One column of a batch as its values are."""
+        return [row.get(name) for row in batch]
+
+    def label_order(self, name: str) -> list[str] | None:
+        """None: such a file declares no order."""
+        return None
+
+    def writer(self, stream: IO[bytes], added: Mapping[str, "pa.DataType"]) -> "_JsonWriter":
+        """Start a file with the same encoding, with a line for each object."""
+        return _JsonWriter(self, stream, list(added))
+
+
+class _JsonWriter:
+    def __init__(self, source: JsonFile, stream: IO[bytes], added: Sequence[str]) -> None:
+        # half a surrogate pair can be written as an escape alone
+        self.text = TextIOWrapper(stream, encoding=source.file.encoding, newline="", errors="backslashreplace")
+        self.added, self.line_end, self.is_array = added, source.line_end, source.kind != LINES
+        self.rows = 0
+
+    def add(self, batch: list[dict[str, Any]], columns: Sequence[Sequence[Any]]) -> None:
+        for row, *values in zip(batch, *columns, strict=True):
+            extended = json.dumps({**row, **dict(zip(self.added, values, strict=True))}, ensure_ascii=False)
+            if self.is_array:
+                self.text.write(("[" if not self.rows else ",") + self.line_end + extended)
+            else:
+                self.text.write(extended + self.line_end)
+            self.rows += 1
+
+    def close(self) -> None:
+        if self.is_array:
+            self.text.write(("" if self.rows else "[") + self.line_end + "]" + self.line_end)
+        self.text.flush()
+        self.text.detach()

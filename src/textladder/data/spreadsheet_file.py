@@ -1,0 +1,123 @@
+"""Spreadsheets as sources of rows: Excel's `.xlsx` and `.xls`, and `.ods`."""
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from textladder.data.file_options import FileOptions
+from textladder.data.rows import BATCH_ROWS, as_text, in_batches
+from textladder.errors import DataError, unknown_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from textladder.data.rows import RowWriter
+
+OLD_EXCEL_MAGIC = b"\xd0\xcf\x11\xe0"
+
+
+def is_spreadsheet(path: Path, start: bytes) -> bool:
+    """Whether a file is a spreadsheet, by what it contains."""
+    if start.startswith(OLD_EXCEL_MAGIC):
+        return True
+    if not start.startswith(b"PK"):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+    return "[Content_Types].xml" in names or {"mimetype", "content.xml"} <= names
+
+
+class SpreadsheetFile:
+    """One sheet of a spreadsheet; its first row with values holds the names, unless `header=False`.
+
+    Args:
+        path: the file.
+        options: `sheet`, `columns`, `header` and `skip_lines`.
+    """
+
+    amazon_form = False
+    output = ""  # spreadsheets are not written
+
+    def __init__(self, path: Path, options: FileOptions) -> None:
+        """Read the sheet, which has a million rows at most.
+
+        Raises:
+            DataError: it is damaged or protected, has no such sheet, or no rows.
+        """
+        from python_calamine import CalamineError, CalamineWorkbook
+
+        self.path = path
+        try:
+            workbook = CalamineWorkbook.from_path(str(path))
+            names = workbook.sheet_names
+            if options.sheet is not None and options.sheet not in names:
+                raise DataError(f"{path}: {unknown_name('sheet', options.sheet, names)}")
+            wanted = [options.sheet] if options.sheet is not None else names
+            sheet, cells = next(
+                ((name, rows) for name in wanted if (rows := workbook.get_sheet_by_name(name).to_python())),
+                (wanted[0] if wanted else "", []),
+            )
+        except (CalamineError, OSError) as error:
+            raise DataError(f"{path}: the spreadsheet cannot be read ({error}).") from None
+        cells = cells[options.skip_lines or 0 :]
+        cells = [row for row in cells if any(value != "" for value in row)]
+        others = len(names) - 1
+        self.form = f"spreadsheet, sheet {sheet!r}" + (f" of {len(names)}" if others else "")
+        if not cells:
+            raise DataError(f"{path}: sheet {sheet!r} has no rows.")
+        self.header = options.header is not False
+        width = len(cells[0])
+        written = [str(as_text(_plain(value)) or "").strip() for value in cells[0]] if self.header else [""] * width
+        self._rows = cells[1:] if self.header else cells
+        kept = [index for index, name in enumerate(written) if name or any(row[index] != "" for row in self._rows)]
+        self.names = list(options.columns or [written[index] or f"column_{index + 1}" for index in kept])
+        if len(self.names) != len(kept):
+            raise DataError(
+                f"{path}: {len(self.names)} column names were given ({', '.join(self.names)}), "
+                f"but the rows have {len(kept)} cells."
+            )
+        self._index = dict(zip(self.names, kept, strict=True))
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
+            raise DataError(
+                f"{path}: more than one column is named {repeated[0]!r}; name all columns yourself with `columns=`."
+            )
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[list[list[Any]]]:
+        """The rows in order, at most `rows` at a time."""
+        return in_batches(self._rows, rows)
+
+    def column(self, batch: list[list[Any]], name: str) -> list[str | None]:
+        """One column of a batch; an empty cell is missing."""
+        index = self._index[name]
+        return [as_text(_plain(row[index])) for row in batch]
+
+    def values(self, batch: list[list[Any]], name: str) -> list[Any]:
+        """One column of a batch as its values are."""
+        return [_plain(row[self._index[name]]) for row in batch]
+
+    def label_order(self, name: str) -> list[str] | None:
+        """None: labels are ordered by value."""
+        return None
+
+    def writer(self, stream: IO[bytes], added: Mapping[str, "pa.DataType"]) -> "RowWriter":
+        """Spreadsheets are not written.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError
+
+
+def _plain(value: Any) -> Any:
+    """A cell as a plain value; dates and times as they are written in ISO 8601."""
+    if value == "":
+        return None
+    return value.isoformat(sep=" ") if isinstance(value, datetime) else (
+        value.isoformat() if isinstance(value, (date, time)) else value
+    )  # fmt: skip
