@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from textladder.training.callbacks import History
     from textladder.training.checkpoints import Progress
 
-# Words between two validations and checkpoints. Counted in words, not steps: a validation computes the whole softmax,
+# Tokens between two validations and checkpoints. Counted in tokens, not steps: a validation computes the whole softmax,
 # and if it followed a fixed number of small batches, it would take longer than training.
-PART_WORDS = 1_800_000
+PART_TOKENS = 1_800_000
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Documents:
         monitor.stop()
         known = 1 - float((self.held_out.ids == 0).mean())
         monitor.say(
-            f"{len(train):,} documents with {len(train.ids):,} words to train on, {len(held_out):,} held out. "
+            f"{len(train):,} documents with {len(train.ids):,} tokens to train on, {len(held_out):,} held out. "
             f"The vocabulary has {len(self.vocabulary):,} words, which cover {known:.1%} of the held-out text."
         )
 
@@ -166,7 +166,7 @@ class _Documents:
 
     @property
     def counts(self) -> np.ndarray:
-        """How often each word of the vocabulary occurs in a pass."""
+        """How often each word of the vocabulary occurs in an epoch."""
         return np.bincount(self.train.ids, minlength=len(self.vocabulary))
 
 
@@ -195,7 +195,7 @@ class _Run:
         self.stream = WordStream(
             texts.train, batch_size=config.batch_size, time=config.sequence_length, shuffle=True, seed=seed
         )
-        self.stream.parts = max(1, round(len(texts.train.ids) / PART_WORDS))
+        self.stream.parts = max(1, round(len(texts.train.ids) / PART_TOKENS))
         share = config.dropout
         sizes = {"dimension": config.dimension, "hidden_size": config.hidden_size, "layers": config.layers}
         if base is not None:
@@ -235,11 +235,13 @@ class _Run:
         from textladder.training.checkpoints import Progress, write_checkpoint
         from textladder.training.stages import seeded
 
-        history = History(keep_best=True, patience=0, validations=1, monitor=self.monitor)
+        history = History(
+            keep_best=True, patience=0, validations=1, monitor=self.monitor, parts_per_epoch=self.stream.parts
+        )
         history.begin_stage("language model")
         progress = self._resume(history)
         started = time.perf_counter() - progress.seconds
-        parts = self.config.epochs * self.stream.parts
+        parts = self.config.epochs * self.stream.parts  # each of them an epoch to fastai
 
         def keep(done: int) -> None:
             now = Progress(done, time.perf_counter() - started)
@@ -270,9 +272,8 @@ class _Run:
             "perplexity": math.exp(loss),
             # as published for other language models, whose tokens are whitespace-separated words and line ends
             "perplexity_per_written_word": math.exp(loss * held_out / self.texts.held_out_written),
-            "passes": self.config.epochs,
-            "words_per_pass": len(self.texts.train.ids),
-            "held_out_words": held_out,
+            "tokens_per_epoch": len(self.texts.train.ids),
+            "held_out_tokens": held_out,
             "parameters": sum(one.numel() for one in self.model.parameters()),
             "seconds": seconds,
             "epochs": history.entries,
