@@ -503,6 +503,7 @@ def test_terms_and_wrong_calls(found: Comparison, data: TextData, tmp_path: Path
         ({"levels": ["tfidf"], "settings": {"lstm": {}}}, "not among the levels"),
         ({"levels": ["tfidf"], "settings": {"tfidf": {"epochs": 3}}}, "Unknown tfidf setting 'epochs'"),
         ({"levels": ["tfidf"], "seeds": 0}, "at least 1"),
+        ({"levels": ["tfidf"], "seed": 1.5}, "The seed must be a whole number; received 1.5"),
         ({"levels": ["tfidf"], "fix": "all"}, "Unknown fix 'all'"),
         ({"levels": ["tfidf"], "out": Path(__file__)}, "exists but is not a comparison"),
         ({"levels": ["tfidf"], "out": Path(__file__).parent}, "exists but is not a comparison"),
@@ -518,7 +519,7 @@ def test_leaks_are_dropped_and_a_temporary_folder_goes_with_its_result() -> None
     folder = result.folder
     assert folder.is_dir()
     assert len(result.data.train) + len(result.data.valid or ()) == 200
-    assert result.as_dict()["row_changes"] == ["Removed 10 training rows that leaked into the test rows."]
+    assert result.as_dict()["row_changes"] == ["Removed 10 training or validation rows that leaked into the test rows."]
     assert result.as_dict()["report"] is None
     del result
     assert not folder.exists()

@@ -24,6 +24,7 @@ from textladder.levels.base import FitReport, Scored, is_neural, make_config
 from textladder.metrics import Evaluation
 from textladder.onnx_scorer import INT8, ExportedNetwork
 from textladder.progress import Monitor
+from textladder.settings import checked_seed
 from textladder.versions import versions
 
 if TYPE_CHECKING:
@@ -77,9 +78,7 @@ class TextClassifier:
             ConfigError: an unknown level, preset or setting, or an invalid value.
         """
         self._level_type = find_level(level)
-        self.level, self.preset, self.seed = level, preset, int(seed)
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"The seed must be from 0 to 4294967295; received {seed}.")
+        self.level, self.preset, self.seed = level, preset, checked_seed(seed)
         self.config = make_config(self._level_type, preset, settings)
         self.labels: tuple[str, ...] = ()
         self.label_names: tuple[str, ...] = ()

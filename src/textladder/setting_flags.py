@@ -78,15 +78,15 @@ def settings_of(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """The settings of the settings file, overridden by flags, and the seed.
 
     Raises:
-        ConfigError: the settings file cannot be read.
+        ConfigError: the settings file cannot be read, or the seed is not a whole number.
     """
-    from textladder.settings import read_config_file
+    from textladder.settings import checked_seed, read_config_file
 
     settings = read_config_file(options.config) if options.config else {}
     seed = settings.pop("seed", 0)
     flags = {name.removeprefix(PREFIX): value for name, value in vars(options).items() if name.startswith(PREFIX)}
     settings.update({name: value for name, value in flags.items() if value is not None})
-    return settings, seed if options.seed is None else options.seed
+    return settings, checked_seed(seed if options.seed is None else options.seed)
 
 
 def level_settings_of(

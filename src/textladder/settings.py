@@ -6,6 +6,7 @@ TOML files and Python.
 
 import dataclasses
 import math
+import operator
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -130,6 +131,21 @@ def _checked(item: "dataclasses.Field[Any]", kind: Any, value: Any) -> Any:
         bounds = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
         raise ConfigError(f"Setting {item.name!r} must be {' and '.join(bounds) or 'a number'}; received {value}.")
     return value
+
+
+def checked_seed(seed: Any) -> int:
+    """A seed as an int.
+
+    Raises:
+        ConfigError: it is not a whole number from 0 to 4294967295.
+    """
+    try:
+        number = operator.index(seed)  # takes NumPy's integers too, and no fraction
+    except TypeError:
+        raise ConfigError(f"The seed must be a whole number; received {seed!r}.") from None
+    if not 0 <= number < 2**32:
+        raise ConfigError(f"The seed must be from 0 to 4294967295; received {seed}.")
+    return number
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:

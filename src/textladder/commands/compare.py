@@ -29,7 +29,7 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         "--time-budget", type=duration, metavar="30m", help="total time for training, such as 90s, 30m or 2h"
     )
     parser.add_argument(
-        "--fix", metavar="NAME", help="drop-leaks: leave out training rows that also occur among the test rows"
+        "--fix", metavar="NAME", help="drop-leaks: leave out training and validation rows that are also test rows"
     )
     terms = parser.add_argument_group("terms that the recommended level must meet")
     terms.add_argument(

@@ -62,7 +62,7 @@ def compare(
         seed: the first seed.
         learning_curve: also train on an eighth, a quarter and a half of the rows.
         time_budget: seconds for all fits; a level that would exceed it is trained on fewer rows or left out.
-        fix: `drop-leaks` removes training rows that are also test rows.
+        fix: `drop-leaks` removes training and validation rows that are also test rows.
         out: folder for bundles, predictions, `results.json`, `report.html` and `report.md`; an interrupted comparison
             resumes there. By default a temporary folder, which is deleted together with the result.
         overwrite: start over if the folder holds an earlier comparison.
@@ -154,8 +154,9 @@ def _audit(request: _Request) -> tuple[Audit, list[str]]:
         monitor.say(finding)
     if request.fix != "drop-leaks" or not audit.leaks:
         return audit, []
+    kind = "training row" if plan.data.valid is None else "training or validation row"
     plan.data, count = drop_leaks(plan.data, audit), len(audit.leaks)
-    change = f"Removed {counted(count, 'training row')} that leaked into the test rows."
+    change = f"Removed {counted(count, kind)} that leaked into the test rows."
     monitor.say(change)
     return replace(audit, leaks=[], leaking_test_rows=0), [change]
 

@@ -10,6 +10,7 @@ from textladder.data.labelled_texts import TextData
 from textladder.errors import ConfigError
 from textladder.levels import LEVELS, find_level
 from textladder.levels.base import is_neural, make_config
+from textladder.settings import checked_seed
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Plan:
             raise ConfigError(f"There are settings for {stray[0]!r}, which is not among the levels to compare.")
         if self.seeds is not None and self.seeds < 1:
             raise ConfigError(f"The number of seeds must be at least 1; received {self.seeds}.")
+        checked_seed(self.seed)
         self.presets, self.settings = {}, {}
         for name in self.levels:
             requested_settings = self.requested_settings.get(name, {})

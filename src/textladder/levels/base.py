@@ -133,7 +133,9 @@ class TrainingConfig:
     """Settings of every level that is trained through fastai's Learner."""
 
     find_rate: bool = setting(False, "let the learning rate finder choose the rate")
-    class_weights: str = setting("none", "weight rows so that all classes count the same", choices=("none", "balanced"))
+    class_weights: str = setting(
+        "none", "weight rows so that all classes count the same", choices=("none", "balanced"), shared=True
+    )
     keep_best: bool = setting(True, "keep the weights that did best on the validation rows")
     patience: int = setting(0, "stop after this many epochs without improvement; 0 for never", low=0)
     validations_per_epoch: int = setting(1, "validation runs per epoch", low=1)
@@ -169,8 +171,8 @@ def make_config(level: type[Level], preset: str, settings: Mapping[str, Any]) ->
     Raises:
         ConfigError: an unknown preset or setting, or a value of the wrong kind or out of its range.
     """
-    if preset not in level.presets:
-        raise ConfigError(unknown_name(f"{level.name} preset", preset, level.presets))
+    if preset not in list(level.presets):  # from a settings file it may be anything, even a list, which has no hash
+        raise ConfigError(unknown_name(f"{level.name} preset", str(preset), level.presets))
     return checked(level.config_type, {**level.presets[preset].settings, **settings}, f"{level.name} setting")
 
 

@@ -175,7 +175,7 @@ class TransformerLevel:
         self.learner = make_learner(network, train_batches, valid_batches, codec=codec, **self._learner_options)
         facts = {
             "encoder": config.encoder,
-            "texts_truncated": inputs.cut,
+            "texts_truncated": inputs.truncated,
             "texts_windowed": inputs.windowed,
             "tokens": len(inputs.sequences.ids),
         }
@@ -300,7 +300,7 @@ class TransformerLevel:
             sequence_offsets=inputs.sequence_offsets,
             batch_padding=MAX_BATCH_PADDING,
         )
-        return Scored(probabilities, inputs.cut)
+        return Scored(probabilities, inputs.truncated)
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""
@@ -376,8 +376,8 @@ class TransformerLevel:
     def _long_text_sentence(self, inputs: EncoderInputs, texts: int) -> str:
         limit = f"of {texts:,} training texts are longer than {self.config.max_tokens} tokens"
         if self.config.long_text != "windows":
-            return f"{inputs.cut:,} {limit} and were truncated ({self.config.long_text} is kept)."
-        return f"{inputs.windowed:,} {limit} and are read in windows; {inputs.cut:,} lose tokens in training."
+            return f"{inputs.truncated:,} {limit} and were truncated ({self.config.long_text} is kept)."
+        return f"{inputs.windowed:,} {limit} and are read in windows; {inputs.truncated:,} lose tokens in training."
 
 
 def _pad_id(bundle: Bundle) -> int:

@@ -27,7 +27,7 @@ from textladder.data.unlabelled import read_documents
 from textladder.errors import ConfigError, DataError, import_extra
 from textladder.language_models import PretrainedLanguageModel, load_language_model, save_language_model
 from textladder.progress import Monitor
-from textladder.settings import checked, setting
+from textladder.settings import checked, checked_seed, setting
 from textladder.text.fastai_words import SPECIAL_TOKENS, tokenize_words
 from textladder.text.vocabulary import Vocabulary
 
@@ -92,11 +92,11 @@ def pretrain(
         The `metrics` of the folder's manifest.
 
     Raises:
-        ConfigError: an invalid setting, or `OUT.partial` belongs to another run.
+        ConfigError: an invalid setting or seed, or `OUT.partial` belongs to another run.
         DataError: a file that cannot be read, or too few words.
         BundleError: `out` exists, or `OUT.partial` is damaged.
     """
-    config = checked(PretrainingConfig, settings, "pretrain setting")
+    config, seed = checked(PretrainingConfig, settings, "pretrain setting"), checked_seed(seed)
     monitor = monitor or Monitor()
     out = check_output(out, overwrite)
     for library in ("torch", "spacy", "fastai.basics", "fastai.callback.schedule", "fastai.callback.training"):
