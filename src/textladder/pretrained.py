@@ -1,7 +1,8 @@
 """Finds what textladder does not train itself: word vectors, encoders and language models.
 
-It looks for a path, then in the cache, then for an installed package, and downloads last. If nothing is found, the
-error lists the alternatives, because many machines have no network. Nothing is parsed here.
+Vectors are looked for as a path, in the cache, in an installed package; encoders as a path, in an installed package, in
+the Hub's cache; language models by name (`compact`, `wt103`), then as a path. Downloads come last. If nothing is found,
+the error lists the alternatives, because many machines have no network. Nothing is parsed here.
 """
 
 import hashlib

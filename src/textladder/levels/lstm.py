@@ -94,7 +94,7 @@ class LSTMConfig(TrainingConfig):
 
 
 TUTORIAL = Preset(
-    "the source tutorial as published: the text column alone, no validation rows",
+    "the 2021 tutorial as published: the text column alone, no validation rows",
     settings={
         "min_freq": 20,
         "missing_vector_std": 1.0,

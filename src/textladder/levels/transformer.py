@@ -85,7 +85,7 @@ class TransformerConfig(TrainingConfig):
 
 
 TUTORIAL = Preset(
-    "the source tutorial as published: the text column alone, padded to 512, no validation rows",
+    "the 2021 tutorial as published: the text column alone, padded to 512, no validation rows",
     settings={
         "max_tokens": 512,
         "long_text": "head",

@@ -4,8 +4,9 @@
     (1) the pretrained language model   (2) fine-tuned on the texts   (3) a head on its states, then everything
 
 Howard & Ruder 2018, "Universal language model fine-tuning for text classification" (arXiv 1801.06146), sections 3.1 to
-3.3. The network is a bidirectional AWD-LSTM; `train --json` lists its stages. Where the default recipe departs from the
-paper (the head's inputs, unfreezing everything at once), that choice was measured; the preset `paper` follows it.
+3.3. The network is an AWD-LSTM, bidirectional if the language model is and unless the pooling is `concat`; `train --json`
+lists its stages. Where the default recipe departs from the paper (the head's inputs, unfreezing everything at once), that
+choice was measured; the preset `paper` follows it.
 """
 
 import json
@@ -99,13 +100,15 @@ class UlmfitConfig(TrainingConfig):
     # with a thousand rows, 80 of them for validation, the weights of the best validation were 2 points worse than the
     # last ones (0.826 and 0.848)
     keep_best: bool = setting(False, "keep the weights that did best on the validation rows")
-    pooling: str = setting("layers", "input of the head: all layers, or concat pooling of the last", choices=POOLINGS)
+    pooling: str = setting(
+        "layers", "input of the head: all layers, or concat pooling of the last, forward direction only", choices=POOLINGS
+    )
     batch_size: int = setting(32, "texts per batch", low=1)
     label_smoothing: float = setting(0.1, "share of the target that is spread over all classes", low=0, high=0.5)
 
 
 TUTORIAL = Preset(
-    "the source tutorial as published: the text column alone, no fine-tuning of the language model, no validation rows",
+    "the 2021 tutorial as published: the text column alone, no fine-tuning of the language model, no validation rows",
     settings={
         # `DataBlock` with `TextBlock`: words that occur three times
         "min_freq": 3,

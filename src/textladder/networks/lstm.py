@@ -1,7 +1,7 @@
 """`LSTMClassifier`: word vectors, an LSTM or GRU in one or both directions, pooling, and a small head.
 
 The network of the `lstm` level in both of its forms. A text's logits do not depend on how much padding follows it,
-except with the pooling `last`, which reads the padding as the well-known tutorial does: the caller then has to pad
+except with the pooling `last`, which reads the padding as the 2021 tutorial does: the caller then has to pad
 every text to the same length.
 """
 
