@@ -86,9 +86,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def kept(options: argparse.Namespace) -> str:
-    """Finished trainings stay in RUN."""
+    """Finished training runs stay in RUN."""
     again = " without --overwrite" if options.overwrite else ""
-    return f"every finished training is kept in {options.out}; run the same command{again} to resume"
+    return f"every finished training run is kept in {options.out}; run the same command{again} to resume"
 
 
 COMMAND = Command(

@@ -172,7 +172,7 @@ def _setup(numbers: Numbers) -> Iterator[tuple[str, str]]:
     names = {"train": "training", "valid": "validation", "test": "test"}
     for part, digest in numbers["digests"].items():
         yield f"SHA-256, {names[part]} rows", digest
-    yield "seed", f"{numbers['seed']}; further trainings of a level use the following numbers"
+    yield "seed", f"{numbers['seed']}; further training runs of a level use the following numbers"
     for one in numbers["levels"]:
         settings = ", ".join(f"{name} {value}" for name, value in one["settings"].items())
         yield one["level"], f"preset {one['preset']}" + (f"; {settings}" if settings else "")

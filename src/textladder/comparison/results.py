@@ -1,6 +1,6 @@
 """The results of a comparison: every level's numbers, the gains between levels, the verdict.
 
-Computed from the predictions of trainings on disk; nothing is trained or predicted here.
+Computed from the predictions of training runs on disk; nothing is trained or predicted here.
 """
 
 import math
@@ -67,7 +67,7 @@ class Comparison:
         audit: what the audit found in the rows.
         label_errors: rows whose label is probably wrong.
         run: how it was run.
-        folder: where the trainings are.
+        folder: where the training runs are.
     """
 
     levels: Sequence[LevelResult]
