@@ -20,7 +20,7 @@ from textladder.bundle import Bundle, read_bundle, write_bundle
 from textladder.data.labelled_texts import LabelledTexts, TextData, read_texts
 from textladder.errors import BundleError, ConfigError, DataError, TextladderError, import_extra, unknown_name
 from textladder.levels import find_level
-from textladder.levels.base import FitReport, Scored, is_neural, make_config
+from textladder.levels.base import FitReport, Scored, is_neural, make_config, neural
 from textladder.metrics import Evaluation
 from textladder.onnx_scorer import INT8, ExportedNetwork
 from textladder.progress import Monitor
@@ -129,8 +129,7 @@ class TextClassifier:
         Raises:
             TextladderError: the level has no learner.
         """
-        if not is_neural(self._level_type):
-            raise TextladderError(f"Level {self.level!r} is not trained by fastai, so it has no learning rate to find.")
+        neural(self._level_type)
         return self._train(data, monitor, only_prepare=True)
 
     def fit(self, data: Any, *, monitor: Monitor | None = None) -> "TextClassifier":

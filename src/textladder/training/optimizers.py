@@ -12,8 +12,6 @@ import torch
 from fastai.optimizer import Adam, OptimWrapper
 from torch import nn
 
-OPTIMIZERS = ("adamw", "adam")
-
 
 def _plain(method: Callable[..., Any]) -> Any:
     """A method of torch's optimizers without its wrapper."""
