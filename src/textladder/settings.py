@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from textladder.errors import ConfigError, unknown_name
+from textladder.wording import listed
 
 Config = TypeVar("Config")
 
@@ -54,7 +55,7 @@ def limits_text(item: "dataclasses.Field[Any]") -> str:
     """
     choices, low, high = (item.metadata.get(name) for name in ("choices", "low", "high"))
     if choices:
-        return f"{', '.join(choices[:-1])} or {choices[-1]}"
+        return listed(choices, "or")
     if low is not None and high is not None:
         return f"from {low:g} to {high:g}"
     return f"at least {low:g}" if low is not None else f"at most {high:g}" if high is not None else ""
