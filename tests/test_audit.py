@@ -48,8 +48,8 @@ def test_a_planted_leak_is_found_and_dropped() -> None:
     assert rows == {600 + row: (row, 1.0) for row in range(40)}
     assert found.leaking_test_rows == 40
     assert found.findings()[0] == (
-        "40 training or validation rows leak into the test rows: the same text is in both. 40 of 200 test rows may have been "
-        "memorised; --fix drop-leaks (in Python fix='drop-leaks') removes the training or validation rows."
+        "40 training or validation rows leak into the test rows: the same text is in both. 40 of 200 test rows may "
+        "have been memorised; --fix drop-leaks (in Python fix='drop-leaks') removes the training or validation rows."
     )
     kept = drop_leaks(data, found)
     assert kept.valid is not None

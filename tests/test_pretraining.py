@@ -90,7 +90,9 @@ def test_the_documents_of_a_file_are_held_out(corpus_file: Path, tmp_path: Path)
         [corpus_file], tmp_path / "model", **TINY, epochs=1, held_out_file=str(tmp_path / "held_out.txt")
     )
     assert metrics["held_out_tokens"] == 7  # each document begins with xxbos
-    assert metrics["tokens_per_epoch"] > pretrain([corpus_file], tmp_path / "other", **TINY, epochs=1)["tokens_per_epoch"]
+    assert (
+        metrics["tokens_per_epoch"] > pretrain([corpus_file], tmp_path / "other", **TINY, epochs=1)["tokens_per_epoch"]
+    )
     assert "zebra" not in load_language_model(str(tmp_path / "model")).words
     loss = np.log(metrics["perplexity"])
     assert np.log(metrics["perplexity_per_written_word"]) == pytest.approx(loss)  # seven words and ends there as well

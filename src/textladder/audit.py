@@ -1,7 +1,8 @@
 """Checks labelled texts before anything is trained on them: `textladder audit`, and the first step of `compare`.
 
-Finds training and validation rows that leak into the test rows, texts with more than one label, duplicates, empty texts, imbalanced
-classes, and what each level would truncate. It changes nothing; `drop_leaks` gives the data without the leaks.
+Finds training and validation rows that leak into the test rows, texts with more than one label, duplicates, empty
+texts, imbalanced classes, and what each level would truncate. It changes nothing; `drop_leaks` gives the
+data without the leaks.
 """
 
 from collections import Counter
@@ -274,8 +275,8 @@ def _token_finding(counts: TokenCounts, rows: int) -> Iterator[str]:
     elif counts.truncated:
         sample = "" if counts.texts == rows else " (a sample)"
         yield (
-            f"{counts.level} would truncate {counts.truncated:,} of {_count(counts.texts, 'text', 'texts')}{sample}, those "
-            f"longer than {counts.limit:,} tokens; the longest has {counts.longest:,}."
+            f"{counts.level} would truncate {counts.truncated:,} of {_count(counts.texts, 'text', 'texts')}{sample}, "
+            f"those longer than {counts.limit:,} tokens; the longest has {counts.longest:,}."
         )
 
 

@@ -1,11 +1,13 @@
 """Progress of long-running work: silent by default, a live progress bar in a terminal.
 
-Imports nothing of textladder, so that every step can report progress. `Monitor` does nothing; the
+Imports nothing of textladder but `wording`, so that every step can report progress. `Monitor` does nothing; the
 command line passes a `TerminalMonitor` when standard error is a terminal.
 """
 
 import sys
 from typing import Any
+
+from textladder.wording import counted
 
 
 class Monitor:
@@ -81,11 +83,20 @@ class TerminalMonitor(Monitor):
             self._progress = None
 
 
-def say_truncated(truncated: int, texts: int, monitor: Monitor) -> None:
-    """Report how many of some texts a level truncated, if it truncated any."""
+def say_truncated(
+    truncated: int, texts: int, monitor: Monitor, *, noun: str = "text", limit: str = "the level's token limit"
+) -> None:
+    """Report how many of some texts a level truncated, if it truncated any.
+
+    Args:
+        truncated: how many it truncated.
+        texts: how many texts there are.
+        monitor: receives the sentence.
+        noun: what a text is called.
+        limit: what the texts were truncated to.
+    """
     if truncated:
-        of = "1 text" if texts == 1 else f"{texts:,} texts"
-        monitor.say(f"Truncated {truncated:,} of {of} to the level's token limit.")
+        monitor.say(f"Truncated {truncated:,} of {counted(texts, noun)} to {limit}.")
 
 
 def monitor_for_terminal() -> Monitor:

@@ -25,9 +25,7 @@ class Metrics:
             "textladder_request_seconds", "Latency of a request", ["path"], buckets=SECONDS, registry=registry
         )
         self.texts = Counter("textladder_texts", "Texts predicted", ["model"], registry=registry)
-        self.texts_truncated = Counter(
-            "textladder_texts_truncated", "Texts truncated", ["model"], registry=registry
-        )
+        self.texts_truncated = Counter("textladder_texts_truncated", "Texts truncated", ["model"], registry=registry)
         self.refused = Counter(
             "textladder_refused", "Requests refused because the queue was full", ["model"], registry=registry
         )

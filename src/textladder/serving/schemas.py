@@ -49,7 +49,9 @@ class Explained(Answer, PredictionOut):
     """A prediction and the weights of the text's words."""
 
     text: str = Field(description="the text as it was read")
-    exact: bool = Field(description="whether the weights are contributions to a linear logit, not measured by occlusion")
+    exact: bool = Field(
+        description="whether the weights are contributions to a linear logit, not measured by occlusion"
+    )
     words: list[WordOut]
 
 

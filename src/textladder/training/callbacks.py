@@ -251,7 +251,13 @@ class History(Callback):  # type: ignore[misc]
     def restore(
         self, state: Mapping[str, Any], best_weights: dict[str, Tensor] | None, *, finished_epochs: int
     ) -> None:
-        """Continue from a checkpoint; epochs finished before it add no entries."""
+        """Continue from a checkpoint; epochs finished before it add no entries.
+
+        Args:
+            state: what `state` returned.
+            best_weights: the weights of the best validation; None if there was none.
+            finished_epochs: how many of fastai's epochs were finished.
+        """
         accuracy, loss = state["best"]
         self.entries, self.best, self.best_weights = list(state["epochs"]), (accuracy, loss), best_weights
         self._first_epoch = finished_epochs

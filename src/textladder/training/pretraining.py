@@ -58,10 +58,10 @@ class PretrainingConfig:
     weight_decay: float = setting(0.01, "decoupled weight decay; biases do not decay", low=0)
     dropout: float = setting(0.1, "dropout of inputs, states, outputs and recurrent weights", low=0, high=0.9)
     word_dropout: float = setting(0.02, "share of the words dropped from a batch", low=0, high=0.9)
-    batch_size: int = setting(64, "rows per batch", low=1)
-    sequence_length: int = setting(70, "words per row of a batch", low=1)
+    batch_size: int = setting(64, "sequences per batch", low=1)
+    sequence_length: int = setting(70, "tokens per sequence (BPTT length)", low=1)
     held_out: float = setting(0.01, "share of the documents held out to measure perplexity on", low=0.0001, high=0.5)
-    held_out_file: str | None = setting(None, "measure perplexity on this file's documents instead")
+    held_out_file: str | None = setting(None, "measure perplexity on this file's documents instead of held-out ones")
     precision: str = setting(
         "auto", "training precision; auto: bfloat16 if supported", choices=("auto", "float32", "bfloat16")
     )
