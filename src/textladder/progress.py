@@ -86,17 +86,24 @@ class TerminalMonitor(Monitor):
 def say_truncated(
     truncated: int, texts: int, monitor: Monitor, *, noun: str = "text", limit: str = "the level's token limit"
 ) -> None:
-    """Report how many of some texts a level truncated, if it truncated any.
+    """Report how many of some texts a level truncated, if it truncated any; arguments as in `truncation_sentence`."""
+    if truncated:
+        monitor.say(truncation_sentence(truncated, texts, noun=noun, limit=limit))
+
+
+def truncation_sentence(truncated: int, texts: int, *, noun: str, limit: str) -> str:
+    """How many of some texts were truncated.
 
     Args:
-        truncated: how many it truncated.
-        texts: how many texts there are.
-        monitor: receives the sentence.
+        truncated: how many.
+        texts: of how many.
         noun: what a text is called.
-        limit: what the texts were truncated to.
+        limit: what they were truncated to.
+
+    >>> truncation_sentence(1, 2000, noun="training text", limit="256 tokens")
+    'Truncated 1 of 2,000 training texts to 256 tokens.'
     """
-    if truncated:
-        monitor.say(f"Truncated {truncated:,} of {counted(texts, noun)} to {limit}.")
+    return f"Truncated {truncated:,} of {counted(texts, noun)} to {limit}."
 
 
 def monitor_for_terminal() -> Monitor:

@@ -22,7 +22,7 @@ from textladder.errors import BundleError, ConfigError, import_extra
 from textladder.levels.base import FitReport, Preset, Scored, TrainingConfig
 from textladder.onnx_scorer import ExportedNetwork
 from textladder.pretrained import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, find_encoder
-from textladder.progress import Monitor, say_truncated
+from textladder.progress import Monitor, truncation_sentence
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.settings import setting
 from textladder.text.vocabulary import EncodedTexts
@@ -162,7 +162,7 @@ class TransformerLevel:
             validation = self._to_sequences(valid, VALIDATION_BATCH_TOKENS)
             valid_batches = self._batches(validation, valid.label_ids, batch_tokens=VALIDATION_BATCH_TOKENS)
         monitor.stop()
-        self._say_long_texts(inputs, len(train), monitor)
+        monitor.say(self._long_text_sentence(inputs, len(train)))
         check_reading(config.encoder, network, self.pieces, config.max_tokens)
         use_training_kernels(network)
         self._learner_options: dict[str, Any] = {
@@ -374,14 +374,15 @@ class TransformerLevel:
         multiple = LENGTH_MULTIPLE if self.exported is None else 1
         return Padding(self.config.max_tokens, self.config.fixed_length, multiple)
 
-    def _say_long_texts(self, inputs: EncoderInputs, texts: int, monitor: Monitor) -> None:
+    def _long_text_sentence(self, inputs: EncoderInputs, texts: int) -> str:
         limit = counted(self.config.max_tokens, "token")
         if self.config.long_text != "windows":
             limit = f"{limit} ({self.config.long_text} is kept)"
-        elif inputs.windowed:
-            monitor.say(f"Split {inputs.windowed:,} of {counted(texts, 'training text')} into windows of {limit}.")
-            limit = "the windows that fit into a batch"
-        say_truncated(inputs.truncated, texts, monitor, noun="training text", limit=limit)
+            return truncation_sentence(inputs.truncated, texts, noun="training text", limit=limit)
+        return (
+            f"Split {inputs.windowed:,} of {counted(texts, 'training text')} into windows of {limit}; "
+            f"truncated {inputs.truncated:,} of them in training."
+        )
 
 
 def _pad_id(bundle: Bundle) -> int:
