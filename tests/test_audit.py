@@ -48,8 +48,8 @@ def test_a_planted_leak_is_found_and_dropped() -> None:
     assert rows == {600 + row: (row, 1.0) for row in range(40)}
     assert found.leaking_test_rows == 40
     assert found.findings()[0] == (
-        "40 training rows leak into the test rows: the same text is in both. 40 of 200 test rows may have been "
-        "memorised; the fix drop-leaks removes these training rows."
+        "40 training or validation rows leak into the test rows: the same text is in both. 40 of 200 test rows may "
+        "have been memorised; --fix drop-leaks (in Python fix='drop-leaks') removes the training or validation rows."
     )
     kept = drop_leaks(data, found)
     assert kept.valid is not None
@@ -96,7 +96,7 @@ def test_contradictions_duplicates_and_empty_texts() -> None:
     words = " ".join(found.findings())
     assert "20 texts have more than one label (40 rows)" in words
     assert "2 texts contain no words" in words
-    assert "25 of 327 training rows repeat another one: 25 exactly" in words
+    assert "25 of 327 training or validation rows repeat another one: 25 exactly" in words
     assert sum(found.classes.values()) == len(data.train) + len(data.test) + (len(data.valid) if data.valid else 0)
 
 
@@ -110,12 +110,12 @@ def test_findings_count_with_grammar() -> None:
     test = frame(sentences(50, 1), 1)
     train = frame(sentences(300, 2) + [shouted(test["text"][0])], 2)
     _, found = audited(train, test)
-    assert found.findings()[0].startswith("1 training row leaks into the test rows")
+    assert found.findings()[0].startswith("1 training or validation row leaks into the test rows")
     train = frame(sentences(300, 2), 2)
     blank = pd.DataFrame({"label": ["bad"], "text": ["..."]})
     _, found = audited(pd.concat([train, train.iloc[:1], blank], ignore_index=True), test)
     words = " ".join(found.findings())
-    assert "1 of 302 training rows repeats another one: 1 exactly" in words
+    assert "1 of 302 training or validation rows repeats another one: 1 exactly" in words
     assert "1 text contains no words." in words
 
 
@@ -138,8 +138,8 @@ def test_what_levels_would_truncate() -> None:
     )
     tfidf, lstm, ulmfit, transformer = found.tokens
     assert tfidf == TokenCounts("tfidf", 25.0, 700, None, 0, 122)
-    assert (lstm.longest, lstm.limit, lstm.cut) == (700, 400, 2)
-    assert (ulmfit.limit, ulmfit.cut) == (600, 1)
+    assert (lstm.longest, lstm.limit, lstm.truncated) == (700, 400, 2)
+    assert (ulmfit.limit, ulmfit.truncated) == (600, 1)
     assert transformer.unknown == "The tokenizer of 'nowhere/at-all' is not on this machine yet."
     assert any(
         one.startswith("lstm would truncate 2 of 122 texts, those longer than 400 tokens") for one in found.findings()
@@ -149,7 +149,7 @@ def test_what_levels_would_truncate() -> None:
 def test_tokens_of_a_local_encoder_are_counted(encoders: Any) -> None:
     settings = {"transformer": {"encoder": str(encoders("bert")), "max_tokens": 5}}
     _, found = audited(frame(sentences(20, 1)), frame(sentences(9, 2)), levels=["transformer"], settings=settings)
-    assert found.tokens[0].cut == 29
+    assert found.tokens[0].truncated == 29
     assert found.tokens[0].unknown is None
 
 

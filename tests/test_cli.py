@@ -195,6 +195,10 @@ def test_lr_find(run: Run, sentences_file: Path, vectors_file: Path, tmp_path: P
 
 FILES = {
     "good.csv": GOOD,
+    "seed.toml": 'seed = "abc"\n',
+    "half-seed.toml": "seed = 1.5\n",
+    "preset.toml": "preset = 3\n",
+    "presets.toml": 'preset = ["default"]\n',
     "empty.csv": "",
     "header.csv": "label,text\n",
     "one-class.csv": "label,text\n" + "good,fine words\n" * 9,
@@ -270,6 +274,10 @@ MISTAKES = [
     (["good.csv", "--test", "good.csv", "--test-first", "0"], "test_first must be a positive number; received 0"),
     (["good.csv", "--test-first", "3"], "--test-first needs separate test rows; pass them with --test."),
     (["good.csv", "--seed", "-4"], "The seed must be from 0"),
+    (["good.csv", "--config", "seed.toml"], "The seed must be a whole number; received 'abc'."),
+    (["good.csv", "--config", "half-seed.toml"], "The seed must be a whole number; received 1.5."),
+    (["good.csv", "--config", "preset.toml"], "Unknown tfidf preset '3'. Available: default."),
+    (["good.csv", "--config", "presets.toml"], "Unknown tfidf preset \"['default']\". Available: default."),
     (["good.csv", "--config", "none.toml"], "none.toml: the settings file cannot be read"),
     (["good.csv", "--config", "good.csv"], "this is not valid TOML"),
     (["good.csv", "--test", "one-class.csv", "--label", "x"], "Unknown column 'x'"),
@@ -483,11 +491,14 @@ def test_shared_settings_show_them_for_each_level() -> None:
     for command in ("compare", "audit"):
         shown = arguments(command)
         assert {name for name, action in shown.items() if action.dest.startswith("setting_")} == {
-            "--vectors", "--language-model", "--unlabelled", "--frozen-epochs", "--encoder", "--max-tokens"
+            "--class-weights", "--vectors", "--language-model", "--unlabelled", "--frozen-epochs", "--encoder",
+            "--max-tokens",
         }  # fmt: skip
         help = str(shown["--frozen-epochs"].help)
         assert help.startswith("ulmfit: ")
         assert "; transformer: " in help
+        weights = "tfidf, lstm, ulmfit, transformer: weight rows so that all classes count the same [none or balanced"
+        assert str(shown["--class-weights"].help).startswith(weights)
         assert "from 3 to 8192; default: 256" in str(shown["--max-tokens"].help)
 
 

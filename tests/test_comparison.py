@@ -137,6 +137,15 @@ def test_the_table_and_the_frontier(found: Comparison) -> None:
     assert sorted(table.index) == ["lstm", "tfidf"]
     assert table["predict_ms_p50"].is_monotonic_increasing
     assert np.isnan(table["gain"].iloc[0])
+    gain = found.gain(table.index[1], table.index[0])
+    assert gain.seeds is not None
+    # everywhere the gain that the verdict states: over the seeds
+    assert tuple(table.iloc[1][["gain", "gain_low", "gain_high"]]) == gain.expected == gain.seeds
+    points, interval = f"{gain.seeds[0]:+.1f}", f"({gain.seeds[1]:.1f} to {gain.seeds[2]:.1f})"
+    assert f" {points} {interval} " in found.text_table()
+    assert f"| {points} {interval} over {table.index[0]} |" in (found.folder / "report.md").read_text()
+    assert f'<td>{points} <span class="soft">{interval}</span></td>' in (found.folder / "report.html").read_text()
+    assert f"<td>{points} {interval}, p" in (found.folder / "report.html").read_text()
     assert found.frontier[0] == table.index[0]
     text = found.text_table()
     assert max(map(len, text.splitlines())) <= 80
@@ -145,6 +154,8 @@ def test_the_table_and_the_frontier(found: Comparison) -> None:
     assert text.splitlines()[-1] == f"Spread between runs: {spreads} points."
     once = replace(found, levels=[replace(one, trainings=one.trainings[:1]) for one in found.levels])
     assert "Spread" not in once.text_table()
+    with pytest.raises(ConfigError, match="Unknown level 'lsmt'. Available: tfidf, lstm. Did you mean 'lstm'"):
+        found["lsmt"]
     assert once.verdict.endswith("tfidf and lstm were each trained once, so run-to-run noise is not accounted for.")
 
 
@@ -492,6 +503,7 @@ def test_terms_and_wrong_calls(found: Comparison, data: TextData, tmp_path: Path
         ({"levels": ["tfidf"], "settings": {"lstm": {}}}, "not among the levels"),
         ({"levels": ["tfidf"], "settings": {"tfidf": {"epochs": 3}}}, "Unknown tfidf setting 'epochs'"),
         ({"levels": ["tfidf"], "seeds": 0}, "at least 1"),
+        ({"levels": ["tfidf"], "seed": 1.5}, "The seed must be a whole number; received 1.5"),
         ({"levels": ["tfidf"], "fix": "all"}, "Unknown fix 'all'"),
         ({"levels": ["tfidf"], "out": Path(__file__)}, "exists but is not a comparison"),
         ({"levels": ["tfidf"], "out": Path(__file__).parent}, "exists but is not a comparison"),
@@ -507,7 +519,7 @@ def test_leaks_are_dropped_and_a_temporary_folder_goes_with_its_result() -> None
     folder = result.folder
     assert folder.is_dir()
     assert len(result.data.train) + len(result.data.valid or ()) == 200
-    assert result.as_dict()["row_changes"] == ["Removed 10 training rows that leaked into the test rows."]
+    assert result.as_dict()["row_changes"] == ["Removed 10 training or validation rows that leaked into the test rows."]
     assert result.as_dict()["report"] is None
     del result
     assert not folder.exists()

@@ -16,8 +16,8 @@ SOURCE = Path(textladder.__file__).parent
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
 # From the ground up; a module may import from lower tiers and, inside its own package, from modules listed before it.
 TIERS = [
-    {"errors", "progress", "versions", "wording"},
-    {"settings", "cores", "atomic_files", "metrics", "significance"},
+    {"errors", "versions", "wording"},
+    {"progress", "settings", "cores", "atomic_files", "metrics", "significance"},
     {"pretrained", "bundle", "onnx_scorer", "fastai_archive"},
     {"data", "text"},
     {"networks", "batching", "language_models", "near_duplicates"},

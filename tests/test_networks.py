@@ -70,6 +70,11 @@ class Attention(nn.Module):
         return (weights * states).sum(dim=1)
 
 
+def test_an_unknown_pooling_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Unknown pooling 'maximum'. Available: mean, max, attention, last."):
+        make(pooling=("mean", "maximum"))
+
+
 def test_a_pooling_of_ones_own() -> None:
     def mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)

@@ -60,14 +60,14 @@ def test_it_learns(corpus_file: Path, tmp_path: Path) -> None:
     assert metrics["perplexity"] == pytest.approx(np.exp(min(losses)))
 
 
-def test_validations_are_counted_in_words(corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validations_are_counted_in_tokens(corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (4, 8):
         metrics = pretrain([corpus_file], tmp_path / f"whole-{size}", **{**TINY, "batch_size": size}, epochs=1)
         assert len(metrics["epochs"]) == 1
-    monkeypatch.setattr("textladder.training.pretraining.PART_WORDS", metrics["words_per_pass"] // 3)
+    monkeypatch.setattr("textladder.training.pretraining.PART_TOKENS", metrics["tokens_per_epoch"] // 3)
     for size in (4, 8):
         metrics = pretrain([corpus_file], tmp_path / f"parts-{size}", **{**TINY, "batch_size": size}, epochs=1)
-        assert len(metrics["epochs"]) == 3
+        assert [entry["epoch"] for entry in metrics["epochs"]] == [0.333, 0.667, 1]
 
 
 def test_a_second_network_reads_from_right_to_left(corpus_file: Path, tmp_path: Path) -> None:
@@ -89,8 +89,10 @@ def test_the_documents_of_a_file_are_held_out(corpus_file: Path, tmp_path: Path)
     metrics = pretrain(
         [corpus_file], tmp_path / "model", **TINY, epochs=1, held_out_file=str(tmp_path / "held_out.txt")
     )
-    assert metrics["held_out_words"] == 7  # each document begins with xxbos
-    assert metrics["words_per_pass"] > pretrain([corpus_file], tmp_path / "other", **TINY, epochs=1)["words_per_pass"]
+    assert metrics["held_out_tokens"] == 7  # each document begins with xxbos
+    assert (
+        metrics["tokens_per_epoch"] > pretrain([corpus_file], tmp_path / "other", **TINY, epochs=1)["tokens_per_epoch"]
+    )
     assert "zebra" not in load_language_model(str(tmp_path / "model")).words
     loss = np.log(metrics["perplexity"])
     assert np.log(metrics["perplexity_per_written_word"]) == pytest.approx(loss)  # seven words and ends there as well
@@ -193,7 +195,7 @@ def test_the_command(corpus_file: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["pretrain", str(corpus_file), "--out", str(out), *flags]) == 2
     assert "exists" in capsys.readouterr().err
     assert main(["pretrain", str(corpus_file), "--out", str(out), *flags, "--overwrite"]) == 0
-    assert "Perplexity" in capsys.readouterr().out
+    assert "held-out tokens after 2 epochs of " in capsys.readouterr().out
     assert main(["pretrain", str(corpus_file), "--out", str(tmp_path / "x"), "--layers", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
     assert main(["evaluate", str(out), "sample"]) == 2

@@ -127,7 +127,7 @@ def test_truncated_texts_are_counted() -> None:
     with TestClient(create_app({"slow": slow})) as client:  # type: ignore[dict-item]
         for _ in range(2):
             assert client.post("/predict", json={"text": ["short", "x" * 60, "y" * 70]}).is_success
-        assert 'textladder_texts_cut{model="slow"} 4.0' in client.get("/metrics").text
+        assert 'textladder_texts_truncated_total{model="slow"} 4.0' in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(

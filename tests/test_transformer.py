@@ -72,16 +72,20 @@ def test_names_of_labels_reach_the_bundle(tmp_path: Path, tiny_settings: Setting
 
 
 def test_how_many_texts_lose_tokens_is_always_said(data: Any, tiny_settings: Settings) -> None:
-    for long_text, cut, windowed in (("head", 16, 0), ("head-tail", 16, 0), ("windows", 0, 16)):
+    for long_text, cut, windowed, sentence in (
+        ("head", 16, 0, "Truncated 16 of 16 training texts to 5 tokens (head is kept)."),
+        ("head-tail", 16, 0, "Truncated 16 of 16 training texts to 5 tokens (head-tail is kept)."),
+        ("windows", 0, 16, "Split 16 of 16 training texts into windows of 5 tokens; truncated 0 of them in training."),
+    ):
         monitor = Listening()
         settings = tiny_settings("transformer") | {"max_tokens": 5, "epochs": 1, "long_text": long_text}
         classifier = TextClassifier("transformer", **settings).fit(data, monitor=monitor)
         assert (classifier.record["texts_truncated"], classifier.record["texts_windowed"]) == (cut, windowed)
-        assert sum("16 of 16 training texts are longer than 5 tokens" in one for one in monitor.sentences) == 1
+        assert monitor.sentences.count(sentence) == 1
         assert classifier.score([*TEXTS, "a"]).truncated == cut
     none_cut = Listening()
     TextClassifier("transformer", **tiny_settings("transformer") | {"epochs": 1}).fit(data, monitor=none_cut)
-    assert any(sentence.startswith("0 of 16") for sentence in none_cut.sentences)
+    assert any(sentence.startswith("Truncated 0 of 16 training texts to ") for sentence in none_cut.sentences)
 
 
 def test_windows_average_their_logits(data: Any, tiny_settings: Settings) -> None:

@@ -1,4 +1,7 @@
-"""The presets `tutorial` train as the source tutorial does, checked against its own pipeline in plain fastai."""
+"""The presets `tutorial` train as the 2021 tutorial "NLP from Scratch with PyTorch, fastai, and HuggingFace" does.
+
+Checked against its own pipeline, in plain fastai.
+"""
 
 import json
 import shutil
@@ -88,7 +91,7 @@ def first_epoch(classifier: TextClassifier) -> tuple[list[float], list[int]]:
 
 
 def plain_losses(dataset: Any, model: nn.Module, order: list[int], *, bs: int, epochs: int, rate: float) -> list[float]:
-    """The same of the source's Learner: its loaders, its defaults, the given order of the first epoch."""
+    """The same of the tutorial's Learner: its loaders, its defaults, the given order of the first epoch."""
     losses = BatchLosses()
     train = DataLoader(dataset, bs=bs, shuffle=True, get_idxs=lambda: order)
     dls = DataLoaders(train, DataLoader(dataset, bs=bs))
@@ -99,7 +102,7 @@ def plain_losses(dataset: Any, model: nn.Module, order: list[int], *, bs: int, e
 
 
 class SimpleDataset(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """The source's first data set: one review's ids, padded or cut to 128, and its label."""
+    """The tutorial's first data set: one review's ids, padded or cut to 128, and its label."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
@@ -120,7 +123,7 @@ class SimpleDataset(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]])
 
 
 class Model(nn.Module):
-    """The source's network: embeddings, two LSTMs, a head on the last states of both."""
+    """The tutorial's network: embeddings, two LSTMs, a head on the last states of both."""
 
     def __init__(self, words: int, dimension: int) -> None:
         super().__init__()
@@ -156,7 +159,7 @@ def test_lstm(frame: pd.DataFrame, vectors_file: Path) -> None:
 
 
 class HFDataset(torch.utils.data.Dataset[tuple[Any, torch.Tensor]]):
-    """The source's second data set: the tokenizer's output, padded to the maximum, and the label."""
+    """The tutorial's second data set: the tokenizer's output, padded to the maximum, and the label."""
 
     def __init__(self, frame: pd.DataFrame, tokenizer: Any, length: int) -> None:
         self.frame, self.tokenizer, self.length = frame, tokenizer, length
@@ -177,7 +180,7 @@ class HFDataset(torch.utils.data.Dataset[tuple[Any, torch.Tensor]]):
 
 
 class HFModel(nn.Module):
-    """The source's wrapper: one input, the logits alone."""
+    """The tutorial's wrapper: one input, the logits alone."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

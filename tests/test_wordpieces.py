@@ -52,7 +52,7 @@ def test_the_shipped_tokenizer_pads_and_truncates_and_ours_does_not() -> None:
     assert encoded.lengths.tolist() == [500, 1]
     inputs = pieces.to_sequences(encoded, 256)
     assert inputs.sequences.lengths.tolist() == [256, 3]
-    assert inputs.cut == 1
+    assert inputs.truncated == 1
 
 
 def test_equal_to_the_library_on_short_texts(pieces: WordPieces) -> None:
@@ -60,7 +60,7 @@ def test_equal_to_the_library_on_short_texts(pieces: WordPieces) -> None:
     for i, text in enumerate(TEXTS):
         assert inputs.sequences[i].tolist() == pieces.tokenizer.encode(text).ids
     assert inputs.sequence_offsets is None
-    assert inputs.cut == 0
+    assert inputs.truncated == 0
 
 
 def test_a_text_that_contains_special_tokens_means_words(pieces: WordPieces) -> None:
@@ -84,7 +84,7 @@ def test_head(pieces: WordPieces, lengths: list[int], most: int) -> None:
     assert [row.tolist() for row in map(inputs.sequences.__getitem__, range(len(texts)))] == [
         [2, *texts[i][: most - 2].tolist(), 3] for i in range(len(texts))
     ]
-    assert inputs.cut == sum(length > most - 2 for length in lengths)
+    assert inputs.truncated == sum(length > most - 2 for length in lengths)
 
 
 @given(LENGTHS, st.integers(3, 30))
@@ -103,7 +103,7 @@ def test_windows_cover_everything_with_as_few_as_possible(pieces: WordPieces, le
     texts = numbered(lengths)
     inputs = pieces.to_sequences(texts, most, "windows")
     assert inputs.sequence_offsets is not None
-    assert inputs.cut == 0
+    assert inputs.truncated == 0
     for i, length in enumerate(lengths):
         windows = [
             inputs.sequences[n].tolist() for n in range(inputs.sequence_offsets[i], inputs.sequence_offsets[i + 1])
@@ -120,7 +120,7 @@ def test_windows_may_be_thinned(pieces: WordPieces) -> None:
     assert inputs.sequence_offsets.tolist() == [0, 3, 4]
     assert inputs.sequences[0][1] == 100  # from the beginning
     assert inputs.sequences[2][-2] == 199  # to the end
-    assert (inputs.cut, inputs.windowed) == (1, 1)
+    assert (inputs.truncated, inputs.windowed) == (1, 1)
 
 
 def test_no_room_and_no_encoder(pieces: WordPieces) -> None:

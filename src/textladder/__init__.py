@@ -1,4 +1,4 @@
-"""textladder: how far up the ladder of text classifiers is worth climbing, measured on your own labelled texts.
+"""textladder: text classifiers of increasing complexity, compared on your own labelled texts.
 
 The public names are loaded on first use (PEP 562), so that `import textladder` costs nothing.
 """

@@ -1,7 +1,8 @@
 """Checks labelled texts before anything is trained on them: `textladder audit`, and the first step of `compare`.
 
-Finds training rows that leak into the test rows, texts with more than one label, duplicates, empty texts, imbalanced
-classes, and what each level would truncate. It changes nothing; `drop_leaks` gives the data without the leaks.
+Finds training and validation rows that leak into the test rows, texts with more than one label, duplicates, empty
+texts, imbalanced classes, and what each level would truncate. It changes nothing; `drop_leaks` gives the
+data without the leaks.
 """
 
 from collections import Counter
@@ -34,7 +35,7 @@ class TokenCounts:
         median: median number of tokens per text.
         longest: tokens of the longest text.
         limit: how many tokens the level reads; None if there is no limit.
-        cut: how many of the counted texts would be truncated.
+        truncated: how many of the counted texts would be truncated.
         texts: how many texts were counted.
         unknown: why nothing could be counted; None if it could.
     """
@@ -43,7 +44,7 @@ class TokenCounts:
     median: float = 0.0
     longest: int = 0
     limit: int | None = None
-    cut: int = 0
+    truncated: int = 0
     texts: int = 0
     unknown: str | None = None
 
@@ -206,20 +207,21 @@ def _count_tokens(
             yield TokenCounts(name, unknown=str(error))
         else:
             limit = level.longest_text
-            cut = 0 if limit is None else int((counts > limit).sum())
-            yield TokenCounts(name, float(np.median(counts)), int(counts.max()), limit, cut, len(texts))
+            truncated = 0 if limit is None else int((counts > limit).sum())
+            yield TokenCounts(name, float(np.median(counts)), int(counts.max()), limit, truncated, len(texts))
         monitor.advance(done)
 
 
 def _findings(audit: Audit) -> Iterator[str]:
     rows = audit.rows
+    kind = "training or validation" if "valid" in rows else "training"
     if audit.leaks:
         nearly = sum(similarity < 1 for *_, similarity in audit.leaks)
         changed = f" ({nearly:,} of them with a few words changed)" if nearly else ""
         yield (
-            f"{_count(len(audit.leaks), 'training row leaks', 'training rows leak')} into the test rows: the same text "
+            f"{_count(len(audit.leaks), f'{kind} row leaks', f'{kind} rows leak')} into the test rows: the same text "
             f"is in both{changed}. {audit.leaking_test_rows:,} of {_count(rows['test'], 'test row', 'test rows')} may "
-            "have been memorised; the fix drop-leaks removes these training rows."
+            f"have been memorised; --fix drop-leaks (in Python fix='drop-leaks') removes the {kind} rows."
         )
     if audit.contradictions:
         among = sum(map(len, audit.contradictions))
@@ -234,14 +236,13 @@ def _findings(audit: Audit) -> Iterator[str]:
         )
     if audit.empty:
         yield f"{_count(len(audit.empty), 'text contains', 'texts contain')} no words."
-    training_rows = rows["train"] + rows.get("valid", 0)
-    yield from _duplicate_finding(audit.duplicates, training_rows, "training")
+    yield from _duplicate_finding(audit.duplicates, rows["train"] + rows.get("valid", 0), kind)
     yield from _duplicate_finding(audit.test_duplicates, rows["test"], "test")
     yield _balance_finding(audit)
     for counts in audit.tokens:
         yield from _token_finding(counts, sum(rows.values()))
     if not audit.leaks and not audit.contradictions:
-        yield "No test row was found among the training rows, and no text has more than one label."
+        yield f"No test row was found among the {kind} rows, and no text has more than one label."
 
 
 def _duplicate_finding(duplicates: Mapping[str, int], rows: int, part: str) -> Iterator[str]:
@@ -260,8 +261,8 @@ def _balance_finding(audit: Audit) -> str:
     if most > IMBALANCED * fewest:
         return (
             f"The classes are imbalanced: {fewest / total:.1%} of the rows are {rarest!r}, {most / total:.1%} "
-            f"{commonest!r}. Check macro F1 as well as accuracy; class weights (class_weights='balanced' or "
-            "--class-weights balanced) make every class count the same."
+            f"{commonest!r}. Check macro F1 as well as accuracy; class weights (--class-weights balanced, in Python "
+            "class_weights='balanced') make every class count the same."
         )
     return (
         f"{len(order)} classes, from {fewest / total:.1%} ({rarest!r}) to {most / total:.1%} ({commonest!r}) of rows."
@@ -271,11 +272,11 @@ def _balance_finding(audit: Audit) -> str:
 def _token_finding(counts: TokenCounts, rows: int) -> Iterator[str]:
     if counts.unknown:
         yield f"{counts.level}: truncation could not be checked. {counts.unknown}"
-    elif counts.cut:
+    elif counts.truncated:
         sample = "" if counts.texts == rows else " (a sample)"
         yield (
-            f"{counts.level} would truncate {counts.cut:,} of {_count(counts.texts, 'text', 'texts')}{sample}, those "
-            f"longer than {counts.limit:,} tokens; the longest has {counts.longest:,}."
+            f"{counts.level} would truncate {counts.truncated:,} of {_count(counts.texts, 'text', 'texts')}{sample}, "
+            f"those longer than {counts.limit:,} tokens; the longest has {counts.longest:,}."
         )
 
 

@@ -35,7 +35,7 @@ class Padding:
 
     Attributes:
         max_tokens: longer texts are truncated to this.
-        fixed: pad every text to `max_tokens` and do not sort by length, as the source tutorial does.
+        fixed: pad every text to `max_tokens` and do not sort by length, as the 2021 tutorial does.
         multiple: pad to a multiple of this, so that fewer shapes occur.
     """
 

@@ -20,10 +20,11 @@ from textladder.bundle import Bundle, read_bundle, write_bundle
 from textladder.data.labelled_texts import LabelledTexts, TextData, read_texts
 from textladder.errors import BundleError, ConfigError, DataError, TextladderError, import_extra, unknown_name
 from textladder.levels import find_level
-from textladder.levels.base import FitReport, Scored, is_neural, make_config
+from textladder.levels.base import FitReport, Scored, is_neural, make_config, neural
 from textladder.metrics import Evaluation
 from textladder.onnx_scorer import INT8, ExportedNetwork
 from textladder.progress import Monitor
+from textladder.settings import checked_seed
 from textladder.versions import versions
 
 if TYPE_CHECKING:
@@ -77,9 +78,7 @@ class TextClassifier:
             ConfigError: an unknown level, preset or setting, or an invalid value.
         """
         self._level_type = find_level(level)
-        self.level, self.preset, self.seed = level, preset, int(seed)
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"The seed must be from 0 to 4294967295; received {seed}.")
+        self.level, self.preset, self.seed = level, preset, checked_seed(seed)
         self.config = make_config(self._level_type, preset, settings)
         self.labels: tuple[str, ...] = ()
         self.label_names: tuple[str, ...] = ()
@@ -130,8 +129,7 @@ class TextClassifier:
         Raises:
             TextladderError: the level has no learner.
         """
-        if not is_neural(self._level_type):
-            raise TextladderError(f"Level {self.level!r} is not trained by fastai, so it has no learning rate to find.")
+        neural(self._level_type)
         return self._train(data, monitor, only_prepare=True)
 
     def fit(self, data: Any, *, monitor: Monitor | None = None) -> "TextClassifier":

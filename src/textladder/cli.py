@@ -86,7 +86,7 @@ def make_parser(words: Sequence[str]) -> Parser:
     """The parser of all commands, with the flags of the one that the words name."""
     parser = Parser(
         prog="textladder",
-        description="How far up the ladder of text classifiers is worth climbing, on your own labelled texts.",
+        description="Train text classifiers of increasing complexity on your texts, and find out which is worth it.",
         epilog="Flags of a command: textladder help COMMAND, or textladder COMMAND --help",
         formatter_class=HelpFormatter,
         allow_abbrev=False,

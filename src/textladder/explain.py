@@ -1,9 +1,10 @@
-"""Explain a prediction by the weights of the text's words, with the same method for every level.
+"""Explain a prediction by the weights of the text's words.
 
     text -> words -> the text without each of them -> predict_proba -> the drop in log-odds
 
 Occlusion: the weight of a word is what its removal costs the prediction (Li, Monroe & Jurafsky 2016, "Understanding
-neural networks through representation erasure", section 3). A linear level gives exact weights (`contributions`).
+neural networks through representation erasure", section 3). A linear level needs none of this: the weight of a word is
+what it contributes to the logit (`contributions`).
 """
 
 import html
@@ -48,7 +49,8 @@ class Word:
     Attributes:
         start: offset of its first character.
         stop: offset after its last character.
-        weight: how much the log-odds of the predicted label would drop without it; negative if they would rise.
+        weight: how much the log-odds of the predicted label drop without it, or what it contributes to the label's
+            logit if the level is linear; negative if it opposes the prediction.
     """
 
     start: int
@@ -64,7 +66,7 @@ class Explanation:
         text: the text.
         prediction: the prediction for it.
         words: its words, in order.
-        exact: True if the weights are the coefficients of a linear level, False if they come from occlusion.
+        exact: True if the weights are contributions to the logit of a linear level, False if they come from occlusion.
     """
 
     text: str
@@ -175,7 +177,7 @@ def explain_text(classifier: TextClassifier, text: str, *, monitor: Monitor | No
 
 
 def exact_explanation(classifier: TextClassifier, text: str, prediction: Prediction) -> Explanation | None:
-    """The explanation by a linear level's own coefficients; None if the level is not linear.
+    """The explanation by what each word contributes to the logit; None if the level is not linear.
 
     Args:
         classifier: a fitted classifier.

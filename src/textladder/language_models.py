@@ -78,18 +78,18 @@ class PretrainedLanguageModel:
         return weights, int(known.sum())
 
 
-def load_language_model(wanted: str) -> PretrainedLanguageModel:
+def load_language_model(name_or_path: str) -> PretrainedLanguageModel:
     """Load a pretrained language model by name or path.
 
     Args:
-        wanted: `compact` (comes with textladder), `wt103` (fastai's, a download), a folder written by `pretrain`, or an
-            archive in fastai's format (`.tgz`).
+        name_or_path: `compact` (comes with textladder), `wt103` (fastai's, a download), a folder written by `pretrain`,
+            or an archive in fastai's format (`.tgz`).
 
     Raises:
         PretrainedError: it cannot be downloaded, or is not a language model.
         BundleError: its folder is damaged.
     """
-    source = find_language_model(wanted)
+    source = find_language_model(name_or_path)
     if source.is_file():
         words, arrays = read_fastai_archive(source)
         weights = _from_fastai(arrays, source)

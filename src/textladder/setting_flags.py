@@ -12,22 +12,27 @@ from typing import Any, get_args, get_origin, get_type_hints
 from textladder.errors import ConfigError
 from textladder.flags import Parser, split_names
 from textladder.settings import setting_help
+from textladder.wording import listed
 
 PREFIX = "setting_"  # of a setting's name among the parsed options
 
 
 def add_level_flags(parser: Parser, words: Sequence[str]) -> None:
     """Add LEVEL, its preset, and the flags for the settings of the level that the command line names."""
-    name = _flag_value(words, "--level")
-    parser.add_argument("--level", required=True, metavar="LEVEL", help="level to train (textladder levels lists them)")
-    parser.add_argument("--preset", metavar="NAME", help="a named set of settings [default: default]")
-    add_config_flag(parser)
-    if name is None:
-        parser.epilog = f"Settings of a level: textladder {parser.prog.split()[-1]} --level LEVEL --help"
-        return
-    from textladder.levels import find_level
+    from textladder.levels import LEVELS, find_level
 
-    add_settings(parser.add_argument_group(f"settings of {name}"), find_level(name).config_type)
+    name = _flag_value(words, "--level")
+    level = None if name is None else find_level(name)
+    presets = "default: default" if level is None else f"{listed(list(level.presets), 'or')}; default: default"
+    parser.add_argument(
+        "--level", required=True, metavar="LEVEL", help=f"level to train [{listed(list(LEVELS), 'or')}]"
+    )
+    parser.add_argument("--preset", metavar="NAME", help=f"a named set of settings [{presets}]")
+    add_config_flag(parser)
+    if level is None:
+        parser.epilog = f"Settings and presets of a level: textladder {parser.prog.split()[-1]} --level LEVEL --help"
+    else:
+        add_settings(parser.add_argument_group(f"settings of {name}"), level.config_type)
 
 
 def add_config_flag(group: Any, tables: str = "") -> None:
@@ -78,15 +83,15 @@ def settings_of(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """The settings of the settings file, overridden by flags, and the seed.
 
     Raises:
-        ConfigError: the settings file cannot be read.
+        ConfigError: the settings file cannot be read, or the seed is not a whole number.
     """
-    from textladder.settings import read_config_file
+    from textladder.settings import checked_seed, read_config_file
 
     settings = read_config_file(options.config) if options.config else {}
     seed = settings.pop("seed", 0)
     flags = {name.removeprefix(PREFIX): value for name, value in vars(options).items() if name.startswith(PREFIX)}
     settings.update({name: value for name, value in flags.items() if value is not None})
-    return settings, seed if options.seed is None else options.seed
+    return settings, checked_seed(seed if options.seed is None else options.seed)
 
 
 def level_settings_of(

@@ -6,6 +6,7 @@ TOML files and Python.
 
 import dataclasses
 import math
+import operator
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from textladder.errors import ConfigError, unknown_name
+from textladder.wording import listed
 
 Config = TypeVar("Config")
 
@@ -53,7 +55,7 @@ def limits_text(item: "dataclasses.Field[Any]") -> str:
     """
     choices, low, high = (item.metadata.get(name) for name in ("choices", "low", "high"))
     if choices:
-        return f"{', '.join(choices[:-1])} or {choices[-1]}"
+        return listed(choices, "or")
     if low is not None and high is not None:
         return f"from {low:g} to {high:g}"
     return f"at least {low:g}" if low is not None else f"at most {high:g}" if high is not None else ""
@@ -130,6 +132,21 @@ def _checked(item: "dataclasses.Field[Any]", kind: Any, value: Any) -> Any:
         bounds = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
         raise ConfigError(f"Setting {item.name!r} must be {' and '.join(bounds) or 'a number'}; received {value}.")
     return value
+
+
+def checked_seed(seed: Any) -> int:
+    """A seed as an int.
+
+    Raises:
+        ConfigError: it is not a whole number from 0 to 4294967295.
+    """
+    try:
+        number = operator.index(seed)  # takes NumPy's integers too, and no fraction
+    except TypeError:
+        raise ConfigError(f"The seed must be a whole number; received {seed!r}.") from None
+    if not 0 <= number < 2**32:
+        raise ConfigError(f"The seed must be from 0 to 4294967295; received {seed}.")
+    return number
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         "--time-budget", type=duration, metavar="30m", help="total time for training, such as 90s, 30m or 2h"
     )
     parser.add_argument(
-        "--fix", metavar="NAME", help="drop-leaks: leave out training rows that also occur among the test rows"
+        "--fix", metavar="NAME", help="drop-leaks: leave out training and validation rows that are also test rows"
     )
     terms = parser.add_argument_group("terms that the recommended level must meet")
     terms.add_argument(
@@ -86,9 +86,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def kept(options: argparse.Namespace) -> str:
-    """Finished trainings stay in RUN."""
+    """Finished training runs stay in RUN."""
     again = " without --overwrite" if options.overwrite else ""
-    return f"every finished training is kept in {options.out}; run the same command{again} to resume"
+    return f"every finished training run is kept in {options.out}; run the same command{again} to resume"
 
 
 COMMAND = Command(

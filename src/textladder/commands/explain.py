@@ -1,4 +1,4 @@
-"""`textladder explain`: which words carried a prediction."""
+"""`textladder explain`: which words influenced a prediction most."""
 
 import argparse
 from collections.abc import Sequence
@@ -64,4 +64,4 @@ def _print_shaded(found: "Explanation") -> None:
     Console(highlight=False).print(shaded)
 
 
-COMMAND = Command("show which words carried a prediction", add_flags, run)
+COMMAND = Command("show which words influenced a prediction most", add_flags, run)

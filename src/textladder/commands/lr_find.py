@@ -6,7 +6,6 @@ from pathlib import Path
 
 from textladder.commands.command import Command, print_json, terminal_monitor
 from textladder.commands.train import classifier_of, read_for
-from textladder.errors import ConfigError
 from textladder.flags import Parser, add_data
 from textladder.setting_flags import add_level_flags
 
@@ -25,18 +24,16 @@ def run(options: argparse.Namespace) -> None:
         ConfigError: the level has no learning rate.
     """
     from textladder.levels import find_level
+    from textladder.levels.base import neural
 
     monitor = terminal_monitor()
     classifier = classifier_of(options)
-    level = find_level(classifier.level)
-    if not hasattr(level, "prepare"):
-        raise ConfigError(f"Level {classifier.level!r} is not trained by fastai, so it has no learning rate to find.")
+    lowest, highest = neural(find_level(classifier.level)).learning_rates  # before any row is read
     data = read_for(classifier, options, monitor)
     classifier.prepare(data, monitor=monitor)
     from textladder.training.lr_plot import plot_learning_rates
     from textladder.training.stages import find_learning_rate, seeded
 
-    lowest, highest = level.learning_rates  # type: ignore[attr-defined]
     with seeded(classifier.seed):
         curve = find_learning_rate(classifier.learner, lowest, highest)
     if options.plot:

@@ -9,6 +9,7 @@ from typing import Any
 from textladder.commands.command import Command, nothing_written, print_json, terminal_monitor
 from textladder.flags import Parser
 from textladder.setting_flags import add_config_flag, add_settings, settings_of
+from textladder.wording import counted
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
@@ -37,10 +38,10 @@ def run(options: argparse.Namespace) -> None:
         print_json({"language_model": options.out, **found})
         return
     _print_epochs(found["epochs"])
-    passes = "one pass" if found["passes"] == 1 else f"{found['passes']} passes"
+    epochs = counted(round(found["epochs"][-1]["epoch"]), "epoch")
     print(
-        f"Perplexity {found['perplexity']:.1f} on {found['held_out_words']:,} held-out words after {passes} over "
-        f"{found['words_per_pass']:,} ({found['parameters']:,} parameters);\n"
+        f"Perplexity {found['perplexity']:.1f} on {found['held_out_tokens']:,} held-out tokens after {epochs} of "
+        f"{found['tokens_per_epoch']:,} tokens ({found['parameters']:,} parameters);\n"
         f"{found['perplexity_per_written_word']:.1f} per whitespace-separated word."
     )
     print(

@@ -32,12 +32,12 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--token-file", metavar="FILE", help="file with the bearer token that clients must send [default: no token]"
     )
-    group = parser.add_argument_group("limits; a request over one gets the status shown")
+    group = parser.add_argument_group("limits of a request")
     for flag, default, help in (
-        ("--max-body", 1_000_000, "bytes in a request: 413"),
-        ("--max-texts", 256, "texts in a request: 422"),
-        ("--max-characters", 20_000, "characters in a text: 400"),
-        ("--max-queue", 64, "texts waiting for a model: 503"),
+        ("--max-body", 1_000_000, "maximum bytes in a request body, else status 413"),
+        ("--max-texts", 256, "maximum texts in a request, else status 422"),
+        ("--max-characters", 20_000, "maximum characters in a text, else status 400"),
+        ("--max-queue", 64, "maximum texts waiting for a model, else status 503"),
     ):
         group.add_argument(flag, type=int, default=default, metavar="N", help=f"{help} [default: {default}]")
 

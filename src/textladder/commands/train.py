@@ -59,7 +59,16 @@ def classifier_of(options: argparse.Namespace) -> "TextClassifier":
 
 
 def read_for(classifier: "TextClassifier", options: argparse.Namespace, monitor: "Monitor") -> "TextData":
-    """Read the rows in the way that the classifier's preset requires."""
+    """Read the rows in the way that the classifier's preset requires.
+
+    Args:
+        classifier: its level, preset and seed count.
+        options: the parsed flags; they override the preset.
+        monitor: receives what was read.
+
+    Raises:
+        DataError: the rows cannot be used.
+    """
     from textladder.levels import find_level
 
     preset = find_level(classifier.level).presets[classifier.preset]

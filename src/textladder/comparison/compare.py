@@ -1,8 +1,9 @@
 """`compare`: train several levels on the same rows, each in its own process, and recommend one.
 
-    rows -> audit -> shared rows -> (probes) -> trainings, level by level, seed by seed -> (learning curves) -> results
+    rows -> audit -> shared rows -> (probes) -> training runs, level by level, seed by seed -> (learning curves)
+    -> results
 
-Every finished training is kept in the folder, so that an interrupted comparison resumes where it stopped.
+Every finished training run is kept in the folder, so that an interrupted comparison resumes where it stopped.
 """
 
 import json
@@ -54,15 +55,15 @@ def compare(
     """Train levels on the same rows and recommend one.
 
     Args:
-        data: the rows; the test rows are predicted once per training, after it.
+        data: the rows; the test rows are predicted once per training run, after it.
         levels: names of levels; by default every level that can be trained here.
         settings: settings of a level, by its name; `preset` among them.
         terms: what the recommended level must meet.
-        seeds: number of trainings per level; by default three if a fit takes under two minutes, otherwise one.
+        seeds: number of training runs per level; by default three if a fit takes under two minutes, otherwise one.
         seed: the first seed.
         learning_curve: also train on an eighth, a quarter and a half of the rows.
         time_budget: seconds for all fits; a level that would exceed it is trained on fewer rows or left out.
-        fix: `drop-leaks` removes training rows that are also test rows.
+        fix: `drop-leaks` removes training and validation rows that are also test rows.
         out: folder for bundles, predictions, `results.json`, `report.html` and `report.md`; an interrupted comparison
             resumes there. By default a temporary folder, which is deleted together with the result.
         overwrite: start over if the folder holds an earlier comparison.
@@ -129,8 +130,8 @@ def _compare(request: _Request, folder: Path, report: str | None, overwrite: boo
                 run.train_all()
         except OSError as error:
             raise TextladderError(
-                f"{folder}: the comparison stopped ({error.strerror or error}); finished trainings are kept, and the "
-                "same call resumes it."
+                f"{folder}: the comparison stopped ({error.strerror or error}); finished training runs are kept, "
+                "and the same call resumes it."
             ) from None
     info = RunInfo(
         command=request.command,
@@ -154,8 +155,9 @@ def _audit(request: _Request) -> tuple[Audit, list[str]]:
         monitor.say(finding)
     if request.fix != "drop-leaks" or not audit.leaks:
         return audit, []
+    kind = "training row" if plan.data.valid is None else "training or validation row"
     plan.data, count = drop_leaks(plan.data, audit), len(audit.leaks)
-    change = f"Removed {counted(count, 'training row')} that leaked into the test rows."
+    change = f"Removed {counted(count, kind)} that leaked into the test rows."
     monitor.say(change)
     return replace(audit, leaks=[], leaking_test_rows=0), [change]
 

@@ -54,7 +54,7 @@ def learning_curve(rows: Sequence[int], correct: np.ndarray, *, seed: int = 0) -
 
     Args:
         rows: numbers of training rows, ascending.
-        correct: bool (points, test rows), the test rows predicted correctly after each training.
+        correct: bool (points, test rows), the test rows predicted correctly after each training run.
         seed: of the resampling.
 
     Returns:

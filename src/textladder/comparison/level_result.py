@@ -1,4 +1,4 @@
-"""The results of one level, computed from the predictions of its trainings."""
+"""The results of one level, computed from the predictions of its training runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,18 +38,18 @@ class LevelResult:
 
     @cached_property
     def kept_index(self) -> int:
-        """Index of the training with the highest validation accuracy; the first of equal ones."""
+        """Index of the training run with the highest validation accuracy; the first of equal ones."""
         scores = [one.valid_accuracy or 0.0 for one in self.trainings]
         return scores.index(max(scores))
 
     @property
     def kept(self) -> Training:
-        """The training with the highest validation accuracy, whose bundle and figures are reported."""
+        """The training run with the highest validation accuracy, whose bundle and figures are reported."""
         return self.trainings[self.kept_index]
 
     @cached_property
     def correct(self) -> np.ndarray:
-        """Which test rows each training predicted correctly, bool (seeds, rows)."""
+        """Which test rows each training run predicted correctly, bool (seeds, rows)."""
         return np.stack([one.correct for one in self.trainings])
 
     @cached_property
@@ -65,12 +65,12 @@ class LevelResult:
 
     @property
     def fit_seconds(self) -> float:
-        """Median duration of a training."""
+        """Median duration of a training run."""
         return float(np.median([one.record["fit_seconds"] for one in self.trainings]))
 
     @property
     def peak_memory_mb(self) -> float | None:
-        """Peak memory over all trainings; None if the system does not report it."""
+        """Peak memory over all training runs; None if the system does not report it."""
         return max((one.record["peak_memory_mb"] or 0.0 for one in self.trainings), default=0.0) or None
 
     @cached_property

@@ -10,6 +10,7 @@ from textladder.data.labelled_texts import TextData
 from textladder.errors import ConfigError
 from textladder.levels import LEVELS, find_level
 from textladder.levels.base import is_neural, make_config
+from textladder.settings import checked_seed
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Plan:
         data: the rows.
         requested: names of the levels that the user asked for; None for every level that can be trained.
         requested_settings: of a level, by its name; `preset` among them.
-        seeds: number of trainings per level; None to decide by how long a fit takes.
+        seeds: number of training runs per level; None to decide by how long a fit takes.
         seed: the first seed.
         learning_curve: whether levels are also trained on parts of the rows.
         time_budget: seconds for all fits; None for no limit.
@@ -54,6 +55,7 @@ class Plan:
             raise ConfigError(f"There are settings for {stray[0]!r}, which is not among the levels to compare.")
         if self.seeds is not None and self.seeds < 1:
             raise ConfigError(f"The number of seeds must be at least 1; received {self.seeds}.")
+        checked_seed(self.seed)
         self.presets, self.settings = {}, {}
         for name in self.levels:
             requested_settings = self.requested_settings.get(name, {})
@@ -72,10 +74,10 @@ class Plan:
 
         Args:
             folder: the comparison's folder.
-            overwrite: whether the trainings in the folder will be replaced.
+            overwrite: whether the training runs in the folder will be replaced.
 
         Returns:
-            The level's name; None if there is no neural level, or the folder holds a training of the first.
+            The level's name; None if there is no neural level, or the folder holds a training run of the first.
         """
         neural = [name for name in self.levels if is_neural(find_level(name))]
         trained = not overwrite and any(next(folder.glob(f"{name}-*"), None) for name in neural[:1])

@@ -1,4 +1,4 @@
-"""The predictions of a training as a Parquet file: part, source row, label, predicted label, one column per class."""
+"""The predictions of a training run as a Parquet file: part, row, label, predicted label, one column per class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -65,6 +65,7 @@ def _environment(html: bool) -> Any:
     environment = Environment(loader=loader, autoescape=html, undefined=StrictUndefined, trim_blocks=not html)  # noqa: S701
     environment.filters |= {
         "points": lambda number: f"{number:+.1f}",
+        "expected": _expected,
         "share": lambda number: f"{number:.3f}",
         "short": short,
         "counted": counted,
@@ -141,8 +142,15 @@ def _measurements(levels: Sequence[Numbers]) -> Iterator[tuple[str, list[str]]]:
 def _gain(found: Numbers | None) -> str:
     if found is None:
         return "-"
-    points = f"{found['points']:+.1f} ({found['low']:.1f} to {found['high']:.1f})"
+    expected = _expected(found)
+    points = f"{expected['points']:+.1f} ({expected['low']:.1f} to {expected['high']:.1f})"
     return f"{points}, {p_value_words(found['p_value'])}, over {found['over']}"
+
+
+def _expected(gain: Numbers) -> Numbers:
+    """Points and interval of a gain as the verdict states them: over the seeds if there are several."""
+    expected: Numbers = gain["seeds"] or gain
+    return expected
 
 
 def _calibrated(one: Numbers, name: str) -> str:
@@ -164,7 +172,7 @@ def _setup(numbers: Numbers) -> Iterator[tuple[str, str]]:
     names = {"train": "training", "valid": "validation", "test": "test"}
     for part, digest in numbers["digests"].items():
         yield f"SHA-256, {names[part]} rows", digest
-    yield "seed", f"{numbers['seed']}; further trainings of a level use the following numbers"
+    yield "seed", f"{numbers['seed']}; further training runs of a level use the following numbers"
     for one in numbers["levels"]:
         settings = ", ".join(f"{name} {value}" for name, value in one["settings"].items())
         yield one["level"], f"preset {one['preset']}" + (f"; {settings}" if settings else "")

@@ -1,6 +1,6 @@
 """The results of a comparison: every level's numbers, the gains between levels, the verdict.
 
-Computed from the predictions of trainings on disk; nothing is trained or predicted here.
+Computed from the predictions of training runs on disk; nothing is trained or predicted here.
 """
 
 import math
@@ -16,7 +16,7 @@ from textladder.comparison.level_result import LevelResult
 from textladder.comparison.report import write_report
 from textladder.comparison.verdict import Candidate, Terms, Verdict, best_cheaper, by_cost, decide, frontier
 from textladder.data.labelled_texts import TextData
-from textladder.errors import import_extra
+from textladder.errors import ConfigError, import_extra, unknown_name
 from textladder.significance import Gain, paired_gain
 from textladder.wording import listed, seconds_words, short
 
@@ -67,7 +67,7 @@ class Comparison:
         audit: what the audit found in the rows.
         label_errors: rows whose label is probably wrong.
         run: how it was run.
-        folder: where the trainings are.
+        folder: where the training runs are.
     """
 
     levels: Sequence[LevelResult]
@@ -80,10 +80,22 @@ class Comparison:
     folder: Path
 
     def __getitem__(self, level: str) -> LevelResult:
-        return next(one for one in self.levels if one.level == level)
+        """The results of a level.
+
+        Raises:
+            ConfigError: the comparison has no results of that level.
+        """
+        by_name = {one.level: one for one in self.levels}
+        if level not in by_name:
+            raise ConfigError(unknown_name("level", level, by_name))
+        return by_name[level]
 
     def gain(self, level: str, over: str) -> Gain:
-        """The gain in accuracy of one level over another."""
+        """The gain in accuracy of one level over another, by their names.
+
+        Raises:
+            ConfigError: the comparison has no results of one of them.
+        """
         key = level, over
         if key not in self._gains:
             one, other = self[level], self[over]
@@ -154,6 +166,8 @@ class Comparison:
     def table(self) -> "pd.DataFrame":
         """The numbers as a DataFrame, one row per level, from the cheapest to the most expensive.
 
+        The gain and its interval are over the seeds if there are several, as in the verdict.
+
         Raises:
             MissingExtraError: pandas is not installed.
         """
@@ -161,7 +175,7 @@ class Comparison:
         rows = []
         for level in self.levels_by_cost:
             gain = self.gains(level)["gain_over_best_cheaper"]
-            points = (math.nan,) * 4 if gain is None else (gain[1].points, gain[1].low, gain[1].high, gain[1].p_value)
+            points = (math.nan,) * 4 if gain is None else (*gain[1].expected, gain[1].p_value)
             numbers = level.as_dict()
             rows.append(
                 {
@@ -181,7 +195,7 @@ class Comparison:
         lines = [f"{'':2}{'level':<12}{'accuracy (95%)':<20}{'gain over cheaper':<22}{'ms/text':>8}{'fit':>8}{'MB':>8}"]
         for level in self.levels_by_cost:
             gain = self.gains(level)["gain_over_best_cheaper"]
-            gained = f"{gain[1].points:+.1f} ({gain[1].low:.1f} to {gain[1].high:.1f})" if gain else ""
+            gained = "{:+.1f} ({:.1f} to {:.1f})".format(*gain[1].expected) if gain else ""
             test, cost = level.test, level.candidate
             lines.append(
                 f"{'>' if level.level == self.recommended else '':2}{level.level:<12}"

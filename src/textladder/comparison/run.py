@@ -1,4 +1,4 @@
-"""The trainings of a comparison, one after another: level by level, seed by seed, then the learning curves."""
+"""The training runs of a comparison, one after another: level by level, seed by seed, then the learning curves."""
 
 import json
 from contextlib import suppress
@@ -44,7 +44,7 @@ class Run:
 
     Args:
         plan: what is trained.
-        store: the trainings in the comparison's folder.
+        store: the training runs in the comparison's folder.
         shared_rows: the folder of the rows.
     """
 
@@ -59,7 +59,7 @@ class Run:
         Without a request every level is tried, and one that cannot be trained is left out.
 
         Args:
-            overwrite: whether finished trainings in the folder will be replaced.
+            overwrite: whether finished training runs in the folder will be replaced.
 
         Raises:
             TextladderError: one of them cannot be trained.
@@ -108,7 +108,7 @@ class Run:
         return trainings
 
     def _curve(self, name: str, full: Training) -> Curve | None:
-        """Train a level on parts of its rows; None if one of the trainings fails."""
+        """Train a level on parts of its rows; None if one of the runs fails."""
         trainings = []
         for count in (round(share * full.record["train_rows"]) for share in SHARES):
             self.monitor.begin(f"{name} on {counted(count, 'row')}")

@@ -88,7 +88,7 @@ def locked_folder(folder: Path, digests: Mapping[str, str], overwrite: bool) -> 
 
 
 def delete_results(folder: Path) -> None:
-    """Delete the trainings and results of an earlier comparison, and nothing else."""
+    """Delete the training runs and results of an earlier comparison, and nothing else."""
     for path in folder.iterdir():
         if (path / RECORD).is_file():
             shutil.rmtree(path)

@@ -1,7 +1,7 @@
-"""Trainings in worker processes, each kept in the comparison's folder as soon as it is finished.
+"""Training runs in worker processes, each kept in the comparison's folder as soon as it is finished.
 
-A training is a folder with the bundle, the predictions of the validation and test rows and, written last, its record.
-One that an earlier run finished with the same rows, settings, versions and machine is reused.
+A training run is a folder with the bundle, the predictions of the validation and test rows and, written last, its
+record. One that an earlier comparison finished with the same rows, settings, versions and machine is reused.
 """
 
 import hashlib
@@ -75,11 +75,11 @@ class Training:
 
 
 class TrainingStore:
-    """The trainings in a comparison's folder; trains what is missing.
+    """The training runs in a comparison's folder; trains what is missing.
 
     Args:
         folder: the folder.
-        conditions: what must match, besides the job, for an earlier training to be reused: rows, versions, machine.
+        conditions: what must match, besides the job, for an earlier run to be reused: rows, versions, machine.
         monitor: receives the progress of each job.
         warm_worker: a process that is already importing its libraries.
     """
@@ -93,7 +93,7 @@ class TrainingStore:
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def train(self, job: Job, *, measure: bool = True, say: bool = True) -> Training:
-        """Reuse an earlier training, or train.
+        """Reuse an earlier training run, or train.
 
         Args:
             job: of the kind `fit`; its folder is filled in here.
@@ -101,10 +101,10 @@ class TrainingStore:
             say: pass on the worker's sentences; another seed would repeat them.
 
         Returns:
-            The finished training.
+            The finished training run.
 
         Raises:
-            ConfigError: the folder holds a training with the same name and other settings.
+            ConfigError: the folder holds a training run with the same name and other settings.
             TextladderError: it could not be trained.
             WorkerError: a bug.
         """
@@ -130,7 +130,7 @@ class TrainingStore:
         return finished
 
     def find(self, job: Job) -> Training | None:
-        """The finished training of a job; None if there is none.
+        """The finished training run of a job; None if there is none.
 
         Raises:
             ConfigError: there is one, but with other rows or settings.
@@ -143,7 +143,7 @@ class TrainingStore:
             same = record["job"] == json.loads(json.dumps(self._identity(job)))
         except (OSError, ValueError, KeyError, TypeError):
             raise ConfigError(
-                f"{folder} is not a finished training of a comparison; pass overwrite=True to start over."
+                f"{folder} is not a finished training run of a comparison; pass overwrite=True to start over."
             ) from None
         if not same:
             raise ConfigError(
@@ -153,7 +153,7 @@ class TrainingStore:
         return Training(folder, record)
 
     def _identity(self, job: Job) -> dict[str, Any]:
-        """What decides whether a training can be reused, with the contents of files that settings name."""
+        """What decides whether a training run can be reused, with the contents of files that settings name."""
         names = ("level", "preset", "settings", "seed", "train_rows")
         digests = {name: _digest(value) for name, value in job.settings.items() if isinstance(value, str)}
         files = {name: digest for name, digest in digests.items() if digest is not None}
@@ -193,7 +193,7 @@ class TrainingStore:
 
 
 def folder_name(job: Job) -> str:
-    """The name of a training's folder.
+    """The name of a training run's folder.
 
     >>> folder_name(Job("fit", "", "", "lstm", "default", {}, seed=1))
     'lstm-1'

@@ -22,7 +22,7 @@ class Terms:
         worth: accuracy, in percentage points, that a more expensive level must gain.
         max_latency_ms: maximum median latency of one text.
         max_size_mb: maximum size of the bundle.
-        max_fit_minutes: maximum duration of one training.
+        max_fit_minutes: maximum duration of one training run.
     """
 
     worth: float = 1.0
@@ -52,7 +52,7 @@ class Candidate:
         level: its name.
         accuracy: on the test rows, a fraction.
         predict_ms_p50: median latency of one text in milliseconds.
-        fit_seconds: duration of one training.
+        fit_seconds: duration of one training run.
         bundle_mb: size of the saved classifier.
     """
 

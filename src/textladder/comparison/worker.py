@@ -1,4 +1,4 @@
-"""One training or measurement in its own process, so that its time and memory are its own.
+"""One training run or measurement in its own process, so that its time and memory are its own.
 
     python -m textladder.comparison.worker [LIBRARY...]     (started by worker_process.py)
 

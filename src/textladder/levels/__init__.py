@@ -1,12 +1,16 @@
 """The levels of the ladder: one readable recipe per file, named in one table.
 
-`LEVELS` maps a name to where its class is found, which is imported on use, so that asking for help never imports torch.
+`LEVELS` maps a name to where its class is found, which is imported on use, so that asking for help imports neither
+torch nor NumPy.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from textladder.errors import ConfigError, unknown_name
-from textladder.levels.base import Level
+
+if TYPE_CHECKING:
+    from textladder.levels.base import Level
 
 LEVELS = {
     "tfidf": "textladder.levels.tfidf:TfidfLevel",
@@ -16,7 +20,7 @@ LEVELS = {
 }
 
 
-def find_level(name: str) -> type[Level]:
+def find_level(name: str) -> "type[Level]":
     """The class of a level.
 
     Raises:

@@ -7,7 +7,7 @@ docs.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeGuard
 
 import numpy as np
 
@@ -99,7 +99,14 @@ class Level(Protocol):
         """
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Train on `train`, validate on `valid`."""
+        """Train on `train`, validate on `valid`.
+
+        Args:
+            train: the training rows.
+            valid: the validation rows; None if there are none.
+            seed: of everything random: initial weights, the order of the rows, dropout.
+            monitor: receives progress.
+        """
 
     def score(self, texts: Sequence[str]) -> Scored:
         """The class probabilities of one or more texts."""
@@ -112,7 +119,17 @@ class Level(Protocol):
 
     @classmethod
     def load(cls, bundle: Bundle, config: Any, classes: int, exported: ExportedNetwork | None = None) -> "Level":
-        """Read the level's files of a checked bundle; with an exported network only the text side's."""
+        """Read the level's files of a checked bundle; with an exported network only the text side's.
+
+        Args:
+            bundle: the bundle.
+            config: the level's config, from the bundle's manifest.
+            classes: number of classes.
+            exported: the exported network that predicts; None for the level's own.
+
+        Raises:
+            BundleError: the files do not fit each other, the config or the number of classes.
+        """
 
     def graph(self) -> "ModelProto":
         """Everything after the text side as an ONNX graph, from `network_inputs` to `logits`."""
@@ -125,7 +142,14 @@ class NeuralLevel(Level, Protocol):
     learner: Any
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Do what `fit` does before training; the learner is ready afterwards."""
+        """Do what `fit` does before training; the learner is ready afterwards.
+
+        Args:
+            train: the training rows.
+            valid: the validation rows; None if there are none.
+            seed: as in `fit`.
+            monitor: receives progress.
+        """
 
 
 @dataclass(frozen=True)
@@ -133,7 +157,9 @@ class TrainingConfig:
     """Settings of every level that is trained through fastai's Learner."""
 
     find_rate: bool = setting(False, "let the learning rate finder choose the rate")
-    class_weights: str = setting("none", "weight rows so that all classes count the same", choices=("none", "balanced"))
+    class_weights: str = setting(
+        "none", "weight rows so that all classes count the same", choices=("none", "balanced"), shared=True
+    )
     keep_best: bool = setting(True, "keep the weights that did best on the validation rows")
     patience: int = setting(0, "stop after this many epochs without improvement; 0 for never", low=0)
     validations_per_epoch: int = setting(1, "validation runs per epoch", low=1)
@@ -166,14 +192,30 @@ class TrainingConfig:
 def make_config(level: type[Level], preset: str, settings: Mapping[str, Any]) -> Any:
     """A level's config: its defaults, then the preset, then the given settings.
 
+    Args:
+        level: the level's class.
+        preset: the name of one of its presets.
+        settings: values of config fields, by name.
+
     Raises:
         ConfigError: an unknown preset or setting, or a value of the wrong kind or out of its range.
     """
-    if preset not in level.presets:
-        raise ConfigError(unknown_name(f"{level.name} preset", preset, level.presets))
+    if preset not in list(level.presets):  # from a settings file it may be anything, even a list, which has no hash
+        raise ConfigError(unknown_name(f"{level.name} preset", str(preset), level.presets))
     return checked(level.config_type, {**level.presets[preset].settings, **settings}, f"{level.name} setting")
 
 
-def is_neural(level: type[Level]) -> bool:
+def is_neural(level: type[Level]) -> TypeGuard[type[NeuralLevel]]:
     """Whether a level is trained by fastai's Learner, that is, whether it satisfies `NeuralLevel`."""
     return hasattr(level, "prepare")
+
+
+def neural(level: type[Level]) -> type[NeuralLevel]:
+    """The level, if it is trained by fastai's Learner.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if is_neural(level):
+        return level
+    raise ConfigError(f"Level {level.name!r} is not trained by fastai, so it has no learning rate to find.")

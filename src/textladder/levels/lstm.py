@@ -6,7 +6,6 @@
 Every step is a public piece that can be used on its own; this file holds their order and their hyperparameters.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +19,13 @@ from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import BundleError, ConfigError, import_extra
 from textladder.levels.base import FitReport, Preset, Scored, TrainingConfig
 from textladder.onnx_scorer import ExportedNetwork
-from textladder.progress import Monitor
+from textladder.progress import Monitor, say_truncated
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.settings import setting
 from textladder.text.tokenizer import TOKENIZERS, tokenize
 from textladder.text.vectors import load_vectors
-from textladder.text.vocabulary import Vocabulary
+from textladder.text.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
+from textladder.wording import counted
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -37,7 +37,7 @@ EPOCHS = 3
 # On a thousand Amazon rows, 64 steps reached an accuracy of 0.80 on validation rows, 200 steps 0.85.
 MIN_STEPS = 250
 
-POOLINGS = ("mean", "max", "attention", "last")
+POOLINGS = ("mean", "max", "attention", "last")  # those of networks/lstm.py, which needs torch
 MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
 
 
@@ -94,7 +94,7 @@ class LSTMConfig(TrainingConfig):
 
 
 TUTORIAL = Preset(
-    "the source tutorial as published: the text column alone, no validation rows",
+    "the 2021 tutorial as published: the text column alone, no validation rows",
     settings={
         "min_freq": 20,
         "missing_vector_std": 1.0,
@@ -164,8 +164,7 @@ class LSTMLevel:
             f"Vectors: {vectors.name} ({vectors.dimension}d), {found:,} of {len(self.vocabulary):,} tokens found."
         )
         truncated = int((train_texts.lengths > config.max_tokens).sum())
-        if truncated:
-            monitor.say(f"{truncated:,} of {len(train):,} training texts were truncated to {config.max_tokens} tokens.")
+        say_truncated(truncated, len(train), monitor, noun="training text", limit=counted(config.max_tokens, "token"))
 
         train_batches = TextBatches(
             train_texts, train.label_ids, self._padding(), batch_size=config.batch_size, shuffle=True, seed=seed
@@ -268,7 +267,7 @@ class LSTMLevel:
             )
         weights = {name: value.detach().cpu().numpy() for name, value in self._ready().state_dict().items()}
         save_file(weights, folder / MODEL_FILE)
-        (folder / VOCABULARY_FILE).write_text(json.dumps(self.vocabulary.tokens, ensure_ascii=False), encoding="utf-8")
+        write_vocabulary(folder / VOCABULARY_FILE, self.vocabulary)
 
     @classmethod
     def load(
@@ -277,21 +276,15 @@ class LSTMLevel:
         """Read a bundle's files and check that their shapes agree with each other and with the labels."""
         level = cls(config, classes)
         level.exported = exported
-        tokens = bundle.read_json(VOCABULARY_FILE)
-        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of tokens.")
-        try:
-            level.vocabulary = Vocabulary(tokens, split=TOKENIZERS[config.tokenizer])
-        except ConfigError as error:
-            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: {error}") from None
+        level.vocabulary = read_vocabulary(bundle, VOCABULARY_FILE, split=TOKENIZERS[config.tokenizer])
         if exported is not None:
             return level
         torch = import_extra("torch", "train")
         weights = bundle.read_tensors(MODEL_FILE)
         embedding = weights.get("embedding.weight")
-        if embedding is None or embedding.ndim != 2 or len(embedding) != len(tokens):
+        if embedding is None or embedding.ndim != 2 or len(embedding) != len(level.vocabulary):
             raise BundleError(
-                f"{bundle.folder}: the word vectors do not fit the {len(tokens)} tokens of the vocabulary."
+                f"{bundle.folder}: the word vectors do not fit the {len(level.vocabulary)} tokens of the vocabulary."
             )
         level.network = level._make_network(*embedding.shape)
         try:

@@ -45,7 +45,9 @@ class TfidfConfig:
     sublinear: bool = setting(True, "use 1 + log(count) instead of the count")
     # sparse unit-length rows need less shrinkage than the usual 1 gives: 0.9 points
     regularization_c: float = setting(10.0, "inverse of the regularization strength", low=1e-6)
-    class_weights: str = setting("none", "weight rows so that all classes count the same", choices=("none", "balanced"))
+    class_weights: str = setting(
+        "none", "weight rows so that all classes count the same", choices=("none", "balanced"), shared=True
+    )
 
 
 class TfidfLevel:

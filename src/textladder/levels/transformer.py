@@ -22,11 +22,12 @@ from textladder.errors import BundleError, ConfigError, import_extra
 from textladder.levels.base import FitReport, Preset, Scored, TrainingConfig
 from textladder.onnx_scorer import ExportedNetwork
 from textladder.pretrained import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, find_encoder
-from textladder.progress import Monitor
+from textladder.progress import Monitor, truncation_sentence
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.settings import setting
 from textladder.text.vocabulary import EncodedTexts
 from textladder.text.wordpieces import EncoderInputs, WordPieces
+from textladder.wording import counted
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -85,7 +86,7 @@ class TransformerConfig(TrainingConfig):
 
 
 TUTORIAL = Preset(
-    "the source tutorial as published: the text column alone, padded to 512, no validation rows",
+    "the 2021 tutorial as published: the text column alone, padded to 512, no validation rows",
     settings={
         "max_tokens": 512,
         "long_text": "head",
@@ -175,7 +176,7 @@ class TransformerLevel:
         self.learner = make_learner(network, train_batches, valid_batches, codec=codec, **self._learner_options)
         facts = {
             "encoder": config.encoder,
-            "texts_truncated": inputs.cut,
+            "texts_truncated": inputs.truncated,
             "texts_windowed": inputs.windowed,
             "tokens": len(inputs.sequences.ids),
         }
@@ -300,7 +301,7 @@ class TransformerLevel:
             sequence_offsets=inputs.sequence_offsets,
             batch_padding=MAX_BATCH_PADDING,
         )
-        return Scored(probabilities, inputs.cut)
+        return Scored(probabilities, inputs.truncated)
 
     def graph(self) -> "ModelProto":
         """The network as ONNX."""
@@ -374,10 +375,14 @@ class TransformerLevel:
         return Padding(self.config.max_tokens, self.config.fixed_length, multiple)
 
     def _long_text_sentence(self, inputs: EncoderInputs, texts: int) -> str:
-        limit = f"of {texts:,} training texts are longer than {self.config.max_tokens} tokens"
+        limit = counted(self.config.max_tokens, "token")
         if self.config.long_text != "windows":
-            return f"{inputs.cut:,} {limit} and were truncated ({self.config.long_text} is kept)."
-        return f"{inputs.windowed:,} {limit} and are read in windows; {inputs.cut:,} lose tokens in training."
+            limit = f"{limit} ({self.config.long_text} is kept)"
+            return truncation_sentence(inputs.truncated, texts, noun="training text", limit=limit)
+        return (
+            f"Split {inputs.windowed:,} of {counted(texts, 'training text')} into windows of {limit}; "
+            f"truncated {inputs.truncated:,} of them in training."
+        )
 
 
 def _pad_id(bundle: Bundle) -> int:

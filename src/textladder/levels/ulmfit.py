@@ -4,8 +4,9 @@
     (1) the pretrained language model   (2) fine-tuned on the texts   (3) a head on its states, then everything
 
 Howard & Ruder 2018, "Universal language model fine-tuning for text classification" (arXiv 1801.06146), sections 3.1 to
-3.3. The network is a bidirectional AWD-LSTM; `train --json` lists its stages. Where the default recipe departs from the
-paper (the head's inputs, unfreezing everything at once), that choice was measured; the preset `paper` follows it.
+3.3. The network is an AWD-LSTM, bidirectional if the language model is and the pooling is not `concat`; `train --json`
+lists its stages. Where the default recipe departs from the paper (the head's inputs, unfreezing everything at once),
+that choice was measured; the preset `paper` follows it.
 """
 
 import json
@@ -25,13 +26,14 @@ from textladder.errors import BundleError, ConfigError, import_extra
 from textladder.language_models import PretrainedLanguageModel, load_language_model
 from textladder.levels.base import FitReport, Preset, Scored, TrainingConfig
 from textladder.onnx_scorer import ExportedNetwork
-from textladder.progress import Monitor
+from textladder.progress import Monitor, say_truncated
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.settings import setting
 from textladder.text.fastai_words import SPECIAL_TOKENS, fastai_words, spacy_rules, tokenize_words
 from textladder.text.tokenizer import TokenizedTexts
-from textladder.text.vocabulary import EncodedTexts, Vocabulary
+from textladder.text.vocabulary import EncodedTexts, Vocabulary, read_vocabulary, write_vocabulary
 from textladder.text.word_rules import WordRules
+from textladder.wording import counted
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 MODEL_FILE, VOCABULARY_FILE, RULES_FILE = "model.safetensors", "vocabulary.json", "word_rules.json"
 FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # with few rows the head is trained for more epochs
 POOLINGS = ("layers", "concat")
-TIME = 70  # words per step of the language model: the length of backpropagation through time
+TIME = 70  # tokens per sequence of the language model: the length of backpropagation through time
 # The dropout that fastai tuned for language models and for classifiers; the settings scale it.
 LANGUAGE_DROPOUT = {"embedding": 0.02, "input": 0.25, "hidden": 0.15, "weight": 0.2, "output": 0.1}
 CLASSIFIER_DROPOUT = {"embedding": 0.05, "input": 0.4, "hidden": 0.3, "weight": 0.5, "output": 0.4, "head": 0.2}
@@ -66,13 +68,18 @@ class UlmfitConfig(TrainingConfig):
     max_tokens: int = setting(600, "truncate texts to this many tokens", low=1)
     language_epochs: int = setting(2, "epochs of fine-tuning the language model", low=0)
     language_learning_rate: float = setting(
-        4e-3, "peak learning rate of its top layer in these epochs", low=1e-7, high=1
+        4e-3, "peak learning rate of the top layer as the language model is fine-tuned", low=1e-7, high=1
     )
     language_layer_decay: float = setting(
-        0.8, "in these epochs, learning rate of a layer as a share of the layer above", low=0.1, high=1
+        0.8,
+        "learning rate of a layer as a share of the layer above, as the language model is fine-tuned",
+        low=0.1,
+        high=1,
     )
-    language_dropout: float = setting(0.3, "dropout in these epochs, as a share of fastai's values", low=0, high=1.5)
-    language_batch_size: int = setting(32, "rows per batch in these epochs", low=1)
+    language_dropout: float = setting(
+        0.3, "dropout as the language model is fine-tuned, as a share of fastai's values", low=0, high=1.5
+    )
+    language_batch_size: int = setting(32, "sequences per batch as the language model is fine-tuned", low=1)
     # training the head alone gives most of the accuracy in a fraction of the time: all of it on a thousand rows, 0.91
     # of 0.92 on nine thousand
     frozen_epochs: int | None = setting(
@@ -80,7 +87,10 @@ class UlmfitConfig(TrainingConfig):
     )
     frozen_learning_rate: float = setting(3e-3, "peak learning rate of the frozen epochs", low=1e-7, high=1)
     frozen_warm_up: float | None = setting(
-        None, "share of the frozen epochs' steps in which it rises (default: warm_up)", low=0.01, high=0.99
+        None,
+        "share of the frozen epochs' steps in which the learning rate rises (default: warm_up)",
+        low=0.01,
+        high=0.99,
     )
     cache_frozen: bool = setting(True, "cache the states of frozen layers, without dropout, for the frozen epochs")
     gradual: bool = setting(False, "gradual unfreezing: one more layer per epoch, from the top")
@@ -92,20 +102,24 @@ class UlmfitConfig(TrainingConfig):
     momentum: float = setting(0.95, "momentum at the start and the end of the one-cycle policy", low=0, high=0.999)
     min_momentum: float = setting(0.85, "momentum at the peak of the learning rate", low=0, high=0.999)
     activation_regularization: float = setting(0.0, "weight of the mean square of the last states", low=0)
-    temporal_regularization: float = setting(0.0, "weight of the mean square of their change in time", low=0)
+    temporal_regularization: float = setting(0.0, "weight of the mean square of the last states' change in time", low=0)
     weight_decay: float = setting(0.01, "decoupled weight decay; biases and norms do not decay", low=0)
     gradient_clip: float = setting(1.0, "scale gradients down to this norm; 0 for never", low=0)
     dropout: float = setting(1.0, "dropout of the classifier, as a share of fastai's values", low=0, high=1.5)
     # with a thousand rows, 80 of them for validation, the weights of the best validation were 2 points worse than the
     # last ones (0.826 and 0.848)
     keep_best: bool = setting(False, "keep the weights that did best on the validation rows")
-    pooling: str = setting("layers", "input of the head: all layers, or concat pooling of the last", choices=POOLINGS)
+    pooling: str = setting(
+        "layers",
+        "input of the head: all layers, or concat pooling of the last, forward direction only",
+        choices=POOLINGS,
+    )
     batch_size: int = setting(32, "texts per batch", low=1)
     label_smoothing: float = setting(0.1, "share of the target that is spread over all classes", low=0, high=0.5)
 
 
 TUTORIAL = Preset(
-    "the source tutorial as published: the text column alone, no fine-tuning of the language model, no validation rows",
+    "the 2021 tutorial as published: the text column alone, no fine-tuning of the language model, no validation rows",
     settings={
         # `DataBlock` with `TextBlock`: words that occur three times
         "min_freq": 3,
@@ -222,8 +236,7 @@ class UlmfitLevel:
             f"Language model: {config.language_model}, {known:,} words; {new:,} words of the texts are new to it."
         )
         truncated = int((texts.lengths > config.max_tokens).sum())
-        if truncated:
-            monitor.say(f"{truncated:,} of {len(train):,} training texts were truncated to {config.max_tokens} tokens.")
+        say_truncated(truncated, len(train), monitor, noun="training text", limit=counted(config.max_tokens, "token"))
         with seeded(seed):
             self.language_model = self._make_language_model(len(self.vocabulary), pretrained.sizes)
             if not random:
@@ -464,7 +477,7 @@ class UlmfitLevel:
 
         weights = {name: value.detach().cpu().numpy() for name, value in self._ready().state_dict().items()}
         save_file(weights, folder / MODEL_FILE)
-        (folder / VOCABULARY_FILE).write_text(json.dumps(self.vocabulary.tokens, ensure_ascii=False), encoding="utf-8")
+        write_vocabulary(folder / VOCABULARY_FILE, self.vocabulary)
         rules = (self.rules or spacy_rules()).as_json()
         (folder / RULES_FILE).write_text(json.dumps(rules, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -477,13 +490,8 @@ class UlmfitLevel:
         level.exported = exported
         if RULES_FILE in bundle.manifest["files"]:  # bundles of earlier versions have none
             level.rules = WordRules.from_json(bundle.read_json(RULES_FILE))
-        tokens = bundle.read_json(VOCABULARY_FILE)
-        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: this is not a list of tokens.")
-        try:
-            level.vocabulary = Vocabulary(tokens, special_tokens=SPECIAL_TOKENS, split=level.tokenize)
-        except ConfigError as error:
-            raise BundleError(f"{bundle.folder / VOCABULARY_FILE}: {error}") from None
+        level.vocabulary = read_vocabulary(bundle, VOCABULARY_FILE, special_tokens=SPECIAL_TOKENS, split=level.tokenize)
+        tokens = level.vocabulary.tokens
         if exported is not None:
             return level
         torch = import_extra("torch", "train")

@@ -1,7 +1,7 @@
 """`LSTMClassifier`: word vectors, an LSTM or GRU in one or both directions, pooling, and a small head.
 
 The network of the `lstm` level in both of its forms. A text's logits do not depend on how much padding follows it,
-except with the pooling `last`, which reads the padding as the well-known tutorial does: the caller then has to pad
+except with the pooling `last`, which reads the padding as the 2021 tutorial does: the caller then has to pad
 every text to the same length.
 """
 
@@ -43,7 +43,7 @@ class LSTMClassifier(nn.Module):
         pad_id: id of the padding token.
 
     Raises:
-        ConfigError: an unknown cell.
+        ConfigError: an unknown cell or pooling.
     """
 
     def __init__(
@@ -66,6 +66,9 @@ class LSTMClassifier(nn.Module):
         super().__init__()
         if cell not in CELLS:
             raise ConfigError(unknown_name("cell", cell, CELLS))
+        for name in pooling:
+            if isinstance(name, str) and name not in POOLINGS:
+                raise ConfigError(unknown_name("pooling", name, POOLINGS))
         self.pooling, self.pool_embeddings, self.pad_id = tuple(pooling), pool_embeddings, pad_id
         self.embedding_dropout = embedding_dropout
         self.embedding = nn.Embedding(vocabulary_size, dimension)

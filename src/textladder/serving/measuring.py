@@ -25,7 +25,7 @@ class Metrics:
             "textladder_request_seconds", "Latency of a request", ["path"], buckets=SECONDS, registry=registry
         )
         self.texts = Counter("textladder_texts", "Texts predicted", ["model"], registry=registry)
-        self.texts_truncated = Gauge("textladder_texts_cut", "Texts truncated", ["model"], registry=registry)
+        self.texts_truncated = Counter("textladder_texts_truncated", "Texts truncated", ["model"], registry=registry)
         self.refused = Counter(
             "textladder_refused", "Requests refused because the queue was full", ["model"], registry=registry
         )
@@ -42,9 +42,9 @@ class Metrics:
         texts, truncated = self.texts.labels(name), self.texts_truncated.labels(name)
         sizes, seconds = self.batches.labels(name), self.batch_seconds.labels(name)
 
-        def observe(size: int, cut: int, duration: float) -> None:
+        def observe(size: int, texts_truncated: int, duration: float) -> None:
             texts.inc(size)
-            truncated.inc(cut)
+            truncated.inc(texts_truncated)
             sizes.observe(size)
             seconds.observe(duration)
 

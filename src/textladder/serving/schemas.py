@@ -42,14 +42,16 @@ class WordOut(BaseModel):
     word: str
     start: int = Field(description="offset of its first character, in code points")
     stop: int = Field(description="offset after its last character")
-    weight: float = Field(description="how much the label's log-odds would drop without it")
+    weight: float = Field(description="drop in the label's log-odds without it, or its contribution to the logit")
 
 
 class Explained(Answer, PredictionOut):
     """A prediction and the weights of the text's words."""
 
     text: str = Field(description="the text as it was read")
-    exact: bool = Field(description="whether the weights are coefficients of a linear model, not measured by occlusion")
+    exact: bool = Field(
+        description="whether the weights are contributions to a linear logit, not measured by occlusion"
+    )
     words: list[WordOut]
 
 

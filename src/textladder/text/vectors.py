@@ -105,18 +105,18 @@ class WordVectors:
         return vectors, int(found.sum())
 
 
-def load_vectors(wanted: str | Path | None = None, *, progress: Progress | None = None) -> WordVectors:
+def load_vectors(name_or_path: str | Path | None = None, *, progress: Progress | None = None) -> WordVectors:
     """Load word vectors.
 
     Args:
-        wanted: a file in GloVe's text format (`.txt`, `.vec`, `.gz`, `.zip`; any dimension), a name such as
+        name_or_path: a file in GloVe's text format (`.txt`, `.vec`, `.gz`, `.zip`; any dimension), a name such as
             `glove.6B.100d`, or None for whatever is available on this machine.
         progress: called with the number of bytes downloaded.
 
     Raises:
         PretrainedError: nothing was found, or the file is not in that format.
     """
-    return read_vectors(pretrained.find_vectors(wanted, progress))
+    return read_vectors(pretrained.find_vectors(name_or_path, progress))
 
 
 def read_vectors(source: VectorSource) -> WordVectors:

@@ -4,13 +4,16 @@ Second step of `lstm`: frequent tokens are kept, `<unk>` stands for all others, 
 batch. Encoding a whole data set looks up each distinct token once.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from textladder.errors import ConfigError
+from textladder.bundle import Bundle
+from textladder.errors import BundleError, ConfigError
 from textladder.text.tokenizer import TokenizedTexts, basic_english, tokenize
 
 UNKNOWN, PAD = "<unk>", "<pad>"
@@ -180,3 +183,35 @@ class Vocabulary:
     def encode_texts(self, texts: Iterable[str]) -> EncodedTexts:
         """The token ids of many raw texts, neither padded nor truncated."""
         return self.encode_tokenized(tokenize(texts, self._split))
+
+
+def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
+    """Write the tokens in the order of their ids, as JSON."""
+    path.write_text(json.dumps(vocabulary.tokens, ensure_ascii=False), encoding="utf-8")
+
+
+def read_vocabulary(
+    bundle: Bundle,
+    name: str,
+    *,
+    special_tokens: Sequence[str] = (UNKNOWN, PAD),
+    split: Callable[[str], list[str]] = basic_english,
+) -> Vocabulary:
+    """Read a vocabulary that `write_vocabulary` wrote into a bundle.
+
+    Args:
+        bundle: the bundle.
+        name: the file's name.
+        special_tokens: the tokens that come first, as in `Vocabulary`.
+        split: tokenizes a text.
+
+    Raises:
+        BundleError: the file does not hold a vocabulary.
+    """
+    tokens = bundle.read_json(name)
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise BundleError(f"{bundle.folder / name}: this is not a list of tokens.")
+    try:
+        return Vocabulary(tokens, special_tokens=special_tokens, split=split)
+    except ConfigError as error:
+        raise BundleError(f"{bundle.folder / name}: {error}") from None

@@ -26,13 +26,13 @@ class EncoderInputs:
         sequences: at least one for each text, those of a text next to each other.
         sequence_offsets: int64 (texts + 1,), text i is the sequences from offset i up to offset i + 1; None if every
             text is one sequence.
-        cut: how many texts were truncated.
+        truncated: how many texts were truncated.
         windowed: how many texts were split into several windows.
     """
 
     sequences: EncodedTexts
     sequence_offsets: np.ndarray | None
-    cut: int
+    truncated: int
     windowed: int
 
 

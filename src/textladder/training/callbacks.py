@@ -211,12 +211,16 @@ class History(Callback):  # type: ignore[misc]
         patience: stop a stage after this many epochs without a better validation; 0 for never.
         validations: validation runs per epoch, the one at its end included.
         monitor: receives progress.
+        parts_per_epoch: how many of fastai's epochs make an epoch, where each goes over a part of the texts.
     """
 
     order = 55  # after the Recorder, which has the losses by then
 
-    def __init__(self, keep_best: bool, patience: int, validations: int, monitor: Monitor) -> None:
+    def __init__(
+        self, keep_best: bool, patience: int, validations: int, monitor: Monitor, parts_per_epoch: int = 1
+    ) -> None:
         self.keep_best, self.patience, self.validations, self.monitor = keep_best, patience, validations, monitor
+        self.parts_per_epoch = parts_per_epoch
         self.stage: str = ""
         self.trainable: str | int = "all"
         self.error: ConfigError | None = None
@@ -247,7 +251,13 @@ class History(Callback):  # type: ignore[misc]
     def restore(
         self, state: Mapping[str, Any], best_weights: dict[str, Tensor] | None, *, finished_epochs: int
     ) -> None:
-        """Continue from a checkpoint; epochs finished before it add no entries."""
+        """Continue from a checkpoint; epochs finished before it add no entries.
+
+        Args:
+            state: what `state` returned.
+            best_weights: the weights of the best validation; None if there was none.
+            finished_epochs: how many of fastai's epochs were finished.
+        """
         accuracy, loss = state["best"]
         self.entries, self.best, self.best_weights = list(state["epochs"]), (accuracy, loss), best_weights
         self._first_epoch = finished_epochs
@@ -291,7 +301,8 @@ class History(Callback):  # type: ignore[misc]
         self.rows += rows
         done = self.epoch * self.steps + self.iter + 1
         if self.iter % 5 == 4:
-            self.monitor.advance(done, f"epoch {self.epoch + 1}/{self.n_epoch}  loss {self.loss_sum / self.rows:.3f}")
+            epoch, epochs = self.epoch // self.parts_per_epoch + 1, self.n_epoch // self.parts_per_epoch
+            self.monitor.advance(done, f"epoch {epoch}/{epochs}  loss {self.loss_sum / self.rows:.3f}")
         if self.iter + 1 in self.validation_steps:
             seconds = time.perf_counter() - self.train_started
             self._add_entry(*measure(self.model, self.dls.valid, self.loss_func), seconds)
@@ -315,10 +326,11 @@ class History(Callback):  # type: ignore[misc]
 
     def _add_entry(self, valid_loss: float | None, valid_accuracy: float | None, train_seconds: float) -> bool:
         """Add an entry; True if it is the best so far."""
+        done = self.epoch + (self.iter + 1) / self.steps if self.training else self.epoch + 1
         self.entries.append(
             {
                 "stage": self.stage,
-                "epoch": round(self.epoch + (self.iter + 1) / self.steps if self.training else self.epoch + 1, 3),
+                "epoch": round(done / self.parts_per_epoch, 3),
                 "trainable": self.trainable,
                 "rows": self.rows,
                 "train_loss": self.loss_sum / max(1, self.rows),

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: weights, the optimizer's moments and the record, written completely or not at all.
+"""Checkpoints of a training run: weights, the optimizer's moments and the record, written completely or not at all.
 
 A run restored from one continues with the same numbers as if it had never stopped, provided that its callbacks
 make an epoch depend on its number alone (`callbacks.Resumable`).

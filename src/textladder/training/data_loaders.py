@@ -244,7 +244,14 @@ class TextDataLoaders(DataLoaders):  # type: ignore[misc]
 def text_data_loaders(
     train: TextBatches, valid: TextBatches | None, codec: TextCodec, device: torch.device
 ) -> TextDataLoaders:
-    """The loaders of a Learner; without validation texts the second one is empty."""
+    """The loaders of a Learner; without validation texts the second one is empty.
+
+    Args:
+        train: batches of the training texts.
+        valid: batches of the validation texts; None if there are none.
+        codec: turns texts into ids and back.
+        device: where batches are moved to.
+    """
     if valid is None:
         empty = EncodedTexts(np.zeros(0, np.int32), np.zeros(1, np.int64), train.texts.pad_id)
         offsets = None if train.sequence_offsets is None else np.zeros(1, np.int64)

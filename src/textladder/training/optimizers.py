@@ -1,7 +1,7 @@
 """The optimizers of the recipes, as fastai's Learner takes them.
 
 `adamw` is torch's fused AdamW (Loshchilov & Hutter 2019), which decays neither biases nor norms. `adam` is fastai's own
-Adam, whose defaults (weight decay 0.01, `sqr_mom` 0.99, `eps` 1e-5) the source tutorial trains with.
+Adam, whose defaults (weight decay 0.01, `sqr_mom` 0.99, `eps` 1e-5) the 2021 tutorial trains with.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from fastai.optimizer import Adam, OptimWrapper
 from torch import nn
-
-OPTIMIZERS = ("adamw", "adam")
 
 
 def _plain(method: Callable[..., Any]) -> Any:

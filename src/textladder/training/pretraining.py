@@ -27,7 +27,7 @@ from textladder.data.unlabelled import read_documents
 from textladder.errors import ConfigError, DataError, import_extra
 from textladder.language_models import PretrainedLanguageModel, load_language_model, save_language_model
 from textladder.progress import Monitor
-from textladder.settings import checked, setting
+from textladder.settings import checked, checked_seed, setting
 from textladder.text.fastai_words import SPECIAL_TOKENS, tokenize_words
 from textladder.text.vocabulary import Vocabulary
 
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from textladder.training.callbacks import History
     from textladder.training.checkpoints import Progress
 
-# Words between two validations and checkpoints. Counted in words, not steps: a validation computes the whole softmax,
+# Tokens between two validations and checkpoints. Counted in tokens, not steps: a validation computes the whole softmax,
 # and if it followed a fixed number of small batches, it would take longer than training.
-PART_WORDS = 1_800_000
+PART_TOKENS = 1_800_000
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class PretrainingConfig:
     weight_decay: float = setting(0.01, "decoupled weight decay; biases do not decay", low=0)
     dropout: float = setting(0.1, "dropout of inputs, states, outputs and recurrent weights", low=0, high=0.9)
     word_dropout: float = setting(0.02, "share of the words dropped from a batch", low=0, high=0.9)
-    batch_size: int = setting(64, "rows per batch", low=1)
-    sequence_length: int = setting(70, "words per row of a batch", low=1)
+    batch_size: int = setting(64, "sequences per batch", low=1)
+    sequence_length: int = setting(70, "tokens per sequence (BPTT length)", low=1)
     held_out: float = setting(0.01, "share of the documents held out to measure perplexity on", low=0.0001, high=0.5)
-    held_out_file: str | None = setting(None, "measure perplexity on this file's documents instead")
+    held_out_file: str | None = setting(None, "measure perplexity on this file's documents instead of held-out ones")
     precision: str = setting(
         "auto", "training precision; auto: bfloat16 if supported", choices=("auto", "float32", "bfloat16")
     )
@@ -92,11 +92,11 @@ def pretrain(
         The `metrics` of the folder's manifest.
 
     Raises:
-        ConfigError: an invalid setting, or `OUT.partial` belongs to another run.
+        ConfigError: an invalid setting or seed, or `OUT.partial` belongs to another run.
         DataError: a file that cannot be read, or too few words.
         BundleError: `out` exists, or `OUT.partial` is damaged.
     """
-    config = checked(PretrainingConfig, settings, "pretrain setting")
+    config, seed = checked(PretrainingConfig, settings, "pretrain setting"), checked_seed(seed)
     monitor = monitor or Monitor()
     out = check_output(out, overwrite)
     for library in ("torch", "spacy", "fastai.basics", "fastai.callback.schedule", "fastai.callback.training"):
@@ -149,7 +149,7 @@ class _Documents:
         monitor.stop()
         known = 1 - float((self.held_out.ids == 0).mean())
         monitor.say(
-            f"{len(train):,} documents with {len(train.ids):,} words to train on, {len(held_out):,} held out. "
+            f"{len(train):,} documents with {len(train.ids):,} tokens to train on, {len(held_out):,} held out. "
             f"The vocabulary has {len(self.vocabulary):,} words, which cover {known:.1%} of the held-out text."
         )
 
@@ -166,7 +166,7 @@ class _Documents:
 
     @property
     def counts(self) -> np.ndarray:
-        """How often each word of the vocabulary occurs in a pass."""
+        """How often each word of the vocabulary occurs in an epoch."""
         return np.bincount(self.train.ids, minlength=len(self.vocabulary))
 
 
@@ -195,7 +195,7 @@ class _Run:
         self.stream = WordStream(
             texts.train, batch_size=config.batch_size, time=config.sequence_length, shuffle=True, seed=seed
         )
-        self.stream.parts = max(1, round(len(texts.train.ids) / PART_WORDS))
+        self.stream.parts = max(1, round(len(texts.train.ids) / PART_TOKENS))
         share = config.dropout
         sizes = {"dimension": config.dimension, "hidden_size": config.hidden_size, "layers": config.layers}
         if base is not None:
@@ -235,11 +235,13 @@ class _Run:
         from textladder.training.checkpoints import Progress, write_checkpoint
         from textladder.training.stages import seeded
 
-        history = History(keep_best=True, patience=0, validations=1, monitor=self.monitor)
+        history = History(
+            keep_best=True, patience=0, validations=1, monitor=self.monitor, parts_per_epoch=self.stream.parts
+        )
         history.begin_stage("language model")
         progress = self._resume(history)
         started = time.perf_counter() - progress.seconds
-        parts = self.config.epochs * self.stream.parts
+        parts = self.config.epochs * self.stream.parts  # each of them an epoch to fastai
 
         def keep(done: int) -> None:
             now = Progress(done, time.perf_counter() - started)
@@ -270,9 +272,8 @@ class _Run:
             "perplexity": math.exp(loss),
             # as published for other language models, whose tokens are whitespace-separated words and line ends
             "perplexity_per_written_word": math.exp(loss * held_out / self.texts.held_out_written),
-            "passes": self.config.epochs,
-            "words_per_pass": len(self.texts.train.ids),
-            "held_out_words": held_out,
+            "tokens_per_epoch": len(self.texts.train.ids),
+            "held_out_tokens": held_out,
             "parameters": sum(one.numel() for one in self.model.parameters()),
             "seconds": seconds,
             "epochs": history.entries,

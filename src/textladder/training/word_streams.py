@@ -15,16 +15,16 @@ from textladder.text.vocabulary import EncodedTexts
 class WordStream:
     """Batches of a language model, each of which continues where the one before ended.
 
-    The texts are concatenated, with `shuffle` in a new order in every pass, and split into as many long rows as a batch
-    has. Each batch is a pair: words, and the words that follow them, both int64 (batch, time).
+    The texts are concatenated, with `shuffle` in a new order in every epoch, and split into as many long rows as a
+    batch has sequences. Each batch is a pair: tokens, and the tokens that follow them, both int64 (batch, time).
 
     Args:
         texts: the encoded texts.
-        batch_size: rows; fewer where there are too few words to fill them.
-        time: words per row of a batch (the length of backpropagation through time); the last batch may have fewer.
-        parts: number of parts that a pass is divided into; an iteration is one of them.
-        shuffle: a new order of the texts in every pass.
-        seed: of the orders; the same part of the same pass is always the same.
+        batch_size: sequences per batch; fewer where there are too few tokens to fill them.
+        time: tokens per sequence (the length of backpropagation through time); in the last batch there may be fewer.
+        parts: number of parts that an epoch is divided into; an iteration is one of them.
+        shuffle: a new order of the texts in every epoch.
+        seed: of the orders; the same part of the same epoch is always the same.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class WordStream:
 
     @property
     def rows(self) -> int:
-        """Number of texts in a pass."""
+        """Number of texts in an epoch."""
         return len(self.texts)
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class WordStream:
         return self._steps * part // self.parts, self._steps * (part + 1) // self.parts
 
     def _stream(self, number: int) -> np.ndarray:
-        """All words of a pass, int32."""
+        """All tokens of an epoch, int32."""
         if not self.shuffle:
             return self.texts.ids
         order = np.random.default_rng((self.seed, number)).permutation(len(self.texts))
