@@ -160,9 +160,7 @@ def find_texts(sample: Sample, source_name: str, *, label: str | None = None) ->
     candidates = [name for name in kinds if kinds[name] is None]
     texts = [name for name in candidates if name.strip().lower() in TEXT_NAMES or mean_words(sample[name]) >= 2]
     if not texts:  # few distinct values or single words, but texts all the same if there is nothing else
-        candidates = [
-            name for name in kinds if kinds[name] not in (NUMBERS, DATES, SETTLES) and any(sample[name])
-        ] or candidates
+        candidates = [name for name in kinds if kinds[name] not in (NUMBERS, DATES) and any(sample[name])] or candidates
         if candidates:
             texts = [max(candidates, key=lambda name: fmean(len(value or "") for value in sample[name]))]
     if not texts:
@@ -192,6 +190,8 @@ def _not_text(name: str, sample: Sample, label: str | None) -> str | None:
         return NUMBERS
     if all(map(is_date, present)):
         return DATES
+    if name.strip().lower() in TEXT_NAMES:
+        return None
     distinct = len(set(present))
     if distinct <= len(present) // 2 and len(present) >= MIN_JUDGED:
         if label is not None and _settles(values, sample[label]):

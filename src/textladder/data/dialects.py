@@ -141,11 +141,11 @@ def _with_quoting(lines: Sequence[str], complete: bool, delimiter: str, known: K
     # apostrophes are common in texts, so some fields in single quotes do not suffice
     if enclosed["'"] >= 0.5 and enclosed["'"] > enclosed['"']:
         return single
-    if enclosed["'"] >= 0.1 and single.share > max(double.share, none.share):
+    if not single.problems and single.share > max(double.share, none.share) and enclosed['"'] < 0.1:
         return single
     if enclosed['"'] < 0.1 and double.problems and none.share >= double.share:
         return none
-    return none if none.share > double.share + 0.1 else double
+    return none if double.problems and none.share > double.share + 0.3 else double
 
 
 def _best_escape(lines: Sequence[str], complete: bool, dialect: Dialect, known: Known) -> _Fit:

@@ -206,7 +206,7 @@ def _column(name: str, sample: Mapping[str, list[str | None]], texts: Sequence[s
     if name not in sample:
         return Column(name, "nested", 0, 0, "", role or "it holds lists or mappings")
     present = [value for value in sample[name] if value and value.strip()]
-    kind, why = _kind(present)
+    kind, why = ("text", "") if role == "text" else _kind(present)
     example = " ".join(present[0].split())[:EXAMPLE_LENGTH] if present else ""
     return Column(name, kind, len(set(present)), len(sample[name]) - len(present), example, role or why)
 

@@ -1,0 +1,114 @@
+"""The awkward files of `../shared/cases`: each is read as a person would read it, or refused in one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textladder import inspect_rows, read_texts
+from textladder.errors import TextladderError
+
+# file: what differs from 60 rows with the label `label`, the text `text` and 30 rows each of neg and pos
+READ: dict[str, dict[str, Any]] = {
+    "base.csv": {},
+    "c01_spam_v1v2.csv": {"label": "v1", "text": ["v2"], "encoding": "cp1252", "form": "3 unnamed empty columns"},
+    "c02_sep_line.csv": {"delimiter": ";", "skipped_lines": 1},
+    "c03_headerless_str.csv": {"header": False, "label": "column_1", "text": ["column_2"], "form": "no header"},
+    "c03b_headerless_tab.tsv": {"header": False, "delimiter": "\t", "label": "column_1", "text": ["column_2"]},
+    "c03d_headerless_minus1.csv": {"header": False, "label": "column_1", "text": ["column_2"]},
+    "c04_pandas_int_header.csv": {"header": True, "label": "0", "text": ["1"]},
+    "c05_quotes_swallow.tsv": {"delimiter": "\t", "quote": None, "form": "quotes are plain text"},
+    "c05c_quote_then_text.tsv": {"delimiter": "\t", "quote": None, "text": ["sentence"]},
+    "c06_jsonl_meta.jsonl": {"label": "overall", "text": ["reviewText"], "note": "'style' is left out"},
+    "c06b_jsonl_meta_named.jsonl": {"note": "'meta' is left out"},
+    "c09_label_text.csv": {"text": ["text"], "note": "'label_text' is left out: each of its values stands"},
+    "c10_timestamp.csv": {"text": ["text"], "note": "'user' is left out"},
+    "c12_trailing_rows.csv": {"form": "1 unnamed empty column left out"},
+    "c12b_trailing_all.csv": {"form": "1 unnamed empty column left out"},
+    "c13_backslash.csv": {"escape": "\\", "form": "quotes escaped with \\"},
+    "c14_array.json": {"form": "json array"},
+    "c15_fasttext.txt": {"form": "fastText"},
+    "c16_pipe.csv": {"delimiter": "|"},
+    "c16c_semicolon_comma_header.csv": {"delimiter": ";", "text": ["text, as typed"]},
+    "c17_utf16.csv": {"encoding": "utf-16", "form": "utf-16"},
+    "c17b_utf16le_nobom.csv": {"encoding": "utf-16-le", "form": "utf-16-le"},
+    "c21_int.jsonl": {},
+    "c21b_bool.csv": {},
+    "c21c_float.csv": {},
+    "c21d_bool.jsonl": {},
+    "c23_comma_header.csv": {"text": ["Review, full"]},
+    "c46_bom_inside.csv": {"form": "the header is repeated at line 32"},
+    "d3_saved": {},
+    "p3_listcol.parquet": {"note": "'embedding' is left out"},
+    "p4_struct.parquet": {},
+    "p7_ts.parquet": {"text": ["text"], "note": "'when' is left out"},
+    "z2_gz_named.csv": {"compression": "gzip"},
+    "z3.csv.zip": {"compression": "zip"},
+    "z4.csv.bz2": {"compression": "bz2"},
+    "z5.csv.xz": {"compression": "xz"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cases(shared: Path) -> Path:
+    return shared.parent / "cases"
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_found(name: str, cases: Path) -> None:
+    expected = {"label": "label", "rows": 60, **READ[name]}
+    found = inspect_rows(cases / name)
+    assert expected.pop("form", "") in found.form
+    note = expected.pop("note", "")
+    assert any(note in warning for warning in found.warnings) or not note
+    assert {key: getattr(found, key) for key in expected} == expected
+    assert sorted(found.labels.values()) == [30, 30]
+    data = read_texts(cases / name)
+    assert len(data.train) + len(data.valid or ()) + len(data.test) == 60
+
+
+def test_quotes_that_are_plain_text_stay(cases: Path) -> None:
+    texts = set(read_texts(cases / "c05_quotes_swallow.tsv", valid=0).train)
+    texts |= set(read_texts(cases / "c05_quotes_swallow.tsv", valid=0).test)
+    assert '"A broken clock as described and really dreadful number 84' in texts
+
+
+@pytest.mark.parametrize("name", ["c20_multilabel.jsonl", "c20c_onehot.csv"])
+def test_several_labels_for_a_text_are_refused(name: str, cases: Path) -> None:
+    with pytest.raises(TextladderError, match="multi-label classification, which is not supported"):
+        read_texts(cases / name)
+
+
+def test_a_folder_for_each_class(cases: Path) -> None:
+    data = read_texts(cases / "d1_imdb")
+    assert data.labels == ("neg", "pos")
+    assert len(data.train) + len(data.valid or ()) == 48
+    assert len(data.test) == sum(1 for _ in (cases / "d1_imdb" / "test").glob("*/*.txt"))
+
+
+def test_blank_lines_of_one_column_are_rows(cases: Path) -> None:
+    found = inspect_rows(cases / "c45_blank_lines.csv")
+    assert (found.rows, found.text) == (60, ["text"])
+    assert "12 blank lines are read as empty texts" in found.form
+
+
+def test_a_column_name_with_a_comma_can_be_named(cases: Path) -> None:
+    assert read_texts(cases / "c23_comma_header.csv", text="Review, full").text_columns == ("Review, full",)
+
+
+def test_the_zoo_without_a_flag(shared: Path) -> None:
+    zoo = shared / "zoo"
+    for name, rows, labels, label, text, header in (
+        ("sms/sms.tsv", 5574, 2, "column_1", ["column_2"], False),
+        ("gnad10/articles.csv", 1028, 9, "column_1", ["column_2"], False),
+        ("waimai/waimai_10k.csv", 11987, 2, "label", ["review"], True),
+        ("banking77/train.csv", 10003, 77, "category", ["text"], True),
+        ("banking77/test.csv", 3080, 77, "category", ["text"], True),
+        ("tweet_emotion/train.csv", 3257, 4, "label", ["text"], True),
+    ):
+        found = inspect_rows(zoo / name)
+        assert (found.rows, len(found.labels), found.label, found.text, found.header) == (
+            rows, labels, label, text, header
+        ), name  # fmt: skip
+    assert inspect_rows(zoo / "gnad10/articles.csv").quote == "'"
+    assert inspect_rows(zoo / "sms/sms.tsv").quote is None

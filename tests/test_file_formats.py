@@ -1,0 +1,277 @@
+"""Files, folders and tables of every kind, recognized by what they contain."""
+
+import gzip
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as parquet
+import pytest
+
+from textladder import TextladderError, inspect_rows, read_texts
+from textladder.data.compression import compressed_writer, open_bytes
+from textladder.data.file_options import FileOptions
+from textladder.data.json_file import json_form
+from textladder.data.row_files import open_rows
+from textladder.data.row_sources import open_source
+
+ROWS = [{"label": "ab"[n % 2], "text": f"text number {n}, with a comma"} for n in range(30)]
+CSV = "label,text\n" + "".join(f'{row["label"]},"{row["text"]}"\n' for row in ROWS)
+
+
+def texts_of(data: Any, **options: Any) -> list[str]:
+    source, _ = open_source(data, FileOptions(**options))
+    return [str(text) for batch in source.batches() for text in source.column(batch, source.names[-1])]
+
+
+EXPECTED = [row["text"] for row in ROWS]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bz2", "xz", "zstd"])
+def test_compressed_files_under_any_name(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "rows.csv"
+    with path.open("wb") as plain:
+        stream = compressed_writer(plain, compression)
+        stream.write(CSV.encode())
+        stream.close()
+    assert texts_of(path) == EXPECTED
+    assert inspect_rows(path).compression == compression
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TextladderError, match=f"the {compression} archive is damaged or truncated"):
+        texts_of(path)
+
+
+def test_zip_archives(tmp_path: Path) -> None:
+    path = tmp_path / "rows.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("rows.csv", CSV)
+        archive.writestr("__MACOSX/._rows.csv", "x")
+    assert texts_of(path) == EXPECTED
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more.csv", CSV)
+    with pytest.raises(TextladderError, match="exactly one file; this one has 2 \\(rows.csv, more.csv\\)"):
+        texts_of(path)
+
+
+def test_a_compressed_stream_is_read_again_and_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.gz"
+    path.write_bytes(gzip.compress(b"abc"))
+    for _ in range(2):
+        with open_bytes(path, "gzip") as stream:
+            assert stream.read() == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("utf-8", "grüße, señor, 很快"),
+        ("utf-8-sig", "grüße, señor, 很快"),
+        ("utf-16", "grüße, señor, 很快"),
+        ("utf-16-be", "groesse, senor"),
+        ("cp1252", "Die Größe stimmt, die Qualität ist schön – für 20 € sehr günstig"),
+        ("gb18030", "很快，好吃，味道足，量大"),
+        ("cp1251", "Отличный товар, доставили быстро, качество хорошее"),
+        ("shift_jis", "この商品はとても良いです。配送も早かったです。"),
+    ],
+)
+def test_encodings_are_detected(tmp_path: Path, encoding: str, text: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(("label,text\n" + f'a,"{text}"\nb,"{text}!"\n' * 20).encode(encoding))
+    assert texts_of(path)[:2] == [text, f"{text}!"]
+    if not encoding.startswith("utf-8"):
+        assert inspect_rows(path).encoding.lower().replace("_", "-") in inspect_rows(path).form.replace("_", "-")
+
+
+@pytest.mark.parametrize("name", ["rot13", "nonsense", "base64"])
+def test_an_encoding_that_is_none(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(CSV)
+    with pytest.raises(TextladderError, match=f"Unknown file encoding '{name}'"):
+        texts_of(path, file_encoding=name)
+
+
+def test_json_in_all_its_forms(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    for text in (
+        "\n".join(map(json.dumps, ROWS)),
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=2),
+        json.dumps({"version": 1, "rows": ROWS}, indent=2),
+    ):
+        path.write_text(text)
+        assert texts_of(path) == EXPECTED
+    path.write_text(json.dumps({"version": 1, "rows": [1, 2]}, indent=2))
+    with pytest.raises(TextladderError, match="exactly one array of objects; it has none"):
+        texts_of(path)
+    path.write_text(json.dumps(ROWS)[:-20])
+    with pytest.raises(TextladderError, match="row 30 of the array is not JSON"):
+        texts_of(path)
+    assert json_form("a,b\n1,2\n") is None
+
+
+def test_an_array_longer_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textladder.data.json_file.BLOCK_CHARACTERS", 7)
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(ROWS, indent=1))
+    assert texts_of(path) == EXPECTED
+
+
+@pytest.mark.parametrize("write", [feather.write_feather, parquet.write_table])
+def test_arrow_files(tmp_path: Path, write: Any) -> None:
+    path = tmp_path / "rows.bin"
+    write(pa.Table.from_pylist(ROWS), path)
+    assert texts_of(path) == EXPECTED
+    twice = pa.table([["a"], ["b"]], names=["text", "text"])
+    write(twice, path)
+    with pytest.raises(TextladderError, match="more than one column is named 'text'"):
+        texts_of(path)
+
+
+def test_spreadsheets(tmp_path: Path) -> None:
+    path = tmp_path / "rows.xlsx"
+    path.write_bytes(workbook([["label", "text"], *([row["label"], row["text"]] for row in ROWS)]))
+    assert texts_of(path) == EXPECTED
+    assert texts_of(path, sheet="Sheet1") == EXPECTED
+    with pytest.raises(TextladderError, match="Unknown sheet 'Sheet2'.*Sheet1"):
+        texts_of(path, sheet="Sheet2")
+    with pytest.raises(TextladderError, match="`delimiter=` does not apply, because this is a spreadsheet"):
+        texts_of(path, delimiter=";")
+    out = tmp_path / "out.csv"
+    assert inspect_rows(path, csv_file=out).rows == 30
+    assert texts_of(out) == EXPECTED
+
+
+def workbook(rows: list[list[str]]) -> bytes:
+    """The smallest `.xlsx` file with some rows."""
+    cells = "".join(
+        "<row>" + "".join(f'<c t="inlineStr"><is><t>{value}</t></is></c>' for value in row) + "</row>" for row in rows
+    )
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types"></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
+        f'Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>'
+        '<sheet name="Sheet1" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
+        f'Type="{office}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{cells}</sheetData></worksheet>',
+    }
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, text in parts.items():
+            archive.writestr(name, f'<?xml version="1.0"?>{text}')
+    return stream.getvalue()
+
+
+def test_fasttext(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text("".join(f"__label__{row['label']} {row['text']}\n" for row in ROWS))
+    assert texts_of(path) == EXPECTED
+    path.write_text("__label__a __label__b two labels\n")
+    with pytest.raises(TextladderError, match="line 1 has several labels; multi-label classification is not supported"):
+        texts_of(path)
+
+
+def test_part_files(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    lines = CSV.splitlines(keepends=True)
+    (folder / "part-0.csv").write_text("".join(lines[:11]))
+    (folder / "part-1.csv").write_text(lines[0] + "".join(lines[11:]))
+    (folder / "_SUCCESS").touch()
+    assert texts_of(folder) == texts_of(str(folder / "part-*.csv")) == EXPECTED
+    (folder / "part-2.csv").write_text("label,title,text\na,b,c\n")
+    with pytest.raises(TextladderError, match=r"the columns \(label, title, text\) are not those of"):
+        texts_of(folder)
+    with pytest.raises(TextladderError, match="no file matches this pattern"):
+        texts_of(str(folder / "*.parquet"))
+
+
+def test_tables_in_python() -> None:
+    import datasets
+
+    frame = pl.DataFrame(ROWS)
+    for data in (frame, frame.to_arrow(), frame.to_pandas(), ROWS, datasets.Dataset.from_list(ROWS)):
+        assert texts_of(data) == EXPECTED
+    assert texts_of((EXPECTED, [row["label"] for row in ROWS])) != EXPECTED  # the label is the last column there
+    data = read_texts((EXPECTED, [row["label"] for row in ROWS]))
+    assert (data.labels, data.text_columns) == (("a", "b"), ("text",))
+    splits = datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS), test=datasets.Dataset.from_list(ROWS[:10]))
+    assert len(read_texts(splits).test) == 10
+    with pytest.raises(TextladderError, match="There are 30 texts but 1 labels"):
+        read_texts((EXPECTED, ["a"]))
+    with pytest.raises(TextladderError, match="Data must be a file, a folder, a DataFrame.*received a int"):
+        read_texts(3)
+
+
+def test_arrays_in_a_frame_are_no_texts() -> None:
+    import numpy as np
+    import pandas as pd
+
+    frame = pd.DataFrame(ROWS)
+    frame["vector"] = [np.zeros(3)] * len(frame)
+    assert read_texts(frame).text_columns == ("text",)
+    with pytest.raises(TextladderError, match="column 'vector' cannot be used. .* received a ndarray"):
+        read_texts(frame, text="vector")
+    frame.columns = ["label", "text", "text"]
+    with pytest.raises(TextladderError, match="more than one column named 'text'"):
+        read_texts(frame)
+
+
+def test_standard_input() -> None:
+    script = [sys.executable, "-m", "textladder", "inspect", "-", "--json"]
+    done = subprocess.run(script, input=CSV, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert (found["source"], found["rows"], found["label"]) == ("standard input", 30, "label")
+
+
+def test_bad_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(CSV + 'a,"one",too many\n' + CSV[len("label,text\n") :])
+    with pytest.raises(TextladderError, match="the row at line 32 cannot be read: it has 3 fields where"):
+        texts_of(path)
+    assert len(texts_of(path, bad_rows="skip")) == 60
+    assert "1 bad row skipped (line 32: it has 3 fields" in inspect_rows(path, bad_rows="skip").form
+    path.write_text(CSV + 'a,"one",too many\n' * 5)
+    with pytest.raises(TextladderError, match="5 of 35 rows cannot be read, which is too many to skip"):
+        texts_of(path, bad_rows="skip")
+
+
+def test_what_is_said_overrides_what_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(CSV)
+    assert open_rows(path, FileOptions(header=False)).names == ["column_1", "column_2"]
+    assert open_rows(path, FileOptions(columns=["x", "y"])).names == ["x", "y"]
+    assert len(texts_of(path, skip_lines=1, header=False)) == 30
+    assert open_rows(path, FileOptions(delimiter=";")).names == ["label,text"]
+    assert texts_of(path, quote="", delimiter="\t")[0] == 'a,"text number 0, with a comma"'
+    for options in ({"delimiter": ",,"}, {"quote": "ab"}, {"bad_rows": "mend"}, {"skip_lines": -1}):
+        with pytest.raises(TextladderError):
+            FileOptions(**options)  # type: ignore[arg-type]
+    with pytest.raises(TextladderError, match="Unknown argument 'delimeter'.*Did you mean 'delimiter'"):
+        read_texts(path, delimeter=",")
+
+
+def test_a_regular_file_and_the_same_read_record_by_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textladder.data.delimited_file.BLOCK_BYTES", 500)
+    path = tmp_path / "rows.csv"
+    rows = [f'"{n}","a ""quoted"" word, and\r\na line {n}"\r\n' for n in range(200)]
+    path.write_text("id,text\r\n" + "".join(rows), newline="")
+    fast = texts_of(path)
+    assert len(fast) == 200
+    assert fast[3] == 'a "quoted" word, and\r\na line 3'
+    for place in (0, 57, 199):  # from the irregular block on, record by record
+        broken = [*rows[:place], f'{place},a 5" pipe\r\n', *rows[place + 1 :]]
+        path.write_text("id,text\r\n" + "".join(broken), newline="")
+        assert texts_of(path) == [*fast[:place], 'a 5" pipe', *fast[place + 1 :]]
