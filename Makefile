@@ -47,6 +47,7 @@ docs: $(STAMP)
 	@echo "The site: build/docs/html/index.html"
 
 bench: $(STAMP)
+	$(PYTHON) benchmarks/reading.py
 	$(PYTHON) benchmarks/tokenizing.py
 	$(PYTHON) benchmarks/baseline.py
 	$(PYTHON) benchmarks/time_to_accuracy.py
