@@ -406,6 +406,11 @@ def test_an_error_leaves_no_open_writer(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_csv_file_of_inspect_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="could not be written"):
+        inspect_rows([{"text": "good"}], csv_file=tmp_path / "missing" / "inspected.csv")
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [(" ", ""), ("", " "), ("'", "'"), ('"', '"'), ("\ufeff", ""), ("a, ", ""), ("a\r", "\r"), ("a\nb\n", "\\")],

@@ -158,7 +158,7 @@ def _records_with_bare_quotes(lines: Iterable[str], dialect: Dialect, first_line
 
 
 class RecordWriter:
-    """Writes records so that every reader, however careless, finds the same fields.
+    """Writes records that every reader takes for the same fields.
 
     Quotes are doubled. A field is quoted if it contains the delimiter, a quote, a line end or a byte-order mark, begins
     with a quote of another kind, or begins or ends with a blank; a record of one empty field is a pair of quotes.

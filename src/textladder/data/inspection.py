@@ -160,13 +160,18 @@ def _one_pass(
         return _count(source, label, None)
     if csv_file.exists() and not overwrite:
         raise DataError(f"{csv_file} exists; pass overwrite=True to replace it, or choose another path.")
-    with (
-        atomic_path(csv_file) as part,
-        part.open("w", encoding="utf-8", newline="", errors="backslashreplace") as stream,
-    ):
-        writer = RecordWriter(stream, ",", '"', LINE_END)
-        writer.write(source.names)
-        return _count(source, label, writer)
+    try:
+        with (
+            atomic_path(csv_file) as part,
+            part.open("w", encoding="utf-8", newline="", errors="backslashreplace") as stream,
+        ):
+            writer = RecordWriter(stream, ",", '"', LINE_END)
+            writer.write(source.names)
+            return _count(source, label, writer)
+    except OSError as error:
+        raise DataError(
+            f"{csv_file}: the rows could not be written ({error.strerror or error}); nothing was kept."
+        ) from None
 
 
 def _count(source: RowSource, label: str | None, writer: RecordWriter | None) -> tuple[int, dict[str, int]]:
