@@ -7,7 +7,6 @@ is not so regular, every record is parsed by itself.
 """
 
 import codecs
-import csv
 import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from textladder.data.delimited_records import LINE_END, MAX_FIELD, Dialect, Record, read_records
+from textladder.data.delimited_records import LINE_END, MAX_FIELD, Dialect, Record, RecordWriter, read_records
 from textladder.data.dialects import Known, Layout, detect_layout
 from textladder.data.file_options import BadRows, FileOptions
 from textladder.data.file_streams import TextFile
@@ -259,7 +258,7 @@ class DelimitedFile:
                 if table is None:
                     return
                 line, data = line + _count_lines(data[:end]), data[end:]
-            if data.strip() and line >= first_line:
+            if data.strip(b"\r\n") and line >= first_line:
                 yield line, self._arrow_table(data) if _regular_end(data, self.dialect, last=True) else None
 
     def _arrow_table(self, block: bytes) -> "pa.Table | None":
@@ -268,6 +267,8 @@ class DelimitedFile:
         import pyarrow.compute as compute
         from pyarrow import csv as arrow_csv
 
+        if block.startswith(codecs.BOM_UTF8):  # of a field; at the start of its input Arrow would drop it
+            block = b"\n" + block
         places = [f"{index}" for index in range(self.layout.width)]
         try:
             table = arrow_csv.read_csv(
@@ -417,28 +418,19 @@ def _regular_end(data: bytes, dialect: Dialect, *, last: bool) -> int | None:
 
 
 class _DelimitedWriter:
-    """Writes rows as other programs read them: quotes are doubled, and every field with a line end is quoted."""
+    """Writes rows with the delimiter, the quote, the line ends and the encoding of their source."""
 
     def __init__(self, source: DelimitedFile, stream: IO[bytes], added: Sequence[str]) -> None:
         self.text = io.TextIOWrapper(stream, encoding=source.file.encoding, newline="")
-        self.line_end = source.line_end
-        # csv quotes the characters of its own line terminator alone (before Python 3.13), so it is given both
-        self.writer = csv.writer(
-            self,
-            delimiter=source.dialect.delimiter or ",",
-            quotechar=source.dialect.quote or '"',
-            lineterminator=LINE_END,
-        )
+        dialect = source.dialect
+        self.records = RecordWriter(self.text, dialect.delimiter or ",", dialect.quote or '"', source.line_end)
         if source.header:
-            self.writer.writerow([*source.names, *added])
-
-    def write(self, row: str) -> None:
-        """Take a row from the csv writer."""
-        self.text.write(row.removesuffix(LINE_END) + self.line_end)
+            self.records.write([*source.names, *added])
 
     def add(self, batch: "pa.RecordBatch", columns: Sequence[Sequence[Any]]) -> None:
         rows = [column.to_pylist() for column in batch.columns]
-        self.writer.writerows(zip(*rows, *columns, strict=True))
+        for row in zip(*rows, *columns, strict=True):
+            self.records.write(row)
 
     def close(self) -> None:
         self.text.flush()

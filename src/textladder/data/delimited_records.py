@@ -1,4 +1,4 @@
-"""Lines of a delimited file to records: quoting as in RFC 4180, with every departure from it reported.
+"""Lines of a delimited file to records, and back: quoting as in RFC 4180, with every departure from it reported.
 
 The parser is Python's `csv` in its strict mode. Around it, each record knows its line, and a record that breaks the
 rules of its dialect says how and ends at its first line, so that a stray quote swallows nothing.
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 MAX_FIELD = 1 << 27  # characters; a longer field is a quote that was never closed
 RECORDS_AT_ONCE = 256  # records parsed each time the csv module's limit on fields is raised
@@ -155,6 +155,35 @@ def _records_with_bare_quotes(lines: Iterable[str], dialect: Dialect, first_line
         unclosed = any(one.startswith(dialect.quote or "\0") for one in fields)
         problem = f"a quote ({dialect.quote}) is opened and never closed" if unclosed else None
         yield Record(number, 1, fields, problem)
+
+
+class RecordWriter:
+    """Writes records that every reader takes for the same fields.
+
+    Quotes are doubled. A field is quoted if it contains the delimiter, a quote, a line end or a byte-order mark, begins
+    with a quote of another kind, or begins or ends with a blank; a record of one empty field is a pair of quotes.
+
+    Args:
+        text: where to write.
+        delimiter: what separates fields.
+        quote: what encloses them.
+        line_end: what ends a record.
+    """
+
+    def __init__(self, text: TextIO, delimiter: str, quote: str, line_end: str) -> None:
+        self._text, self._delimiter, self._quote, self._line_end = text, delimiter, quote, line_end
+        self._needs_quotes = re.compile(rf"[{re.escape(delimiter + quote)}{LINE_END}\ufeff]|\A[\"'\s]|\s\Z").search
+
+    def write(self, record: Iterable[object]) -> None:
+        """Write a record; None is an empty field, and a zero byte, which would make the file binary, is escaped."""
+        line = self._delimiter.join(map(self._field, record))
+        self._text.write((line or self._quote * 2) + self._line_end)
+
+    def _field(self, value: object) -> str:
+        text = "" if value is None else str(value).replace("\0", "\\x00")
+        if self._needs_quotes(text) is None:
+            return text
+        return self._quote + text.replace(self._quote, self._quote * 2) + self._quote
 
 
 def _csv_reader(lines: Iterator[str], dialect: Dialect) -> Iterator[list[str]]:

@@ -1,6 +1,5 @@
 """What is in a file or table: `textladder inspect`, which trains nothing and changes nothing."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from textladder.atomic_files import atomic_path
 from textladder.data.columns import Sample, choose_columns, find_texts, is_date, is_number, mean_words, named_texts
 from textladder.data.delimited_file import DelimitedFile
+from textladder.data.delimited_records import LINE_END, RecordWriter
 from textladder.data.file_options import file_options as checked_options
 from textladder.data.row_rewriting import as_field
 from textladder.data.row_sources import open_sources, sample_columns
@@ -160,17 +160,21 @@ def _one_pass(
         return _count(source, label, None)
     if csv_file.exists() and not overwrite:
         raise DataError(f"{csv_file} exists; pass overwrite=True to replace it, or choose another path.")
-    with (
-        atomic_path(csv_file) as part,
-        part.open("w", encoding="utf-8", newline="", errors="backslashreplace") as stream,
-    ):
-        # csv quotes the characters of its own line terminator alone (before Python 3.13)
-        writer = csv.writer(stream, lineterminator="\r\n")
-        writer.writerow(source.names)
-        return _count(source, label, writer)
+    try:
+        with (
+            atomic_path(csv_file) as part,
+            part.open("w", encoding="utf-8", newline="", errors="backslashreplace") as stream,
+        ):
+            writer = RecordWriter(stream, ",", '"', LINE_END)
+            writer.write(source.names)
+            return _count(source, label, writer)
+    except OSError as error:
+        raise DataError(
+            f"{csv_file}: the rows could not be written ({error.strerror or error}); nothing was kept."
+        ) from None
 
 
-def _count(source: RowSource, label: str | None, writer: Any) -> tuple[int, dict[str, int]]:
+def _count(source: RowSource, label: str | None, writer: RecordWriter | None) -> tuple[int, dict[str, int]]:
     rows, labels = 0, {}  # type: tuple[int, dict[str, int]]
     for batch in source.batches():
         first = source.values(batch, source.names[0])
@@ -179,10 +183,9 @@ def _count(source: RowSource, label: str | None, writer: Any) -> tuple[int, dict
             for value in source.column(batch, label):
                 labels[value or ""] = labels.get(value or "", 0) + 1
         if writer is not None:
-            columns = [
-                ["" if one is None else as_field(one) for one in source.values(batch, name)] for name in source.names
-            ]
-            writer.writerows(zip(*columns, strict=True))
+            columns = [[as_field(one) for one in source.values(batch, name)] for name in source.names]
+            for row in zip(*columns, strict=True):
+                writer.write(row)
     return rows, dict(sorted(labels.items(), key=lambda item: -item[1]))
 
 

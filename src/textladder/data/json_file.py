@@ -1,5 +1,6 @@
 """JSON files as sources of rows: an object per line, an array of objects, or an object that holds one such array."""
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
 ROWS_FOR_NAMES = 256  # the columns are the keys of this many rows
 BLOCK_CHARACTERS = 1 << 20
 LINES, ARRAY, OBJECT = "jsonl", "json array", "json object with an array"
+ESCAPE = "textladder_json"  # how the writer treats what an encoding lacks, half a surrogate pair included
 _decoder = json.JSONDecoder()
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """What cannot be encoded as JSON's escapes."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(ESCAPE, _escape)
 
 
 def json_form(start: str) -> str | None:
@@ -144,8 +155,7 @@ class JsonFile:
 
 class _JsonWriter:
     def __init__(self, source: JsonFile, stream: IO[bytes], added: Sequence[str]) -> None:
-        # half a surrogate pair can be written as an escape alone
-        self.text = TextIOWrapper(stream, encoding=source.file.encoding, newline="", errors="backslashreplace")
+        self.text = TextIOWrapper(stream, encoding=source.file.encoding, newline="", errors=ESCAPE)
         self.added, self.line_end, self.is_array = added, source.line_end, source.kind != LINES
         self.rows = 0
 

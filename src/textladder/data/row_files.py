@@ -96,6 +96,8 @@ def open_rows(path: str | Path, options: FileOptions = DETECTED) -> RowFile:
     file = TextFile.examine(path, options.file_encoding)
     with file.open() as text:
         beginning = text.read(START_CHARACTERS).lstrip()
+        if beginning.startswith("{"):  # JSON is told by its whole first line
+            beginning += text.readline()
     kind = None if options.delimiter else json_form(beginning)
     if kind is not None:
         _refuse(path, options, "JSON file", "columns", "quote", "escape", "header", "skip_lines", "sheet")

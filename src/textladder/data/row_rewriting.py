@@ -3,11 +3,11 @@
 The new file appears complete or not at all. Memory holds one batch of rows.
 """
 
-import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +17,9 @@ import pyarrow.parquet as parquet
 
 from textladder.atomic_files import atomic_path
 from textladder.data.compression import compressed_writer
+from textladder.data.delimited_records import RecordWriter
 from textladder.data.file_options import DETECTED, FileOptions
+from textladder.data.json_file import ESCAPE
 from textladder.data.row_files import open_rows, output_format
 from textladder.data.rows import RowFile, RowWriter, as_text
 from textladder.errors import DataError
@@ -65,7 +67,12 @@ def atomic_row_writer(
         with atomic_path(target) as part, part.open("wb") as plain:
             stream = compressed_writer(plain, compression)
             writer = rows.writer(stream, added) if form == rows.output else _Converter(rows, stream, form, added)
-            yield writer
+            try:
+                yield writer
+            except BaseException:
+                with suppress(Exception):  # unclosed, Parquet's writer would complain that its stream is gone
+                    writer.close()
+                raise
             writer.close()
             if stream is not plain:
                 stream.close()
@@ -88,26 +95,23 @@ class _Converter:
             self.schema = pa.schema(fields)
             self.writer: Any = (parquet.ParquetWriter if form == "parquet" else pa.ipc.new_file)(stream, self.schema)
             return
-        self.text = io.TextIOWrapper(stream, encoding="utf-8", newline="", errors="backslashreplace")
+        errors = ESCAPE if form in ("json", "jsonl") else "backslashreplace"
+        self.text = io.TextIOWrapper(stream, encoding="utf-8", newline="", errors=errors)
         if form in ("csv", "tsv"):
-            # csv quotes the characters of its own line terminator alone (before Python 3.13), so it is given both
-            self.writer = csv.writer(self, delimiter="\t" if form == "tsv" else ",", lineterminator="\r\n")
-            self.writer.writerow(self.names)
-
-    def write(self, row: str) -> None:
-        """Take a row from the csv writer."""
-        self.text.write(row.removesuffix("\r\n") + "\n")
+            self.records = RecordWriter(self.text, "\t" if form == "tsv" else ",", '"', "\n")
+            self.records.write(self.names)
 
     def add(self, batch: Any, columns: Sequence[Sequence[Any]]) -> None:
-        values = [[_plain(value) for value in self.rows.values(batch, name)] for name in self.rows.names]
+        convert = _plain if self.form in ("json", "jsonl") else as_field
+        values = [[convert(value) for value in self.rows.values(batch, name)] for name in self.rows.names]
         if self.form in ("parquet", "arrow"):
-            strings = [[None if value is None else as_field(value) for value in column] for column in values]
+            strings = [[_encodable(value) for value in column] for column in values]
             arrays = map(pa.array, [*strings, *columns], self.schema.types)
             self.writer.write_batch(pa.record_batch(list(arrays), schema=self.schema))
             return
         for row in zip(*values, *columns, strict=True):
             if self.form in ("csv", "tsv"):
-                self.writer.writerow(["" if value is None else as_field(value) for value in row])
+                self.records.write(row)
             else:
                 line = json.dumps(dict(zip(self.names, row, strict=True)), ensure_ascii=False)
                 before = "" if self.form == "jsonl" else ("[\n" if not self.count else ",\n")
@@ -125,19 +129,33 @@ class _Converter:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold."""
+    """A value that JSON can hold; None if it is missing."""
+    if hasattr(value, "tolist"):  # a scalar or an array of NumPy
+        value = value.tolist()
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else (None if math.isnan(value) else str(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(one) for one in value]
     if isinstance(value, bytes):
         raise DataError("A column with binary values can be written only in the format of the input.")
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    return value if value is None or isinstance(value, (str, bool, int, float, list, dict)) else str(value)
+    return as_text(value.isoformat() if as_text(value) and hasattr(value, "isoformat") else value)
 
 
-def as_field(value: Any) -> str:
-    """A value as a field of a delimited file; lists and mappings as JSON."""
+def as_field(value: Any) -> str | None:
+    """A value as a field of a delimited file, lists and mappings as JSON; None if it is missing."""
+    value = _plain(value)
     if isinstance(value, (list, dict)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return repr(value) if isinstance(value, float) else as_text(value) or ""
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value) if isinstance(value, float) else as_text(value)
+
+
+def _encodable(text: str | None) -> str | None:
+    """A text with halves of surrogate pairs escaped."""
+    return text if text is None or text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def without_rows(
