@@ -206,13 +206,13 @@ FILES = {
     "missing.csv": "label,text\n" + "good,fine words\nbad,poor words\n,no label\n" * 9,
     "numbers.csv": "label,text\n" + "good,1.5\nbad,2\n" * 9,
     "latin.csv": b"label,text\n" + "good,fine words\nbad,schön\n".encode("latin-1") * 9,
-    "utf16.csv": "label,text\ngood,fine\n".encode("utf-16"),
-    "quote.csv": 'label,text\ngood,"fine\nbad,poor words\ngood,nice words\n',
-    "quote-inside.csv": 'label,text\ngood,"fine "inner" words"\nbad,poor words\n',
+    "quote.csv": "label,text\n" + 'good,"nice words"\n' * 9 + 'good,"fine\nbad,"poor words"\n',
+    "quote-inside.csv": "label,text\n" + 'good,"nice words"\n' * 9 + 'good,"fine "inner" words"\n',
     "ragged.csv": "label,text\ngood,fine, really\nbad,poor words\n",
     "wrong.parquet": "not parquet at all",
     "wrong.parquet.gz": gzip.compress(b"not parquet at all"),
     "wrong.csv.gz": "not gzip",
+    "cut.parquet": "PAR1 and then nothing",
     "cut.csv.gz": gzip.compress(GOOD.encode() * 50)[:-30],
     "wrong.jsonl": '{"label": "a", "text": "b"}\n{"label": \n',
     "list.jsonl": '{"label": "a", "text": "b"}\n[1, 2]\n',
@@ -221,7 +221,6 @@ FILES = {
     "id-label.csv": "label,text\n" + "".join(f"{n},some words {n}\n" for n in range(3000)),
     "twice.csv": "text,text,label\na b,c d,x\n",
     "no-label.csv": "a,b\n" + "".join(f"{n} words here,{n} others there\n" for n in range(50)),
-    "notes.doc": "words",
 }
 MISTAKES = [
     (["nowhere.csv"], "nowhere.csv: no such file"),
@@ -239,15 +238,15 @@ MISTAKES = [
     (["missing.csv"], "9 of 27 rows have no label in 'label'; to leave them out"),
     (["numbers.csv"], "no column looks like a text (every other column holds numbers)"),
     (["numbers.csv", "--text", "text"], "text column 'text' holds numbers"),
-    (["latin.csv"], "byte 0xf6 at position 34 cannot be read; set the file encoding"),
-    (["utf16.csv"], "pass --file-encoding utf-16"),
+    (["latin.csv", "--file-encoding", "utf-8"], "byte 0xf6 at position 34 cannot be read; set the file encoding"),
     (["good.csv", "--file-encoding", "klingon"], "Unknown file encoding 'klingon'"),
-    (["quote.csv"], "row at line 2 has an unbalanced quote"),
-    (["quote-inside.csv"], "row at line 2 has an unbalanced quote"),
-    (["ragged.csv"], "row at line 2 has 3 fields where the first row has 2"),
-    (["wrong.parquet"], "not a Parquet file"),
-    (["wrong.parquet.gz"], "not a Parquet file"),
-    (["wrong.csv.gz"], "gzip archive is damaged"),
+    (["quote.csv"], "row at line 11 cannot be read: a quoted field is followed by other text"),
+    (["quote-inside.csv"], "row at line 11 cannot be read: a quoted field is followed by other text"),
+    (["ragged.csv"], "row at line 2 cannot be read: it has 3 fields where the others have 2"),
+    (["wrong.parquet"], "there are no rows, only a header"),
+    (["wrong.parquet.gz"], "there are no rows, only a header"),
+    (["wrong.csv.gz"], "there are no rows, only a header"),
+    (["cut.parquet"], "not a Parquet file, or it is damaged"),
     (["cut.csv.gz"], "gzip archive is damaged or truncated"),
     (["wrong.jsonl"], "line 2 is not JSON"),
     (["list.jsonl"], "line 2 is a list, not a JSON object"),
@@ -256,9 +255,9 @@ MISTAKES = [
     (["id-label.csv"], "so it is not a label"),
     (["twice.csv"], "more than one column is named 'text'"),
     (["no-label.csv"], "no column looks like a label"),
-    (["notes.doc"], "Unknown file format '.doc'. Available: .csv, .tsv, .jsonl, .ndjson, .parquet, .csv.gz"),
-    (["good.csv", "--columns", "a,b,c"], "3 column names were given (a, b, c), but the first row has 2"),
-    (["wrong.jsonl", "--columns", "a,b"], "only the columns of a CSV or TSV file can be named"),
+    (["good.csv", "--columns", "a,b,c"], "3 column names were given (a, b, c), but the rows have 2"),
+    (["wrong.jsonl", "--columns", "a,b"], "--columns does not apply, because this is a JSON file"),
+    (["good.csv", "--delimiter", "::"], "delimiter must be one character, or 'tab'; received '::'"),
     (["good.csv", "--level", "bert"], "Unknown level 'bert'. Available: tfidf, lstm, ulmfit, transformer."),
     (["good.csv", "--level", "lsmt"], "Did you mean 'lstm'?"),
     (
@@ -342,8 +341,8 @@ def test_going_on_without_missing_labels(tmp_path: Path, capsys: pytest.CaptureF
         (["--json"], "required: COMMAND"),
         (
             ["trian"],
-            "Unknown command 'trian'. Available: compare, train, evaluate, predict, explain, export, serve, audit, "
-            "lr-find, pretrain, levels. Did you mean 'train'?",
+            "Unknown command 'trian'. Available: compare, train, evaluate, predict, explain, export, serve, inspect, "
+            "audit, lr-find, pretrain, levels. Did you mean 'train'?",
         ),
         (["train"], "required: DATA, --level, --out"),
         (["train", "x.csv", "--level", "tfidf", "--out", "b", "--overwite"], "Unknown flag '--overwite'"),
@@ -362,11 +361,11 @@ def test_other_mistakes(words: list[str], message: str, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ("in.csv", "out.jsonl", "the output has the input's form"),
+        ("in.csv", "out.doc", "Unknown file format '.doc'"),
         ("other.csv", "out.csv", "Unknown column 'text'. Available: words, predicted."),
         ("had.csv", "out.csv", "column 'predicted_label' already exists"),
         ("in.csv", "nowhere/out.csv", "could not be written"),
-        ("broken.csv", "out.csv", "unbalanced quote"),
+        ("broken.csv", "out.csv", "the row at line 12002 cannot be read"),
     ],
 )
 def test_mistakes_in_predicting(
@@ -382,7 +381,7 @@ def test_mistakes_in_predicting(
     Path("in.csv").write_text("text\none text\n")
     Path("other.csv").write_text("words,predicted\none text,two words\n")
     Path("had.csv").write_text("text,predicted_label\none text,x\n")
-    Path("broken.csv").write_text("text,id\n" + "fine words,1\n" * 9000 + '"open,2\n')
+    Path("broken.csv").write_text("text,id\n" + "fine words,1\n" * 12_000 + '"open,2\n')
     before = sorted(Path().rglob("*"))
     assert main(["predict", str(saved), "--input", source, "--output", target]) == 2
     assert message in capsys.readouterr().err

@@ -88,4 +88,4 @@ def test_a_refusal_names_the_line_of_the_fault(files: dict[str, Found]) -> None:
 
 
 def test_skipping_loses_at_most_the_bad_row(files: dict[str, Found]) -> None:
-    assert sum(one.nearly_right for one in files.values()) >= 1450
+    assert sum(one.nearly_right for one in files.values()) >= 2250

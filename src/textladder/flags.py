@@ -99,8 +99,12 @@ def add_file_flags(parser: Parser) -> None:
     quoting.add_argument("--no-quotes", dest="quote", action="store_const", const="", help="quotes are plain text")
     group.add_argument("--escape", metavar="C", help="character before a quote inside a quoted field")
     header = group.add_mutually_exclusive_group()
-    header.add_argument("--header", action="store_true", default=None, help="the first row holds the column names")
-    header.add_argument("--no-header", dest="header", action="store_false", help="the first row is data")
+    header.add_argument(
+        "--header", action="store_true", default=None, help="the first row holds the column names [default: detected]"
+    )
+    header.add_argument(
+        "--no-header", dest="header", action="store_false", help="the first row is data [default: detected]"
+    )
     group.add_argument("--skip-lines", type=int, metavar="N", help="lines to skip before the header")
     group.add_argument("--sheet", metavar="NAME", help="sheet of a spreadsheet [default: the first with rows]")
     group.add_argument(

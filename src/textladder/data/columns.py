@@ -164,8 +164,10 @@ def find_texts(sample: Sample, source_name: str, *, label: str | None = None) ->
         if candidates:
             texts = [max(candidates, key=lambda name: fmean(len(value or "") for value in sample[name]))]
     if not texts:
+        numbers = " (every other column holds numbers)" if set(kinds.values()) == {NUMBERS} else ""
+        nested = "".join(f" Column {name!r} cannot be used. {why}" for name, why in sample.nested.items())
         raise DataError(
-            f"{source_name}: no column looks like a text; name the text columns with `text=`. "
+            f"{source_name}: no column looks like a text{numbers}; name the text columns with `text=`.{nested} "
             f"Columns: {', '.join([*sample, *sample.nested])}."
         )
     left_out = {

@@ -19,7 +19,7 @@ MAGIC = {
     "zstd": b"\x28\xb5\x2f\xfd",
     "zip": b"PK\x03\x04",
 }
-MAGIC_BYTES = max(map(len, MAGIC.values()))
+MAGIC_BYTES = 10
 ENDINGS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}  # of files to be written
 
 
@@ -36,7 +36,9 @@ def detect_compression(path: Path) -> str | None:
             start = stream.read(MAGIC_BYTES)
     except OSError as error:
         raise DataError(f"{path}: the file cannot be read ({error.strerror or error}).") from None
-    return next((name for name, magic in MAGIC.items() if start.startswith(magic)), None)
+    name = next((name for name, magic in MAGIC.items() if start.startswith(magic)), None)
+    # a header may begin with the letters of bzip2, but not with its block or its end
+    return None if name == "bz2" and not start[4:10].startswith((b"1AY&SY", b"\x17rE8P\x90")) else name
 
 
 @contextmanager

@@ -372,7 +372,8 @@ def _after_lines(data: bytes, count: int) -> int | None:
 
 
 def _count_lines(block: bytes) -> int:
-    return block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+    returns = block.count(b"\r")
+    return block.count(b"\n") + (returns - block.count(b"\r\n") if returns else 0)
 
 
 def _regular_end(data: bytes, dialect: Dialect, *, last: bool) -> int | None:

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from textladder.data.columns import is_date, is_number
+from textladder.data.columns import LABEL_NAMES, TEXT_NAMES, is_date, is_number
 from textladder.data.delimited_records import LINE_END, Dialect, Record, read_records
 
 DELIMITERS = ("\t", "|", ";", ",", "^", "~")  # of equals, the first: a tab or a bar is rarely part of a text
 QUOTES = ('"', "'")
+USUAL_NAMES = {*LABEL_NAMES, *TEXT_NAMES, "id"}
 LEAST_SHARE = 0.5  # of the lines must belong to rows of the same width; else every line is taken for one field
 MANY_PROBLEMS = 3  # of one kind are a way of writing, not mistakes
 MOST_PREAMBLE = 30  # records before the header
@@ -132,17 +133,24 @@ class _Fit:
 
 def _with_quoting(lines: Sequence[str], complete: bool, delimiter: str, known: Known) -> _Fit:
     """The best fit with a delimiter."""
-    fits = {quote: _best_escape(lines, complete, Dialect(delimiter, quote), known) for quote in (*QUOTES, None)}
+
+    def fit(quote: str | None) -> _Fit:
+        return _best_escape(lines, complete, Dialect(delimiter, quote), known)
+
     if known.quote is not None:
-        quote = known.quote or None
-        return fits[quote] if quote in fits else _best_escape(lines, complete, Dialect(delimiter, quote), known)
-    double, single, none = fits.values()
+        return fit(known.quote or None)
     enclosed = {quote: _enclosed_share(lines, delimiter, quote) for quote in QUOTES}
     # apostrophes are common in texts, so some fields in single quotes do not suffice
     if enclosed["'"] >= 0.5 and enclosed["'"] > enclosed['"']:
-        return single
-    if not single.problems and single.share > max(double.share, none.share) and enclosed['"'] < 0.1:
-        return single
+        return fit("'")
+    double = fit('"')
+    if not double.problems and double.share == 1:
+        return double
+    none = fit(None)
+    if enclosed["'"] and enclosed['"'] < 0.1:
+        single = fit("'")
+        if not single.problems and single.share > max(double.share, none.share):
+            return single
     if enclosed['"'] < 0.1 and double.problems and none.share >= double.share:
         return none
     return none if double.problems and none.share > double.share + 0.3 else double
@@ -173,6 +181,8 @@ def _fit(lines: Sequence[str], complete: bool, dialect: Dialect) -> _Fit:
     rows = [one for one in sound if len(one.fields) == width]
     total = sum(one.lines for one in records if one.fields or one.problem)  # a blank line is evidence of nothing
     swallowing = [one for one in rows if one.lines > 1 and _lines_look_like_rows(one, lines, dialect, width)]
+    if len(swallowing) > max(1, 0.1 * len(rows)):  # stray quotes are rare: this is how the fields are written
+        swallowing = []
     fitting = sum(one.lines for one in rows) - sum(one.lines for one in swallowing)
     fields = [field for row in rows for field in row.fields[1:] if field]
     after_space = sum(field.startswith(" ") for field in fields)
@@ -233,6 +243,8 @@ def _has_header(first: Sequence[str], rest: Sequence[Sequence[str]], width: int)
     """Whether the first row is a header: its fields differ from what is below them."""
     if [name.strip() for name in first] == [str(number) for number in range(len(first))] and len(first) > 1:
         return True  # as pandas writes a frame without names
+    if any(field.strip().lower() in USUAL_NAMES for field in first) and list(first) not in [list(row) for row in rest]:
+        return True
     others = [row for row in rest if len(row) == width]
     repeated = [row for row in others if list(row) == list(first)]
     if len(repeated) <= max(MOST_HEADER_LINES, len(others) // 20):  # the header again, and not a frequent row

@@ -282,7 +282,8 @@ class MappingRows:
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], form: str) -> None:
         self.rows, self.form = rows, form
-        self.names = [str(name) for name in dict.fromkeys(key for row in rows for key in row)]
+        self._keys = {str(key): key for row in rows for key in row}
+        self.names = list(self._keys)
 
     @classmethod
     def from_pair(cls, texts: Any, labels: Any) -> "MappingRows":
@@ -302,11 +303,11 @@ class MappingRows:
 
     def column(self, batch: list[Mapping[str, Any]], name: str) -> list[str | None]:
         """One column of a batch."""
-        return [as_text(row.get(name)) for row in batch]
+        return [as_text(value) for value in self.values(batch, name)]
 
     def values(self, batch: list[Mapping[str, Any]], name: str) -> list[Any]:
         """One column of a batch as its values are."""
-        return [row.get(name) for row in batch]
+        return [row.get(self._keys[name]) for row in batch]
 
     def label_order(self, name: str) -> list[str] | None:
         """None: labels are ordered by value."""
