@@ -103,7 +103,11 @@ def add_file_flags(parser: Parser) -> None:
         "--header", action="store_true", default=None, help="the first row holds the column names [default: detected]"
     )
     header.add_argument(
-        "--no-header", dest="header", action="store_false", help="the first row is data [default: detected]"
+        "--no-header",
+        dest="header",
+        action="store_false",
+        default=None,
+        help="the first row is data [default: detected]",
     )
     group.add_argument("--skip-lines", type=int, metavar="N", help="lines to skip before the header")
     group.add_argument("--sheet", metavar="NAME", help="sheet of a spreadsheet [default: the first with rows]")
