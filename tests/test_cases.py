@@ -112,3 +112,51 @@ def test_the_zoo_without_a_flag(shared: Path) -> None:
         ), name  # fmt: skip
     assert inspect_rows(zoo / "gnad10/articles.csv").quote == "'"
     assert inspect_rows(zoo / "sms/sms.tsv").quote is None
+
+
+def test_labels_in_one_form(cases: Path) -> None:
+    data = read_texts(cases / "c07_label_space.csv")
+    assert data.labels == ("Neg", "Pos", "neg", "pos")
+    assert "blanks or accents of the label written in another way in" in data.description
+    assert "labels that differ only in case" in data.description
+    assert "merge_labels=True to take them for one" in data.description
+    assert read_texts(cases / "c07_label_space.csv", merge_labels=True).labels == ("neg", "pos")
+    assert read_texts(cases / "c07b_space_after_comma.csv").labels == ("neg", "pos")
+    assert read_texts(cases / "c51_unicode_form.csv").labels == ("bar", "café")
+
+
+def test_a_label_that_is_written_as_missing(cases: Path) -> None:
+    assert "the label '#N/A' of" in read_texts(cases / "c50_excel_error.csv").description
+    data = read_texts(cases / "c50_excel_error.csv", missing_label="#N/A")
+    assert data.labels == ("neg", "pos")
+    assert "with the label '#N/A' left out" in data.description
+
+
+def test_classes_with_few_rows(cases: Path) -> None:
+    with pytest.raises(TextladderError, match="fewer than 2 rows of each of the classes .*rare_classes") as error:
+        read_texts(cases / "c18_singletons.csv")
+    singles = [name for name, count in inspect_rows(cases / "c18_singletons.csv").labels.items() if count == 1]
+    assert all(repr(name) in str(error.value) for name in singles[:10])
+    dropped = read_texts(cases / "c18_singletons.csv", rare_classes="drop")
+    assert not set(singles) & set(dropped.labels)
+    merged = read_texts(cases / "c18_singletons.csv", rare_classes="merge")
+    assert set(merged.labels) == {*dropped.labels, "other"}
+    parts = [merged.train, merged.valid, merged.test]
+    assert sum(len(part) for part in parts if part is not None) == sum(
+        inspect_rows(cases / "c18_singletons.csv").labels.values()
+    )
+
+
+def test_many_classes(cases: Path) -> None:
+    assert len(read_texts(cases / "c31_longtail.csv", rare_classes="drop").labels) > 20
+    assert len(read_texts(cases / "c32_1500classes.csv", label="product_code").labels) == 1500
+
+
+def test_test_rows_with_unknown_labels(cases: Path, tmp_path: Path) -> None:
+    test = tmp_path / "test.csv"
+    test.write_text("text,label\nfine,pos\npoor,neg\nodd,mixed\n")
+    with pytest.raises(TextladderError, match="label 'mixed' in 'label' was not seen in training"):
+        read_texts(cases / "base.csv", test=test)
+    data = read_texts(cases / "base.csv", test=test, unknown_labels="drop")
+    assert list(data.test) == ["fine", "poor"]
+    assert "1 test row with other labels left out" in data.description

@@ -275,7 +275,7 @@ def test_read_labelled_keeps_the_order_of_the_classes() -> None:
     frame = pd.DataFrame({"label": ["b", "a", "b"], "text": ["one two", "three four", "five six"]})
     rows = read_labelled(frame, ["b", "a", "c"])
     assert rows.label_ids.tolist() == [0, 1, 0]
-    with pytest.raises(DataError, match="label 'b' in 'label' was not seen in training. Known labels: a, c"):
+    with pytest.raises(DataError, match="label 'b' in 'label' was not seen in training; .* Known labels: a, c"):
         read_labelled(frame, ["a", "c"])
 
 
@@ -320,10 +320,9 @@ def test_labels_that_are_missing_or_too_many() -> None:
         read_texts(frame)
     assert "1 row without a label left out" in read_texts(frame, drop_missing=True).description
     frame = pd.DataFrame({"label": [f"c{n}" for n in range(1001)] * 2, "text": ["some words"] * 2002})
-    with pytest.raises(DataError, match="more than 1,000 distinct values, so it is not a label"):
-        read_texts(frame, label="label")
-    frame = frame[frame["label"] != "c1000"]
-    assert len(read_texts(frame, test=frame, label="label", valid=0).labels) == 1000
+    with pytest.raises(DataError, match="more than 1,000 distinct values; if it is the label all the same, name it"):
+        read_texts(frame)
+    assert len(read_texts(frame, test=frame, label="label", valid=0).labels) == 1001
 
 
 def test_long_fields_and_many_columns(tmp_path: Path) -> None:

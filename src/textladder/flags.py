@@ -69,6 +69,19 @@ def add_data(parser: Parser) -> None:
     )
     group.add_argument("--seed", type=int, metavar="N", help="random seed [default: 0]")
     add_column_flags(parser)
+    group = parser.add_argument_group("labels")
+    group.add_argument("--merge-labels", action="store_true", help="take labels that differ only in case for one")
+    group.add_argument(
+        "--missing-label", type=split_names, metavar="A,B", help="labels that mean that there is none; left out"
+    )
+    group.add_argument(
+        "--rare-classes",
+        choices=("error", "drop", "merge"),
+        help="classes with few rows: error, drop their rows, or merge them into 'other'",
+    )
+    group.add_argument(
+        "--min-class-rows", type=int, metavar="N", help="rows that a class needs not to be rare [default: 2]"
+    )
 
 
 def add_column_flags(parser: Parser, text: str = "all text columns", label: str = "detected") -> None:
@@ -77,6 +90,9 @@ def add_column_flags(parser: Parser, text: str = "all text columns", label: str 
     add_text_flag(group, text)
     group.add_argument("--label", metavar="NAME", help=f"label column [default: {label}]")
     group.add_argument("--drop-missing", action="store_true", help="leave out rows without a label")
+    group.add_argument(
+        "--unknown-labels", choices=("error", "drop"), help="test rows whose label was not seen in training"
+    )
     add_file_flags(parser)
 
 
@@ -124,6 +140,13 @@ def file_options(options: argparse.Namespace) -> dict[str, Any]:
     names = ("columns", "file_encoding", "delimiter", "quote", "escape", "header", "skip_lines", "sheet", "bad_rows")
     given = {name: getattr(options, name, None) for name in names}
     return {name: value for name, value in given.items() if value is not None and value != []}
+
+
+def label_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `read_texts` that belong to the flags for labels; those not given are left out."""
+    names = ("merge_labels", "missing_label", "rare_classes", "min_class_rows", "unknown_labels")
+    given = {name: getattr(options, name, None) for name in names}
+    return {name: value for name, value in given.items() if value}
 
 
 def add_overwrite(parser: Parser, what: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from textladder.flags import Parser, file_options
+from textladder.flags import Parser, file_options, label_options
 
 if TYPE_CHECKING:
     from textladder.classifier import Prediction
@@ -72,6 +72,7 @@ def read_rows(
         options.data,
         test=options.test,
         label=options.label,
+        **label_options(options),
         **file_options(options),
         rows=options.rows,
         first=options.first,

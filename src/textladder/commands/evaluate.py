@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 from textladder.commands.command import Command, print_json, terminal_monitor
-from textladder.flags import DATA_HELP, Parser, add_bundle, add_column_flags, file_options
+from textladder.flags import DATA_HELP, Parser, add_bundle, add_column_flags, file_options, label_options
 from textladder.progress import say_truncated
 from textladder.wording import counted
 
@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
         classifier.labels,
         text=options.text or list(classifier.text_columns),
         label=options.label or classifier.label_column,
+        **label_options(options),
         **file_options(options),
         drop_missing=options.drop_missing,
     )

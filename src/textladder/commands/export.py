@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from textladder.commands.command import Command, print_json, print_wrapped, terminal_monitor
 from textladder.errors import ConfigError
-from textladder.flags import Parser, add_column_flags, add_overwrite, file_options
+from textladder.flags import Parser, add_column_flags, add_overwrite, file_options, label_options
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
         about["labels"],
         text=options.text or about["text_columns"],
         label=options.label or about["label_column"],
+        **label_options(options),
         **file_options(options),
         drop_missing=options.drop_missing,
         first=options.first,

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from textladder.data.columns import MAX_CLASSES, Choice, Sample, choose_columns, longest_text, named_texts
+from textladder.data.labels import LabelOptions, doubtful_labels, merged_by_case, normalized
 from textladder.data.row_sources import joined_texts, sample_columns
 from textladder.data.rows import RowSource
 from textladder.errors import DataError
 
+MAX_SHOWN = 20
+DEFAULT_LABEL_OPTIONS = LabelOptions()
 LONGEST_TEXT = "longest"  # asks for the column with the longest texts, unless a column has this name
 AMAZON_NAMES = {"1": "negative", "2": "positive"}
 SCHEMA = pa.schema([("text", pa.string()), ("label", pa.int32())])
@@ -39,19 +42,41 @@ class LabelledTable:
     label_column: str
     description: str
 
-    def numbered_as(self, labels: tuple[str, ...], source_name: str) -> pa.Table:
-        """The table with its labels as indices into other labels.
+    @property
+    def counts(self) -> dict[str, int]:
+        """The rows of each label."""
+        counts = np.bincount(self.table["label"].to_numpy(), minlength=len(self.labels))
+        return dict(zip(self.labels, counts.tolist(), strict=True))
+
+    def numbered_as(
+        self, labels: Sequence[str], source_name: str, renamed: Mapping[str, str | None], options: LabelOptions
+    ) -> tuple[pa.Table, np.ndarray]:
+        """The table with its labels as indices into other labels, and the rows that have one of them.
+
+        Args:
+            labels: the other labels.
+            source_name: what error messages call the data.
+            renamed: labels that became others, or None if their rows are left out.
+            options: `merge_labels` and `unknown_labels`.
 
         Raises:
-            DataError: a label is not among them.
+            DataError: a label is not among the other ones, and such rows are not to be dropped.
         """
-        unknown = [label for label in self.labels if label not in labels]
-        if unknown:
+        known = {label: index for index, label in enumerate(labels)}
+        by_case = {label.casefold(): index for index, label in enumerate(labels)} if options.merge_labels else {}
+        dropped = {label for label, name in renamed.items() if name is None}
+        ids = [
+            -1 if label in dropped else known.get(renamed.get(label) or label, by_case.get(label.casefold(), -2))
+            for label in self.labels
+        ]
+        unknown = [label for label, index in zip(self.labels, ids, strict=True) if index == -2]
+        if unknown and options.unknown_labels == "error":
             raise DataError(
-                f"{source_name}: label {unknown[0]!r} in {self.label_column!r} was not seen in training. "
-                f"Known labels: {', '.join(labels)}."
+                f"{source_name}: label {unknown[0]!r} in {self.label_column!r} was not seen in training; to leave such "
+                f'rows out, pass `unknown_labels="drop"`. Known labels: {shown_labels(labels)}.'
             )
-        return _renumber(self.table, [labels.index(label) for label in self.labels])
+        table = _renumber(self.table, ids)
+        return table, np.flatnonzero(table["label"].to_numpy() >= 0)
 
 
 def copy_to_arrow(
@@ -61,6 +86,7 @@ def copy_to_arrow(
     text: str | Sequence[str] | None,
     label: str | None,
     drop_missing: bool,
+    options: LabelOptions = DEFAULT_LABEL_OPTIONS,
     first: int | None = None,
 ) -> LabelledTable:
     """Copy the joined texts and the labels of a source.
@@ -71,6 +97,7 @@ def copy_to_arrow(
         text: the text columns, `LONGEST_TEXT`, or None to detect them.
         label: the label column, or None to detect it.
         drop_missing: leave out rows without a label instead of refusing them.
+        options: `merge_labels` and `missing_label`.
         first: copy the first rows only.
 
     Raises:
@@ -84,7 +111,8 @@ def copy_to_arrow(
         # in a file that is sorted by label, the first rows do not tell the label column
         choice = _resolve_columns(sample_columns(source, source_name, spread=True), source_name, text, label)
     text_columns, label_column = choice.text, choice.label
-    copier = _Copier(source, source_name, text_columns, label_column, first)
+    most = None if label is not None else MAX_CLASSES
+    copier = _Copier(source, source_name, text_columns, label_column, first, options.missing, most)
     table = _memory_mapped(copier.batches())
     if copier.missing and not drop_missing:
         have = "has" if copier.missing == 1 else "have"
@@ -94,7 +122,9 @@ def copy_to_arrow(
         )
     if not table.num_rows:
         raise DataError(f"{source_name}: no row has a label in {label_column!r}.")
-    labels = _ordered(copier.label_ids, source.label_order(label_column))
+    counts = dict(zip(copier.label_ids, np.bincount(table["label"].to_numpy()).tolist(), strict=True))
+    merged = merged_by_case(counts) if options.merge_labels else {one: one for one in counts}
+    labels = _ordered(merged.values(), source.label_order(label_column))
     names = tuple(AMAZON_NAMES[label] for label in labels) if source.amazon_form and labels == ("1", "2") else labels
     shown = ", ".join(one if one == name else f"{one} {name}" for one, name in zip(labels[:6], names, strict=False))
     description = (
@@ -102,11 +132,18 @@ def copy_to_arrow(
         f"label from {label_column!r} ({shown}{f', ... {len(labels)} classes' if len(labels) > 6 else ''}), "
         f"text from {' + '.join(map(repr, text_columns))}"
     )
-    description += "".join(f", {note}" for note in choice.notes)
+    notes = choice.notes + ([] if options.merge_labels else doubtful_labels(counts, label_column))
+    if copier.changed:
+        rows = f"{copier.changed:,} {'row' if copier.changed == 1 else 'rows'}"
+        notes.append(f"blanks or accents of the label written in another way in {rows}")
+    if copier.left_out:
+        rows = f"{copier.left_out:,} {'row' if copier.left_out == 1 else 'rows'}"
+        notes.append(f"{rows} with the label {' or '.join(map(repr, options.missing_label))} left out")
+    description += "".join(f", {note}" for note in notes)
     if copier.missing:
         description += f", {copier.missing:,} {'row' if copier.missing == 1 else 'rows'} without a label left out"
     return LabelledTable(
-        _renumber(table, [labels.index(label) for label in copier.label_ids]),
+        _renumber(table, [labels.index(merged[one]) for one in copier.label_ids]),
         labels, names, tuple(text_columns), label_column, description,
     )  # fmt: skip
 
@@ -127,15 +164,25 @@ class _Copier:
         label_ids: the distinct labels so far, numbered in the order of their first appearance.
         rows: how many rows were read.
         missing: how many of them have no label.
+        left_out: how many have a label that means that there is none.
+        changed: how many labels were brought into another form.
     """
 
     def __init__(
-        self, source: RowSource, source_name: str, text_columns: Sequence[str], label_column: str, first: int | None
+        self,
+        source: RowSource,
+        source_name: str,
+        text_columns: Sequence[str],
+        label_column: str,
+        first: int | None,
+        missing_labels: set[str],
+        most_classes: int | None,
     ) -> None:
         self.source, self.source_name, self.first = source, source_name, first
         self.text_columns, self.label_column = text_columns, label_column
+        self.missing_labels, self.most_classes = missing_labels, most_classes
         self.label_ids: dict[str, int] = {}
-        self.rows = self.missing = 0
+        self.rows = self.missing = self.left_out = self.changed = 0
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         for batch in self.source.batches():
@@ -144,13 +191,21 @@ class _Copier:
             if self.first is not None:
                 texts, labels = texts[: self.first - self.rows], labels[: self.first - self.rows]
             self.rows += len(texts)
-            labelled = [(text, label) for text, label in zip(texts, labels, strict=True) if label not in (None, "")]
-            self.missing += len(texts) - len(labelled)
-            ids = [self._id(str(label)) for _, label in labelled]
-            if len(self.label_ids) > MAX_CLASSES:
+            forms = {label: normalized(label) for label in set(labels) if label is not None}
+            one_form = [forms.get(label) for label in labels]  # type: ignore[arg-type]
+            self.changed += sum(new is not None and new != old for old, new in zip(labels, one_form, strict=True))
+            self.missing += sum(not label for label in one_form)
+            self.left_out += sum(label in self.missing_labels for label in one_form)
+            labelled = [
+                (text, label)
+                for text, label in zip(texts, one_form, strict=True)
+                if label and label not in self.missing_labels
+            ]
+            ids = [self._id(label) for _, label in labelled]
+            if self.most_classes is not None and len(self.label_ids) > self.most_classes:
                 raise DataError(
-                    f"{self.source_name}: label column {self.label_column!r} has more than {MAX_CLASSES:,} distinct "
-                    "values, so it is not a label; name another column with `label=`."
+                    f"{self.source_name}: label column {self.label_column!r} has more than {self.most_classes:,} "
+                    "distinct values; if it is the label all the same, name it with `label=`."
                 )
             yield self._record_batch([text for text, _ in labelled], ids)
             if self.first is not None and self.rows >= self.first:
@@ -198,8 +253,15 @@ def _renumber(table: pa.Table, new_ids: list[int]) -> pa.Table:
     return table.set_column(1, "label", pa.array(np.array(new_ids, np.int32)[table["label"].to_numpy()]))
 
 
-def _ordered(labels: dict[str, int], declared_order: list[str] | None) -> tuple[str, ...]:
+def shown_labels(labels: Sequence[str]) -> str:
+    """Labels as a sentence lists them, the first ones if there are many."""
+    more = f", ... ({len(labels):,} in all)" if len(labels) > MAX_SHOWN else ""
+    return ", ".join(labels[:MAX_SHOWN]) + more
+
+
+def _ordered(names: Iterable[str], declared_order: list[str] | None) -> tuple[str, ...]:
     """Labels in the order that the source declares, else numbers by value, else alphabetically."""
+    labels = set(names)
     if declared_order is not None:
         return tuple(label for label in declared_order if label in labels)
     try:

@@ -18,7 +18,9 @@ import pyarrow as pa
 
 from textladder.data.columns import check_texts, named_texts
 from textladder.data.file_options import file_options as checked_options
-from textladder.data.labelled_table import copy_to_arrow
+from textladder.data.labelled_table import LabelledTable, copy_to_arrow
+from textladder.data.labels import MERGED, LabelOptions
+from textladder.data.labels import rare_classes as find_rare_classes
 from textladder.data.row_sources import is_readable, joined_texts, open_source, open_sources, sample_columns
 from textladder.data.splits import check_classes, stratified
 from textladder.errors import ConfigError
@@ -120,6 +122,11 @@ def read_texts(
     test_first: int | None = None,
     valid: float = VALID_FRACTION,
     drop_missing: bool = False,
+    merge_labels: bool = False,
+    missing_label: str | Sequence[str] = (),
+    rare_classes: str = "error",
+    min_class_rows: int = 2,
+    unknown_labels: str = "error",
     seed: int = 0,
     **file_options: Any,
 ) -> TextData:
@@ -137,6 +144,12 @@ def read_texts(
         test_first: take the first rows of the test rows.
         valid: fraction of the training rows, stratified, to hold out for validation; 0 for none.
         drop_missing: leave out rows without a label instead of refusing them.
+        merge_labels: take labels that differ only in case for one.
+        missing_label: labels that mean that there is none, such as `NA`; their rows are left out.
+        rare_classes: what happens to classes with fewer than `min_class_rows` rows: `error`, `drop` their rows, or
+            `merge` them into the class `other`.
+        min_class_rows: that number.
+        unknown_labels: what happens to test rows whose label was not seen in training: `error` or `drop`.
         seed: seed of the sample and the splits.
         file_options: how files are read, by the names of `FileOptions`, where that should not be detected.
 
@@ -146,15 +159,18 @@ def read_texts(
         PretrainedError: a named data set could not be fetched.
     """
     _check_options({"rows": rows, "first": first, "test_first": test_first}, valid, seed)
+    options = LabelOptions(merge_labels, missing_label, rare_classes, min_class_rows, unknown_labels)
     source, source_name, test_source, test_name = open_sources(data, test, checked_options(file_options))
     if test_first is not None and test_source is None:
         raise ConfigError("`test_first=` needs separate test rows; pass them with `test=`.")
-    main = copy_to_arrow(source, source_name, text=text, label=label, drop_missing=drop_missing, first=first)
-    chosen = np.arange(main.table.num_rows)
+    main = copy_to_arrow(
+        source, source_name, text=text, label=label, drop_missing=drop_missing, options=options, first=first
+    )
+    main, chosen, renamed = _without_rare_classes(main, options)
     ids = main.table["label"].to_numpy()
     if rows is not None and rows < len(chosen):
         chosen = np.sort(stratified(chosen, ids, rows, np.random.default_rng(seed)))
-    check_classes(ids[chosen], main.labels, source_name)
+    check_classes(ids[chosen], main.labels, source_name, options.min_class_rows)
     rng = np.random.default_rng(seed)
 
     def part(indices: np.ndarray) -> LabelledTexts:
@@ -165,14 +181,18 @@ def read_texts(
         chosen = np.setdiff1d(chosen, held_out)
         test_part = part(held_out)
     else:
-        test_table = copy_to_arrow(
+        test_copy = copy_to_arrow(
             test_source, test_name, text=main.text_columns, label=main.label_column, drop_missing=drop_missing,
-            first=test_first,
-        ).numbered_as(main.labels, test_name)  # fmt: skip
-        test_part = LabelledTexts(test_table, np.arange(test_table.num_rows), main.labels, main.label_names)
+            options=options, first=test_first,
+        )  # fmt: skip
+        test_table, test_rows = test_copy.numbered_as(main.labels, test_name, renamed, options)
+        test_part = LabelledTexts(test_table, test_rows, main.labels, main.label_names)
     valid_rows = stratified(chosen, ids, round(valid * len(chosen)), rng) if valid else np.array([], np.int64)
     train = part(np.setdiff1d(chosen, valid_rows))
+    left_out = test_table.num_rows - len(test_part) if test_source is not None else 0
     counts = (
+        f"{left_out:,} test {'row' if left_out == 1 else 'rows'} with other labels left out; " if left_out else ""
+    ) + (
         f"{len(train):,} training, {len(valid_rows):,} validation and {len(test_part):,} test "
         f"{'row' if len(test_part) == 1 else 'rows'}"
     )
@@ -180,6 +200,32 @@ def read_texts(
         train, part(valid_rows) if len(valid_rows) else None, test_part, main.labels, main.label_names,
         main.text_columns, main.label_column, f"{main.description}; {counts}.",
     )  # fmt: skip
+
+
+def _without_rare_classes(
+    table: LabelledTable, options: LabelOptions
+) -> tuple[LabelledTable, np.ndarray, dict[str, str | None]]:
+    """The table without its rare classes, the rows that are left, and what became of each rare class."""
+    rare = [] if options.rare_classes == "error" else find_rare_classes(table.counts, options.min_class_rows)
+    everything = np.arange(table.table.num_rows)
+    if not rare:
+        return table, everything, {}
+    merged = options.rare_classes == "merge"
+    renamed: dict[str, str | None] = dict.fromkeys(rare, MERGED if merged else None)
+    kept = [label for label in table.labels if label not in renamed]
+    labels = [*kept, *([MERGED] if merged and MERGED not in kept else [])]
+    numbered, rows = table.numbered_as(labels, "", renamed, options)
+    names = dict(zip(table.labels, table.label_names, strict=True))
+    counted = f"{len(rare):,} {'class' if len(rare) == 1 else 'classes'} of fewer than {options.min_class_rows} rows"
+    what = f"merged into {MERGED!r}" if merged else f"left out ({len(everything) - len(rows):,} rows)"
+    changed = dataclasses.replace(
+        table,
+        table=numbered,
+        labels=tuple(labels),
+        label_names=tuple(names.get(label, label) for label in labels),
+        description=f"{table.description}, {counted} {what}",
+    )
+    return changed, rows, renamed
 
 
 def _check_options(counts: dict[str, int | None], valid: float, seed: int) -> None:
@@ -201,6 +247,7 @@ def read_labelled(
     text: str | Sequence[str] | None = None,
     label: str | None = None,
     drop_missing: bool = False,
+    unknown_labels: str = "error",
     **file_options: Any,
 ) -> LabelledTexts:
     """Read all rows of labelled texts whose classes are already known, to evaluate on.
@@ -211,6 +258,7 @@ def read_labelled(
         text: the text column or columns.
         label: the label column.
         drop_missing: leave out rows without a label instead of refusing them.
+        unknown_labels: what happens to rows whose label is not among `labels`: `error` or `drop`.
         file_options: how a file is read, as for `read_texts`.
 
     Raises:
@@ -220,8 +268,8 @@ def read_labelled(
     if test_source is not None:
         source, source_name = test_source, test_name
     copied = copy_to_arrow(source, source_name, text=text, label=label, drop_missing=drop_missing)
-    table = copied.numbered_as(tuple(labels), source_name)
-    return LabelledTexts(table, np.arange(table.num_rows), tuple(labels))
+    table, rows = copied.numbered_as(labels, source_name, {}, LabelOptions(unknown_labels=unknown_labels))
+    return LabelledTexts(table, rows, tuple(labels))
 
 
 def read_perhaps_labelled(
@@ -231,6 +279,7 @@ def read_perhaps_labelled(
     text: Sequence[str],
     label: str,
     drop_missing: bool = False,
+    unknown_labels: str = "error",
     first: int | None = None,
     **file_options: Any,
 ) -> "LabelledTexts | list[str]":
@@ -242,6 +291,7 @@ def read_perhaps_labelled(
         text: the text columns.
         label: the label column, which may be missing.
         drop_missing: leave out rows without a label instead of refusing them.
+        unknown_labels: what happens to rows whose label is not among `labels`: `error` or `drop`.
         first: read the first texts only.
         file_options: how a file is read, as for `read_texts`.
 
@@ -255,7 +305,8 @@ def read_perhaps_labelled(
         has_labels = label in source.names
     if has_labels:
         labelled = read_labelled(
-            data, labels, text=text, label=label, drop_missing=drop_missing, **file_options
+            data, labels, text=text, label=label, drop_missing=drop_missing, unknown_labels=unknown_labels,
+            **file_options,
         )  # fmt: skip
         return dataclasses.replace(labelled, rows=labelled.rows[:first])
     sample = sample_columns(source, source_name)

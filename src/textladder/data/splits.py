@@ -1,32 +1,40 @@
 """Stratified splits: every class in proportion in every part."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from textladder.errors import DataError
 
+SHOWN = 10  # classes that an error names
 
-def check_classes(label_ids: np.ndarray, labels: tuple[str, ...], source_name: str) -> None:
-    """Check that there are at least two classes, each with at least two rows.
+
+def check_classes(label_ids: np.ndarray, labels: Sequence[str], source_name: str, least: int = 2) -> None:
+    """Check that there are at least two classes, each with enough rows.
 
     Args:
         label_ids: the class of every row, an index into `labels`.
         labels: the classes.
         source_name: what error messages call the data.
+        least: the rows that every class needs.
 
     Raises:
-        DataError: there is only one class, or a class has fewer than two rows.
+        DataError: there is only one class, or a class has fewer rows.
     """
     counts = Counter(label_ids.tolist())
     if len(counts) < 2:
         raise DataError(
             f"{source_name}: every row has the label {labels[next(iter(counts))]!r}; at least two classes are needed."
         )
-    for index, label in enumerate(labels):
-        if counts[index] < 2:
-            rows = "no row" if not counts[index] else "only one row"
-            raise DataError(f"{source_name}: there is {rows} of class {label!r}; every class needs at least two.")
+    rare = [label for index, label in enumerate(labels) if counts[index] < least]
+    if rare:
+        shown = ", ".join(map(repr, rare[:SHOWN])) + (f", ... ({len(rare):,} in all)" if len(rare) > SHOWN else "")
+        many = f"there are fewer than {least} rows of {'class' if len(rare) == 1 else 'each of the classes'} {shown}"
+        raise DataError(
+            f'{source_name}: {many}; pass `rare_classes="drop"` to leave such rows out, or '
+            '`rare_classes="merge"` to take such classes for one.'
+        )
 
 
 def stratified(
