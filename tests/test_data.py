@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from textladder import TextData, read_texts
+from textladder import LabelledTexts, TextData, read_texts
 from textladder.data.labelled_texts import read_labelled
 from textladder.data.row_files import open_rows
 from textladder.data.row_sources import open_source
@@ -380,3 +380,16 @@ def test_writers_keep_the_rows(tmp_path: Path) -> None:
             assert again.column(batch, name) == [row[index] for row in TRICKY]
         assert again.column(batch, "score") == ["0.5"] * len(TRICKY)
         assert again.column(batch, "id2") == ["7"] * len(TRICKY)
+
+
+def test_rows_of_any_order_from_a_table_of_many_chunks() -> None:
+    texts = [f"text {n}" for n in range(50)]
+    batches = [
+        pa.record_batch([texts[n : n + 7], pa.array([0] * len(texts[n : n + 7]), pa.int32())], names=["text", "label"])
+        for n in range(0, 50, 7)
+    ]
+    rows = np.random.default_rng(0).permutation(50)
+    part = LabelledTexts(pa.Table.from_batches(batches), rows, ("a",))
+    assert [len(batch) for batch in part.batches(20)] == [20, 20, 10]
+    assert list(part) == [texts[row] for row in rows]
+    assert part.label_ids.tolist() == [0] * 50

@@ -77,7 +77,7 @@ def source_rows(part: LabelledTexts) -> np.ndarray:
     """
     if SOURCE_ROW not in part.table.column_names:
         raise ValueError(f"Only parts from read_shared_rows have source rows; received {part.table.column_names}.")
-    numbers: np.ndarray = part.table[SOURCE_ROW].take(pa.array(part.rows)).to_numpy()
+    numbers: np.ndarray = part.table[SOURCE_ROW].to_numpy()[part.rows]
     return numbers
 
 

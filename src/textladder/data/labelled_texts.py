@@ -60,13 +60,23 @@ class LabelledTexts:
 
     def batches(self, size: int = 4096) -> Iterator[list[str]]:
         """The texts in order, at most `size` at a time."""
+        # Each chunk is asked by itself: Arrow would join all of them first, at the cost of the whole table for every
+        # batch, and not at all beyond 2 GiB of text.
+        chunks = self.table["text"].chunks
+        first_rows = np.cumsum([0, *map(len, chunks)])
         for start in range(0, len(self.rows), size):
-            yield self.table["text"].take(pa.array(self.rows[start : start + size])).to_pylist()
+            rows = self.rows[start : start + size]
+            places = np.searchsorted(first_rows, rows, side="right") - 1
+            texts = np.empty(len(rows), object)
+            for place in np.unique(places).tolist():
+                inside = places == place
+                texts[inside] = chunks[place].take(pa.array(rows[inside] - first_rows[place])).to_pylist()
+            yield texts.tolist()
 
     @cached_property
     def label_ids(self) -> np.ndarray:
         """The class of every row as an index into `labels`, int64 (rows,)."""
-        ids: np.ndarray = self.table["label"].take(pa.array(self.rows)).to_numpy().astype(np.int64)
+        ids: np.ndarray = self.table["label"].to_numpy()[self.rows].astype(np.int64)
         return ids
 
     def __add__(self, other: "LabelledTexts") -> "LabelledTexts":
