@@ -71,9 +71,10 @@ def blocks(page: Path, language: str) -> Iterator[str]:
 
 
 def test_every_public_name_is_used(notebook: Any) -> None:
-    """In the notebook or in a level's page."""
+    """In the notebook, in a level's page, or in the page on reading."""
     code = [cell.source for cell in code_cells(notebook)]
-    code += [block for page in (DOCS / "levels").glob("*.md") for block in blocks(page, "python")]
+    pages = [*(DOCS / "levels").glob("*.md"), DOCS / "reading.md"]
+    code += [block for page in pages for block in blocks(page, "python")]
     used = set().union(*map(names_in, code))
     assert sorted(set(textladder.__all__) - used) == []
 

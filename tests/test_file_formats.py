@@ -198,6 +198,14 @@ def test_part_files(tmp_path: Path) -> None:
         texts_of(str(folder / "*.parquet"))
 
 
+def test_a_folder_with_training_and_test_rows(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(CSV)
+    (tmp_path / "test.csv").write_text(CSV[:200].rpartition("\n")[0])
+    data = read_texts(tmp_path)
+    assert len(data.train) + len(data.valid or ()) == 30
+    assert set(data.test) <= set(EXPECTED)
+
+
 def test_tables_in_python() -> None:
     import datasets
 

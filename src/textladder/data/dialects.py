@@ -243,9 +243,10 @@ def _has_header(first: Sequence[str], rest: Sequence[Sequence[str]], width: int)
     """Whether the first row is a header: its fields differ from what is below them."""
     if [name.strip() for name in first] == [str(number) for number in range(len(first))] and len(first) > 1:
         return True  # as pandas writes a frame without names
-    if any(field.strip().lower() in USUAL_NAMES for field in first) and list(first) not in [list(row) for row in rest]:
-        return True
     others = [row for row in rest if len(row) == width]
+    usual = [index for index, field in enumerate(first[:width]) if field.strip().lower() in USUAL_NAMES]
+    if usual and not any(row[index] == first[index] for row in others for index in usual):
+        return True
     repeated = [row for row in others if list(row) == list(first)]
     if len(repeated) <= max(MOST_HEADER_LINES, len(others) // 20):  # the header again, and not a frequent row
         others = [row for row in others if list(row) != list(first)]

@@ -101,6 +101,10 @@ def _parts(data: Any) -> tuple[Any, Any]:
         elif (Path(data) / "train").is_dir():
             test = Path(data) / "test"
             return Path(data) / "train", test if test.is_dir() else None
+        else:
+            named = {path.name.partition(".")[0].lower(): path for path in part_files(Path(data))}
+            if "train" in named:
+                return named["train"], named.get("test")
     if isinstance(data, Mapping):  # a DatasetDict, or a dict of frames
         if "train" not in data:
             raise DataError(f"The data has no part named 'train'. Its parts: {', '.join(map(str, data))}.")
