@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from textladder import inspect_rows, read_texts
+from textladder.cli import main
 from textladder.errors import TextladderError
 
 # file: what differs from 60 rows with the label `label`, the text `text` and 30 rows each of neg and pos
@@ -130,6 +131,14 @@ def test_a_label_that_is_written_as_missing(cases: Path) -> None:
     data = read_texts(cases / "c50_excel_error.csv", missing_label="#N/A")
     assert data.labels == ("neg", "pos")
     assert "with the label '#N/A' left out" in data.description
+
+
+def test_inspect_points_at_doubtful_labels(cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(cases / "c50_excel_error.csv")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "looks like a missing one (to leave these rows out, pass --missing-label #N/A)" in printed
+    assert main(["inspect", str(cases / "c07_label_space.csv")]) == 0
+    assert "pass --merge-labels to take them for one" in " ".join(capsys.readouterr().out.split())
 
 
 def test_classes_with_few_rows(cases: Path) -> None:

@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 
 from textladder import TextClassifier
-from textladder.cli import COMMANDS, in_flags, main, make_parser, parse
+from textladder.cli import COMMANDS, main, make_parser, parse
+from textladder.flags import in_flags
 from textladder.levels import LEVELS, find_level
 from textladder.training.pretraining import PretrainingConfig
 

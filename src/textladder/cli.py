@@ -7,7 +7,6 @@ Nothing heavy is imported before a command needs it.
 import argparse
 import contextlib
 import os
-import re
 import signal
 import sys
 from collections.abc import Collection, Sequence
@@ -16,14 +15,9 @@ from typing import NoReturn
 from textladder import __version__
 from textladder.commands import COMMANDS
 from textladder.errors import ConfigError, TextladderError, unknown_name
-from textladder.flags import HelpFormatter, Parser
+from textladder.flags import HelpFormatter, Parser, flags_of, in_flags
 
 MISTAKE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # exit statuses
-# an argument in Python, such as `overwrite=True`, `vectors=FILE` or `label=`, and the flag that may follow it
-PYTHON_ARGUMENT = re.compile(
-    r"`?\b(?P<name>[a-z][a-z_]*)=(?:(?P<true>True)\b|\"(?P<quoted>[^\"`]*)\"|(?P<plain>[A-Z]+)\b|(?=`))`?"
-    r"(?: \((?:or )?--[a-z-]+(?: on the command line)?\))?"
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         COMMANDS[options.command].run(options)
         sys.stdout.flush()
     except TextladderError as error:
-        return fail(error, _flags_of(options))
+        return fail(error, flags_of(options))
     except KeyboardInterrupt:
         command = getattr(options, "command", None)
         kept = COMMANDS[command].kept(options) if command else "nothing was written"
@@ -123,28 +117,6 @@ def fail(error: TextladderError, flags: Collection[str] = ()) -> int:
     """
     print(f"textladder: {in_flags(str(error), flags)}", file=sys.stderr)
     return MISTAKE
-
-
-def in_flags(message: str, flags: Collection[str]) -> str:
-    """An error's message with the flags of a command instead of the arguments in Python.
-
-    >>> in_flags("runs exists; pass overwrite=True to replace it.", ["--overwrite"])
-    'runs exists; pass --overwrite to replace it.'
-    >>> in_flags("Pass `vectors=FILE` or name the column with `label=`.", ["--vectors", "--label"])
-    'Pass --vectors FILE or name the column with --label.'
-    """
-
-    def flag(found: re.Match[str]) -> str:
-        name = "--" + found["name"].replace("_", "-")
-        value = found["quoted"] or found["plain"]
-        return found[0] if name not in flags else f"{name} {value}" if value else name
-
-    return PYTHON_ARGUMENT.sub(flag, message)
-
-
-def _flags_of(options: argparse.Namespace) -> list[str]:
-    actions = options.parser._actions if hasattr(options, "parser") else []
-    return [flag for action in actions for flag in action.option_strings]
 
 
 class _Interrupted(KeyboardInterrupt):

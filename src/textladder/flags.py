@@ -7,7 +7,9 @@ heavy is imported, so that `--help` is quick.
 import argparse
 import csv
 import math
+import re
 import textwrap
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from textladder.errors import ConfigError, unknown_name
@@ -15,6 +17,11 @@ from textladder.errors import ConfigError, unknown_name
 DATA_HELP = (
     "a file (CSV or TSV, JSON, Parquet, Arrow, Excel, fastText; also compressed), a folder, - for standard input, "
     "sample, amazon-polarity, or a data set on the Hub"
+)
+# an argument in Python, such as `overwrite=True`, `vectors=FILE` or `label=`, and the flag that may follow it
+PYTHON_ARGUMENT = re.compile(
+    r"`?\b(?P<name>[a-z][a-z_]*)=(?:(?P<true>True)\b|\"(?P<quoted>[^\"`]*)\"|(?P<plain>[A-Z]+)\b|(?=`))`?"
+    r"(?: \((?:or )?--[a-z-]+(?: on the command line)?\))?"
 )
 FORM_HELP = "form of the network to use: original, onnx-float32 or onnx-int8 [default: the fastest in the bundle]"
 
@@ -152,6 +159,29 @@ def label_options(options: argparse.Namespace) -> dict[str, Any]:
 def add_overwrite(parser: Parser, what: str) -> None:
     """Add the flag for replacing an output."""
     parser.add_argument("--overwrite", action="store_true", help=f"replace {what} if it exists")
+
+
+def in_flags(message: str, flags: Collection[str]) -> str:
+    """An error's message with the flags of a command instead of the arguments in Python.
+
+    >>> in_flags("runs exists; pass overwrite=True to replace it.", ["--overwrite"])
+    'runs exists; pass --overwrite to replace it.'
+    >>> in_flags("Pass `vectors=FILE` or name the column with `label=`.", ["--vectors", "--label"])
+    'Pass --vectors FILE or name the column with --label.'
+    """
+
+    def flag(found: re.Match[str]) -> str:
+        name = "--" + found["name"].replace("_", "-")
+        value = found["quoted"] or found["plain"]
+        return found[0] if name not in flags else f"{name} {value}" if value else name
+
+    return PYTHON_ARGUMENT.sub(flag, message)
+
+
+def flags_of(options: argparse.Namespace) -> list[str]:
+    """The flags of the command that was parsed."""
+    actions = options.parser._actions if hasattr(options, "parser") else []
+    return [flag for action in actions for flag in action.option_strings]
 
 
 def duration(words: str) -> float:

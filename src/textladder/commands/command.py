@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from textladder.flags import Parser, file_options, label_options
+from textladder.flags import Parser, file_options, flags_of, in_flags, label_options
 
 if TYPE_CHECKING:
     from textladder.classifier import Prediction
@@ -81,7 +81,7 @@ def read_rows(
         seed=seed,
         **reading,
     )
-    monitor.say(data.description)
+    monitor.say(in_flags(data.description, flags_of(options)))
     return data
 
 

@@ -4,10 +4,12 @@ import argparse
 from collections.abc import Sequence
 
 from textladder.commands.command import Command, print_json, print_wrapped
-from textladder.flags import DATA_HELP, Parser, add_file_flags, add_overwrite, add_text_flag, file_options
+from textladder.flags import DATA_HELP, Parser, add_file_flags, add_overwrite, add_text_flag, file_options, in_flags
 from textladder.wording import counted
 
 SHOWN_LABELS = 12
+# of `train` and `compare`, which the notes are for
+KNOWN_FLAGS = ("--label", "--text", "--missing-label", "--merge-labels", "--rare-classes")
 
 
 def add_flags(parser: Parser, words: Sequence[str]) -> None:
@@ -48,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
         more = f", ... {len(found.labels)} labels" if len(found.labels) > SHOWN_LABELS else ""
         print_wrapped(f"Rows of each label: {shown}{more}.")
     for warning in found.warnings:
-        print_wrapped(f"Note: {warning}")
+        print_wrapped(f"Note: {in_flags(warning, KNOWN_FLAGS)}")
     if options.csv:
         print(f"Written to {options.csv}.")
 

@@ -77,7 +77,7 @@ def choose_columns(
     if label is None:
         label, others = _find_label(sample, source_name, set(text or []))
         if others:
-            shown = " or ".join(f"label={name!r}" for name in others[:3])
+            shown = " or ".join(f'label="{name}"' for name in others[:3])
             notes.append(f"the label could also be another column: pass {shown} to take that one")
     if text is None:
         found = find_texts(sample, source_name, label=label)

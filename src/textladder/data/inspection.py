@@ -10,6 +10,7 @@ from textladder.data.columns import Sample, choose_columns, find_texts, is_date,
 from textladder.data.delimited_file import DelimitedFile
 from textladder.data.delimited_records import LINE_END, RecordWriter
 from textladder.data.file_options import file_options as checked_options
+from textladder.data.labels import doubtful_labels, normalized
 from textladder.data.row_rewriting import as_field
 from textladder.data.row_sources import open_sources, sample_columns
 from textladder.data.rows import RowSource
@@ -123,7 +124,9 @@ def inspect_rows(
     single = [name for name, count in labels.items() if count == 1]
     if single:
         shown = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
-        warnings.append(f"{len(single):,} of {len(labels):,} labels have one row alone: {shown}.")
+        warnings.append(f"{len(single):,} of {len(labels):,} labels have only one row: {shown}.")
+    if chosen is not None:
+        warnings += [f"{note[0].upper()}{note[1:]}." for note in doubtful_labels(labels, chosen)]
     if not rows:
         warnings.append("There are no rows, only a header.")
     known = _how_it_is_written(source)
@@ -181,7 +184,8 @@ def _count(source: RowSource, label: str | None, writer: RecordWriter | None) ->
         rows += len(first)
         if label is not None:
             for value in source.column(batch, label):
-                labels[value or ""] = labels.get(value or "", 0) + 1
+                name = normalized(value or "")
+                labels[name] = labels.get(name, 0) + 1
         if writer is not None:
             columns = [[as_field(one) for one in source.values(batch, name)] for name in source.names]
             for row in zip(*columns, strict=True):
