@@ -256,6 +256,15 @@ def test_bad_rows(tmp_path: Path) -> None:
         texts_of(path, bad_rows="skip")
 
 
+def test_a_missing_delimiter_is_not_taken_for_a_quote_in_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(CSV + 'a"a text, with one comma"\n')
+    with pytest.raises(TextladderError, match="line 32 cannot be read: 2 unquoted fields contain a single quote"):
+        texts_of(path)
+    path.write_text(CSV + 'a,a 5" pipe\n')
+    assert texts_of(path)[-1] == 'a 5" pipe'
+
+
 def test_what_is_said_overrides_what_is_found(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(CSV)
