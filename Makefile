@@ -48,6 +48,7 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(PYTHON) benchmarks/reading.py
+	$(PYTHON) benchmarks/large_file.py
 	$(PYTHON) benchmarks/tokenizing.py
 	$(PYTHON) benchmarks/baseline.py
 	$(PYTHON) benchmarks/time_to_accuracy.py

@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -393,3 +395,22 @@ def test_rows_of_any_order_from_a_table_of_many_chunks() -> None:
     assert [len(batch) for batch in part.batches(20)] == [20, 20, 10]
     assert list(part) == [texts[row] for row in rows]
     assert part.label_ids.tolist() == [0] * 50
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell how much memory is used")
+def test_reading_all_of_a_large_table_takes_no_more_memory(tmp_path: Path) -> None:
+    script = (
+        "from textladder.data.labelled_texts import read_texts\n"
+        "def mapped():\n"
+        "    with open('/proc/self/status') as status:\n"
+        "        return next(int(line.split()[1]) for line in status if line.startswith('RssFile'))\n"
+        "texts = [f'{number} ' + 'a good kettle ' * 1000 for number in range(20_000)]\n"
+        "data = read_texts((texts, ['neg', 'pos'] * 10_000), valid=0)\n"
+        "del texts\n"
+        "before = mapped()\n"
+        "for batch in data.train.batches(500):\n"
+        "    assert mapped() < before + 64_000\n"
+        "assert sum(1 for _ in data.train) == 16_000\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr

@@ -292,3 +292,25 @@ def test_a_regular_file_and_the_same_read_record_by_record(tmp_path: Path, monke
         broken = [*rows[:place], f'{place},a 5" pipe\r\n', *rows[place + 1 :]]
         path.write_text("id,text\r\n" + "".join(broken), newline="")
         assert texts_of(path) == [*fast[:place], 'a 5" pipe', *fast[place + 1 :]]
+
+
+@pytest.mark.parametrize("first", ["PAR1", "ARROW1"])
+def test_a_column_may_be_called_like_a_format(first: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(CSV.replace("label,", f"{first},", 1))
+    found = inspect_rows(path)
+    assert (found.form, found.rows) == ("csv", 30)
+
+
+def test_part_files_that_are_written_in_another_way_are_said(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(CSV)
+    (tmp_path / "b.csv").write_bytes(CSV.encode("utf-16"))
+    assert inspect_rows(tmp_path).form == "2 files, csv; b.csv: csv, utf-16"
+
+
+def test_what_inspect_warns_of(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("label,text\n" + "a,a good text\n" * 60 + "b,a bad text\n" * 10 + "b,\n")
+    warnings = inspect_rows(path).warnings
+    assert "The labels are imbalanced: 60 rows of 'a', 11 of 'b'." in warnings
+    assert "1 of 71 texts are empty." in warnings

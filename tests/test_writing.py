@@ -23,7 +23,7 @@ from textladder.data.delimited_file import DelimitedFile
 from textladder.data.file_options import FileOptions
 from textladder.data.json_file import JsonFile
 from textladder.data.row_files import open_rows
-from textladder.data.row_rewriting import as_field, atomic_row_writer
+from textladder.data.row_rewriting import as_field, atomic_row_writer, without_rows
 from textladder.data.row_sources import MappingRows
 from textladder.errors import DataError
 from textladder.predict_file import predict_file
@@ -439,3 +439,54 @@ def test_json_lines_that_begin_with_a_long_one(tmp_path: Path) -> None:
     path = write(rows, tmp_path / "long.jsonl")
     assert open_rows(path).form == "jsonl"
     assert own(path)[1] == [[row["text"]] for row in rows.rows]
+
+
+ALL_QUOTED = '"id","text"\r\n' + "".join(f'"{number}","a ""good"" kettle"\r\n' for number in range(30))
+TEXTS_QUOTED = "id,text\n" + "".join(f'{number},"good"\n' for number in range(30))
+SOME_QUOTED = "id,text\n" + "".join(f'{number},{"a kettle" if number else chr(34) + "a, b" + chr(34)}\n' for number in range(30))  # fmt: skip  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("before", "header", "first"),
+    [
+        (ALL_QUOTED, '"id","text","more"', '"0","a ""good"" kettle","x"'),
+        (TEXTS_QUOTED, "id,text,more", '0,"good",x'),
+        (SOME_QUOTED, "id,text,more", '0,"a, b",x'),
+    ],
+)
+def test_fields_are_quoted_as_before(before: str, header: str, first: str, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(before, newline="")
+    rows = open_rows(path)
+    with atomic_row_writer(rows, tmp_path / "out.csv", {"more": pa.string()}, overwrite=False) as writer:
+        for batch in rows.batches():
+            writer.add(batch, [["x"] * len(batch)])
+    written = (tmp_path / "out.csv").read_bytes().decode()
+    assert written.splitlines()[:2] == [header, first]
+    assert ("\r\n" in written) == ("\r\n" in before)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-be", "utf-32-be", "utf-16-le"])
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_the_order_of_bytes_is_kept(encoding: str, form: str, tmp_path: Path) -> None:
+    lines = ["text", *["größer"] * 30] if form == "csv" else ['{"text": "größer"}'] * 30
+    path, target = tmp_path / f"in.{form}", tmp_path / f"out.{form}"
+    path.write_bytes("\ufeff".encode(encoding) + ("\n".join(lines) + "\n").encode(encoding))
+    rows = open_rows(path)
+    with atomic_row_writer(rows, target, {}, overwrite=False) as writer:
+        for batch in rows.batches():
+            writer.add(batch, ())
+    assert target.read_bytes() == path.read_bytes()
+
+
+def test_a_key_that_comes_up_late_is_said_and_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "a"}\n' * 300 + '{"text": "a", "late": 1}\n')
+    assert "keys that come up only later ('late' at row 301) are no columns" in inspect_rows(path).form
+    rows = open_rows(path)
+    with atomic_row_writer(rows, tmp_path / "out.jsonl", {}, overwrite=False) as writer:
+        for batch in rows.batches():
+            writer.add(batch, ())
+    assert (tmp_path / "out.jsonl").read_text() == path.read_text()
+    with pytest.raises(DataError, match="the key 'late' comes up first at row 301, too late for a column"):
+        without_rows(path, tmp_path / "out.csv", set(), label="text")

@@ -5,7 +5,6 @@ texts, imbalanced classes, and what each level would truncate. It changes nothin
 data without the leaks.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from textladder.data.labelled_texts import LabelledTexts, TextData
+from textladder.data.labels import IMBALANCED
 from textladder.errors import DataError, TextladderError
 from textladder.levels import LEVELS, find_level
 from textladder.levels.base import make_config
@@ -21,7 +21,6 @@ from textladder.progress import Monitor
 
 TOKEN_SAMPLE = 5_000  # tokens are counted on a sample of this many texts
 ID_CLASSES, ID_ROWS = 30, 5  # more classes than this, with fewer rows each, look like an identifier
-IMBALANCED = 5  # from this ratio of the largest class to the smallest
 EXAMPLES, EXAMPLE_LENGTH = 5, 200
 PARTS = ("train", "valid", "test")
 
@@ -64,6 +63,7 @@ class Audit:
         test_duplicates: the same among the test rows.
         contradictions: groups of rows with the same words but different labels, each row as (part, row).
         empty: rows without any word, as (part, row).
+        warnings: what is doubtful about the columns and the labels, as clauses.
         tokens: how long the texts are for each level.
         examples: a few texts of each kind, shortened.
     """
@@ -76,6 +76,7 @@ class Audit:
     test_duplicates: dict[str, int]
     contradictions: list[list[tuple[str, int]]]
     empty: list[tuple[str, int]]
+    warnings: list[str]
     tokens: list[TokenCounts]
     examples: dict[str, list[str]]
 
@@ -94,7 +95,8 @@ class Audit:
         groups = [[{"part": part, "row": row} for part, row in group] for group in self.contradictions]
         empty = [{"part": part, "row": row} for part, row in self.empty]
         return {
-            **{name: getattr(self, name) for name in ("rows", "classes", "duplicates", "test_duplicates", "examples")},
+            **{name: getattr(self, name) for name in ("rows", "classes", "duplicates", "test_duplicates", "warnings")},
+            "examples": self.examples,
             "leaks": leaks,
             "leaking_test_rows": self.leaking_test_rows,
             "contradictions": groups,
@@ -134,24 +136,28 @@ def audit_texts(
         near = index.near_pairs()
         leaks, leaking_test_rows = index.leaks(near)
         contradictions = index.contradictions()
+        duplicates, test_duplicates = (index.count_duplicates(names, near) for names in (PARTS[:2], PARTS[2:]))
+        empty = index.wordless
+        del index  # its memory is needed no longer
         monitor.start("counting tokens", len(levels))
         tokens = list(_count_tokens(_sample_texts(parts, seed), levels, len(data.labels), settings or {}, monitor))
     finally:
         monitor.stop()
-    classes = Counter(label_id for part in parts.values() for label_id in part.label_ids.tolist())
+    counts = sum(np.bincount(part.label_ids, minlength=len(data.test.labels)) for part in parts.values())
     examples = {
         "leaks": [_shortened(parts["test"], test) for _, test, _ in leaks[:EXAMPLES]],
         "contradictions": [_shortened(parts[group[0][0]], group[0][1]) for group in contradictions[:EXAMPLES]],
     }
     return Audit(
         rows={name: len(part) for name, part in parts.items()},
-        classes={label: classes[label_id] for label_id, label in enumerate(data.labels)},
+        classes=dict(zip(data.test.labels, np.asarray(counts).tolist(), strict=True)),
         leaks=leaks,
         leaking_test_rows=leaking_test_rows,
-        duplicates=index.count_duplicates(("train", "valid"), near),
-        test_duplicates=index.count_duplicates(("test",), near),
+        duplicates=duplicates,
+        test_duplicates=test_duplicates,
         contradictions=contradictions,
-        empty=index.wordless,
+        empty=empty,
+        warnings=list(data.warnings),
         tokens=tokens,
         examples=examples,
     )
@@ -183,11 +189,15 @@ def _shortened(part: LabelledTexts, row: int) -> str:
 
 def _sample_texts(parts: Mapping[str, LabelledTexts], seed: int) -> list[str]:
     """The texts of all parts, or a random sample if there are many."""
-    rows = [(name, row) for name, part in parts.items() for row in part.rows.tolist()]
-    if len(rows) > TOKEN_SAMPLE:
-        chosen = np.random.default_rng(seed).choice(len(rows), TOKEN_SAMPLE, replace=False)
-        rows = [rows[i] for i in np.sort(chosen)]
-    return [parts[name].table["text"][row].as_py() for name, row in rows]
+    offsets = np.cumsum([0, *map(len, parts.values())])
+    chosen = np.arange(offsets[-1])
+    if len(chosen) > TOKEN_SAMPLE:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), TOKEN_SAMPLE, replace=False))
+    texts: list[str] = []
+    for part, start, stop in zip(parts.values(), offsets, offsets[1:], strict=False):
+        rows = part.rows[chosen[(chosen >= start) & (chosen < stop)] - start]
+        texts += replace(part, rows=rows)
+    return texts
 
 
 def _count_tokens(
@@ -223,6 +233,7 @@ def _findings(audit: Audit) -> Iterator[str]:
             f"is in both{changed}. {audit.leaking_test_rows:,} of {_count(rows['test'], 'test row', 'test rows')} may "
             f"have been memorised; --fix drop-leaks (in Python fix='drop-leaks') removes the {kind} rows."
         )
+    yield from (f"{warning[0].upper()}{warning[1:]}." for warning in audit.warnings)
     if audit.contradictions:
         among = sum(map(len, audit.contradictions))
         yield (

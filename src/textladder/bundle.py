@@ -54,7 +54,7 @@ CLASSIFIER = Kind(
         "versions": dict,
         "data": dict,
     },
-    {"exports": dict},
+    {"exports": dict, "label_type": str},
 )
 LANGUAGE_MODEL = Kind(
     "language model", {"config": dict, "seed": int, "metrics": dict, "versions": dict, "corpora": list}

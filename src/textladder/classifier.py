@@ -18,6 +18,7 @@ import numpy as np
 from textladder import metrics
 from textladder.bundle import Bundle, read_bundle, write_bundle
 from textladder.data.labelled_texts import LabelledTexts, TextData, read_texts
+from textladder.data.labels import TEXT, Label, label_values
 from textladder.errors import BundleError, ConfigError, DataError, TextladderError, import_extra, unknown_name
 from textladder.levels import find_level
 from textladder.levels.base import FitReport, Scored, is_neural, make_config, neural
@@ -39,13 +40,13 @@ class Prediction:
     """The prediction for one text.
 
     Attributes:
-        label: the most probable label, as it is in the data.
+        label: the most probable label, as it is in the data: a string, a number or a boolean.
         name: its display name.
         probability: of that label, 0 to 1.
-        probabilities: of every label, in the order of the labels.
+        probabilities: of every label as text, in the order of the labels.
     """
 
-    label: str
+    label: Label
     name: str
     probability: float
     probabilities: dict[str, float]
@@ -58,8 +59,10 @@ class TextClassifier:
         level: the level's name.
         preset: the preset that its settings started from.
         config: the resolved settings.
-        labels: the labels in the order of the classes; empty before `fit`.
+        labels: the labels in the order of the classes, as text; empty before `fit`.
         label_names: their display names.
+        label_type: what they are in the data: `text`, `integer`, `number` or `boolean`.
+        label_values: the labels as values of that type.
         data: the rows that it was prepared or fitted on; None if that was in another process.
         form: which form of the network predicts: `original`, or an exported one.
         digest: of the bundle that it was read from; None if it was fitted in this process.
@@ -82,6 +85,8 @@ class TextClassifier:
         self.config = make_config(self._level_type, preset, settings)
         self.labels: tuple[str, ...] = ()
         self.label_names: tuple[str, ...] = ()
+        self.label_type = TEXT
+        self.label_values: tuple[Label, ...] = ()
         self.text_columns: tuple[str, ...] = ()
         self.label_column = ""
         self.data: TextData | None = None
@@ -151,7 +156,8 @@ class TextClassifier:
         if not isinstance(data, TextData):
             reading = self._level_type.presets[self.preset].read
             data = read_texts(data, seed=self.seed, **reading)
-        self.labels, self.label_names = data.labels, data.label_names
+        self.labels, self.label_names, self.label_type = data.labels, data.label_names, data.label_type
+        self.label_values = label_values(self.labels, self.label_type)
         self.text_columns, self.label_column = data.text_columns, data.label_column
         self.data = data
         level: Any = self._level_type(self.config, len(self.labels))
@@ -227,9 +233,9 @@ class TextClassifier:
             return Scored(np.zeros((0, len(self.labels)), np.float32), truncated=0)
         return Scored(np.concatenate([part.probabilities for part in parts]), sum(part.truncated for part in parts))
 
-    def predict(self, texts: Iterable[str]) -> list[str]:
-        """The most probable label of each text."""
-        return [self.labels[index] for index in self.predict_proba(texts).argmax(axis=1)]
+    def predict(self, texts: Iterable[str]) -> list[Label]:
+        """The most probable label of each text, of the type that it has in the data."""
+        return [self.label_values[index] for index in self.predict_proba(texts).argmax(axis=1)]
 
     def predictions(self, texts: Iterable[str]) -> list[Prediction]:
         """The label and the probabilities of each text."""
@@ -239,15 +245,20 @@ class TextClassifier:
         """A row of `predict_proba` as a prediction."""
         index = int(probabilities.argmax())
         numbers = dict(zip(self.labels, map(float, probabilities), strict=True))
-        return Prediction(self.labels[index], self.label_names[index], float(probabilities[index]), numbers)
+        return Prediction(self.label_values[index], self.label_names[index], float(probabilities[index]), numbers)
+
+    def most_probable(self, probabilities: np.ndarray, number: int) -> list[tuple[Label, str, float]]:
+        """The most probable labels of a row of `predict_proba`, each with its display name and its probability."""
+        order = np.argsort(-probabilities, kind="stable")[:number].tolist()
+        return [(self.label_values[place], self.label_names[place], float(probabilities[place])) for place in order]
 
     def evaluate(self, rows: LabelledTexts) -> Evaluation:
-        """Compare predictions with the labels of some rows.
+        """Compare predictions with the labels of some rows; labels after those of the classifier count as wrong.
 
         Raises:
             DataError: the rows have other labels than the training rows.
         """
-        if rows.labels != self.labels:
+        if rows.labels[: len(self.labels)] != self.labels:
             known = ", ".join(self.labels)
             raise DataError(f"The rows have the labels {', '.join(rows.labels)}; the classifier has {known}.")
         return metrics.evaluate(self.predict_proba(rows), rows.label_ids)
@@ -290,6 +301,7 @@ class TextClassifier:
             "preset": self.preset,
             "labels": list(self.labels),
             "label_names": list(self.label_names),
+            "label_type": self.label_type,
             "text_columns": list(self.text_columns),
             "label_column": self.label_column,
             "config": dataclasses.asdict(self.config),
@@ -346,6 +358,11 @@ class TextClassifier:
         except (ConfigError, TypeError) as error:
             raise _does_not_fit(bundle, error) from None
         classifier.labels, classifier.label_names = tuple(manifest["labels"]), tuple(manifest["label_names"])
+        classifier.label_type = manifest.get("label_type", TEXT)
+        try:
+            classifier.label_values = label_values(classifier.labels, classifier.label_type)
+        except (KeyError, ValueError):
+            raise _does_not_fit(bundle, f"its labels are no {classifier.label_type[:40]}") from None
         classifier.text_columns, classifier.label_column = (
             tuple(manifest["text_columns"]),
             manifest["label_column"],
@@ -394,7 +411,7 @@ def _chosen_form(bundle: Bundle, wanted: str | None) -> str:
     return min(speeds, key=speeds.__getitem__)
 
 
-def _does_not_fit(bundle: Bundle, error: Exception) -> BundleError:
+def _does_not_fit(bundle: Bundle, error: object) -> BundleError:
     return BundleError(f"{bundle.folder}: the manifest does not fit this textladder ({error})")
 
 

@@ -164,7 +164,7 @@ def explain_text(classifier: TextClassifier, text: str, *, monitor: Monitor | No
     prediction = classifier.prediction(scored.probabilities[0])
     if (found := exact_explanation(classifier, text, prediction)) is not None:
         return found
-    occlusion, label = Occlusion(text), classifier.labels.index(prediction.label)
+    occlusion, label = Occlusion(text), classifier.label_values.index(prediction.label)
     probabilities: list[float] = []
     monitor.start("leaving out words", len(occlusion.spans))
     try:
@@ -185,7 +185,7 @@ def exact_explanation(classifier: TextClassifier, text: str, prediction: Predict
         prediction: the prediction for it.
     """
     text = text.encode("utf-8", "replace").decode()
-    words = classifier.contributions(text, classifier.labels.index(prediction.label))
+    words = classifier.contributions(text, classifier.label_values.index(prediction.label))
     return None if words is None else Explanation(text, prediction, [Word(*one) for one in words], True)
 
 

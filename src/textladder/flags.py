@@ -89,6 +89,9 @@ def add_data(parser: Parser) -> None:
     group.add_argument(
         "--min-class-rows", type=int, metavar="N", help="rows that a class needs not to be rare [default: 2]"
     )
+    group.add_argument(
+        "--label-names", type=named_labels, metavar="A=NAME,B=NAME", help="what people call labels, such as 1=World"
+    )
 
 
 def add_column_flags(parser: Parser, text: str = "all text columns", label: str = "detected") -> None:
@@ -98,7 +101,9 @@ def add_column_flags(parser: Parser, text: str = "all text columns", label: str 
     group.add_argument("--label", metavar="NAME", help=f"label column [default: {label}]")
     group.add_argument("--drop-missing", action="store_true", help="leave out rows without a label")
     group.add_argument(
-        "--unknown-labels", choices=("error", "drop"), help="test rows whose label was not seen in training"
+        "--unknown-labels",
+        choices=("error", "drop", "wrong"),
+        help="rows whose label was not seen in training: error, drop them, or count every prediction as wrong",
     )
     add_file_flags(parser)
 
@@ -151,7 +156,7 @@ def file_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def label_options(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `read_texts` that belong to the flags for labels; those not given are left out."""
-    names = ("merge_labels", "missing_label", "rare_classes", "min_class_rows", "unknown_labels")
+    names = ("merge_labels", "missing_label", "rare_classes", "min_class_rows", "unknown_labels", "label_names")
     given = {name: getattr(options, name, None) for name in names}
     return {name: value for name, value in given.items() if value}
 
@@ -201,6 +206,24 @@ def duration(words: str) -> float:
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"a duration must be above 0; received {words!r}")
     return seconds
+
+
+def named_labels(words: str) -> dict[str, str]:
+    """Labels with their names, separated by commas.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no `=` between a label and its name.
+
+    >>> named_labels("1=World, 2=Sports")
+    {'1': 'World', '2': 'Sports'}
+    """
+    pairs = [word.partition("=") for word in split_names(words)]
+    if not pairs or not all(label.strip() and name.strip() for label, _, name in pairs):
+        raise argparse.ArgumentTypeError(f"expected labels with names, such as 1=World,2=Sports; received {words!r}")
+    named = {label.strip(): name.strip() for label, _, name in pairs}
+    if len(named) < len(pairs):
+        raise argparse.ArgumentTypeError(f"a label has two names in {words!r}")
+    return named
 
 
 def split_names(words: str) -> list[str]:

@@ -45,7 +45,7 @@ def evaluate(probabilities: np.ndarray, label_ids: np.ndarray) -> Evaluation:
 
     Args:
         probabilities: float (rows, classes).
-        label_ids: int (rows,), the true class of each row.
+        label_ids: int (rows,), the true class of each row; `classes` and more for labels that are none of them.
 
     Returns:
         The metrics.
@@ -53,7 +53,7 @@ def evaluate(probabilities: np.ndarray, label_ids: np.ndarray) -> Evaluation:
     predicted = probabilities.argmax(axis=1)
     correct = predicted == label_ids
     low, high = wilson_interval(int(correct.sum()), len(correct))
-    of_truth = np.clip(probabilities[np.arange(len(label_ids)), label_ids], SMALLEST_PROBABILITY, 1)
+    of_truth = np.clip(probability_of_truth(probabilities, label_ids), SMALLEST_PROBABILITY, 1)
     return Evaluation(
         accuracy=float(correct.mean()),
         accuracy_low=low,
@@ -63,6 +63,13 @@ def evaluate(probabilities: np.ndarray, label_ids: np.ndarray) -> Evaluation:
         ece=calibration_error(probabilities.max(axis=1), correct),
         rows=len(label_ids),
     )
+
+
+def probability_of_truth(probabilities: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
+    """The probability of each row's true class, (rows,); 0 for labels that are none of the classes."""
+    with_none = np.pad(probabilities, ((0, 0), (0, 1)))
+    of_truth: np.ndarray = with_none[np.arange(len(label_ids)), np.minimum(label_ids, probabilities.shape[1])]
+    return of_truth
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -90,11 +97,12 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 
 def macro_f1(predicted: np.ndarray, label_ids: np.ndarray) -> float:
     """Unweighted mean of the F1 scores of all classes that are true or predicted in some row."""
-    scores = []
-    for label in np.union1d(predicted, label_ids):
-        hits = np.sum((predicted == label) & (label_ids == label))
-        scores.append(2 * hits / (np.sum(predicted == label) + np.sum(label_ids == label)))
-    return float(np.mean(scores))
+    classes = int(max(predicted.max(), label_ids.max())) + 1
+    hits, guesses, truths = (
+        np.bincount(ids, minlength=classes) for ids in (predicted[predicted == label_ids], predicted, label_ids)
+    )
+    present = guesses + truths > 0
+    return float(np.mean(2 * hits[present] / (guesses + truths)[present]))
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:

@@ -20,15 +20,16 @@ import pyarrow as pa
 from textladder.classifier import TextClassifier
 from textladder.data.columns import check_texts, named_texts
 from textladder.data.file_options import file_options as checked_options
-from textladder.data.row_files import open_rows
+from textladder.data.labels import BOOLEAN, INTEGER, NUMBER, TEXT, Label
+from textladder.data.row_files import open_rows, output_format
 from textladder.data.row_rewriting import atomic_row_writer, check_target
 from textladder.data.row_sources import joined_texts, sample_columns
 from textladder.data.rows import RowFile
 from textladder.errors import ConfigError, DataError, TextladderError
 from textladder.progress import Monitor, say_truncated
 
-ADDED = {"predicted_label": pa.string(), "predicted_probability": pa.float64()}
-RECORD = np.dtype([("label", "<i4"), ("probability", "<f8")])
+ARROW_TYPES = {TEXT: pa.string(), INTEGER: pa.int64(), NUMBER: pa.float64(), BOOLEAN: pa.bool_()}
+DIGITS = 6  # of a probability
 
 
 def predict_file(
@@ -37,6 +38,8 @@ def predict_file(
     target: str | Path,
     *,
     text: str | Sequence[str] | None = None,
+    top_k: int = 1,
+    probabilities: bool = False,
     overwrite: bool = False,
     monitor: Monitor | None = None,
     **file_options: Any,
@@ -50,8 +53,12 @@ def predict_file(
         classifier: a fitted classifier.
         source: the file to read.
         target: the file to write, in the format that its name tells: the rows of `source` in their order, with the
-            columns `predicted_label` and `predicted_probability` added.
+            columns `predicted_label` and `predicted_probability` added. The labels have the type that they have in the
+            data, if the format has types.
         text: the text columns; by default those that the classifier was trained on.
+        top_k: how many of the most probable labels to write; further columns are `predicted_label_2`,
+            `predicted_probability_2` and so on.
+        probabilities: also add a column `probability_LABEL` for each label.
         overwrite: replace an existing file, and start over instead of resuming.
         monitor: receives progress, and how many of the texts predicted by this call were truncated.
         file_options: how the source is read, by the names of `FileOptions`, where that should not be detected.
@@ -61,37 +68,105 @@ def predict_file(
 
     Raises:
         DataError: the file cannot be read, lacks a text column, or the output cannot be written.
-        ConfigError: the output's name ends in no known format, or `TARGET.partial` belongs to other predictions.
+        ConfigError: the output's name ends in no known format, `top_k` is out of range, or `TARGET.partial` belongs to
+            other predictions.
     """
     source, target, monitor = Path(source), Path(target), monitor or Monitor()
     rows = open_rows(source, checked_options(file_options))
     sample = sample_columns(rows, str(source))
     names = named_texts(sample, text or classifier.text_columns)
     check_texts(sample, names, str(source))
-    for name in ADDED:
+    columns = PredictionColumns(classifier, top_k, probabilities, output_format(target)[0])
+    for name in columns.types:
         if name in rows.names:
             raise DataError(f"{source}: column {name!r} already exists; rename it first.")
     check_target(target, overwrite)
     size, changed = source.stat().st_size, source.stat().st_mtime_ns
     about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, file_options]
+    about += [top_k, probabilities]
     path, start_over = target.with_name(f"{target.name}.partial"), overwrite or classifier.digest is None
     try:
-        with PredictionJournal(path, json.dumps(about), start_over=start_over) as journal:
-            count = _predict_rows(classifier, rows, names, journal, monitor)
+        with PredictionJournal(path, json.dumps(about), columns.record, start_over=start_over) as journal:
+            count = _predict_rows(classifier, rows, names, columns, journal, monitor)
             monitor.start("writing", None)
-            with atomic_row_writer(rows, target, ADDED, overwrite) as writer:
+            with atomic_row_writer(rows, target, columns.types, overwrite) as writer:
                 start = 0
                 for batch in rows.batches():
-                    labels, probabilities = journal.read(start, len(batch))
-                    writer.add(batch, [[classifier.labels[label] for label in labels], probabilities])
+                    writer.add(batch, columns.values(journal.read(start, len(batch))))
                     start += len(batch)
     finally:
         monitor.stop()
     return count
 
 
+def check_top_k(top_k: int, labels: Sequence[str]) -> None:
+    """Check how many of the labels are asked for.
+
+    Raises:
+        ConfigError: it is not from 1 to all of them.
+    """
+    if not 1 <= top_k <= len(labels):
+        raise ConfigError(f"`top_k=` must be from 1 to {len(labels)}, the number of labels; received {top_k}.")
+
+
+class PredictionColumns:
+    """The columns that are added to the rows, and how the journal keeps them.
+
+    Args:
+        classifier: predicts.
+        top_k: how many of the most probable labels there are.
+        probabilities: whether there is a column for each label.
+        form: the format of the output.
+
+    Attributes:
+        types: the columns by name, with their types.
+        record: what the journal keeps of a row.
+    """
+
+    def __init__(self, classifier: TextClassifier, top_k: int, probabilities: bool, form: str) -> None:
+        """Check `top_k`.
+
+        Raises:
+            ConfigError: it is not from 1 to the number of labels.
+        """
+        labels = classifier.labels
+        check_top_k(top_k, labels)
+        # a delimited file has no types, and labels are written there as they were in training
+        self._labels: Sequence[Label] = labels if form in ("csv", "tsv") else classifier.label_values
+        label_type = ARROW_TYPES[classifier.label_type]
+        self.types: dict[str, pa.DataType] = {}
+        for place in range(1, top_k + 1):
+            number = "" if place == 1 else f"_{place}"
+            self.types |= {f"predicted_label{number}": label_type, f"predicted_probability{number}": pa.float64()}
+        every = labels if probabilities else ()
+        self.types |= {f"probability_{label}": pa.float64() for label in every}
+        self.record = np.dtype([("labels", "<i4", (top_k,)), ("best", "<f8", (top_k,)), ("all", "<f4", (len(every),))])
+
+    def records(self, probabilities: np.ndarray) -> np.ndarray:
+        """What the journal keeps of class probabilities, float32 (rows, classes)."""
+        records = np.empty(len(probabilities), self.record)
+        top_k, every = records["labels"].shape[1], records["all"].shape[1]
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        records["labels"], records["best"] = order, np.take_along_axis(probabilities, order, axis=1)
+        records["all"] = probabilities[:, :every]
+        return records
+
+    def values(self, records: np.ndarray) -> list[list[Any]]:
+        """The columns of some records."""
+        columns: list[list[Any]] = []
+        for place in range(records["labels"].shape[1]):
+            columns.append([self._labels[label] for label in records["labels"][:, place].tolist()])
+            columns.append(records["best"][:, place].round(DIGITS).tolist())
+        return columns + [column.tolist() for column in records["all"].T.astype(np.float64).round(DIGITS)]
+
+
 def _predict_rows(
-    classifier: TextClassifier, rows: RowFile, text: Sequence[str], journal: "PredictionJournal", monitor: Monitor
+    classifier: TextClassifier,
+    rows: RowFile,
+    text: Sequence[str],
+    columns: PredictionColumns,
+    journal: "PredictionJournal",
+    monitor: Monitor,
 ) -> int:
     """Fill the journal, and return the number of rows."""
     monitor.start("predicting", None)
@@ -100,7 +175,7 @@ def _predict_rows(
         for batch in rows.batches():
             if not journal.has(done + len(batch)):
                 scored = classifier.score(joined_texts(rows, batch, text))
-                journal.write(done, scored.probabilities)
+                journal.write(done, columns.records(scored.probabilities))
                 predicted, truncated = predicted + len(batch), truncated + scored.truncated
             done += len(batch)
             monitor.advance(done, f"{done:,} rows")
@@ -120,10 +195,11 @@ class PredictionJournal:
     Args:
         path: the file.
         about: what the predictions belong to.
+        record: the type of a record.
         start_over: ignore what an earlier run kept.
     """
 
-    def __init__(self, path: Path, about: str, *, start_over: bool) -> None:
+    def __init__(self, path: Path, about: str, record: np.dtype, *, start_over: bool) -> None:
         """Open the file, or create it.
 
         Raises:
@@ -131,7 +207,7 @@ class PredictionJournal:
             ConfigError: it belongs to other predictions.
         """
         header = f"{about}\n".encode()
-        self.path, self._header_size, self._keep = path, len(header), True
+        self.path, self._record, self._header_size, self._keep = path, record, len(header), True
         resume = path.exists() and not start_over
         try:
             self._file = path.open("r+b" if resume else "w+b", buffering=0)
@@ -145,7 +221,7 @@ class PredictionJournal:
                 f"{path} belongs to a different input, bundle or settings, or the input has changed since; "
                 "pass overwrite=True to start over, or delete it."
             )
-        self._rows = (path.stat().st_size - len(header)) // RECORD.itemsize
+        self._rows = (path.stat().st_size - len(header)) // record.itemsize
 
     def __enter__(self) -> "PredictionJournal":
         return self
@@ -165,18 +241,16 @@ class PredictionJournal:
         """Whether the first `rows` rows are predicted."""
         return rows <= self._rows
 
-    def write(self, start: int, probabilities: np.ndarray) -> None:
+    def write(self, start: int, records: np.ndarray) -> None:
         """Write the predictions of a batch, over whatever an interruption left there.
 
         Args:
             start: the first row of the batch.
-            probabilities: float32 (rows, classes).
+            records: of its rows.
 
         Raises:
             TextladderError: they cannot be written; those before are kept.
         """
-        records = np.empty(len(probabilities), RECORD)
-        records["label"], records["probability"] = probabilities.argmax(axis=1), probabilities.max(axis=1)
         try:
             self._file.seek(self._offset(start))
             # a disk that fills up accepts a part, and reports an error only at the next write
@@ -189,11 +263,10 @@ class PredictionJournal:
             ) from None
         self._rows = start + len(records)
 
-    def read(self, start: int, rows: int) -> tuple[list[int], list[float]]:
-        """The predicted classes, as indices, and the probabilities of `rows` rows from `start` on."""
+    def read(self, start: int, rows: int) -> np.ndarray:
+        """The records of `rows` rows from `start` on."""
         self._file.seek(self._offset(start))
-        records = np.frombuffer(self._file.read(rows * RECORD.itemsize), RECORD)
-        return records["label"].tolist(), [round(probability, 6) for probability in records["probability"].tolist()]
+        return np.frombuffer(self._file.read(rows * self._record.itemsize), self._record)
 
     def _offset(self, row: int) -> int:
-        return self._header_size + row * RECORD.itemsize
+        return self._header_size + row * self._record.itemsize

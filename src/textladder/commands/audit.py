@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from textladder.commands.command import Command, print_json, print_wrapped, read_rows, terminal_monitor
 from textladder.errors import ConfigError, unknown_name
-from textladder.flags import Parser, add_data, add_overwrite, file_options, split_names
+from textladder.flags import Parser, add_data, add_overwrite, file_options, flags_of, in_flags, split_names
 from textladder.setting_flags import add_shared_settings, level_settings_of
 from textladder.wording import counted
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         print_json(numbers)
         return
     for finding in found.findings():
-        print_wrapped(finding, indent="  ", first="- ")
+        print_wrapped(in_flags(finding, flags_of(options)), indent="  ", first="- ")
     if options.output:
         print(f"{counted(numbers['rows_written'], 'row')} without leaks written to {options.output}.")
 

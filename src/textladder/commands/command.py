@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from textladder.flags import Parser, file_options, flags_of, in_flags, label_options
 
 if TYPE_CHECKING:
-    from textladder.classifier import Prediction
     from textladder.data.labelled_texts import TextData
+    from textladder.data.labels import Label
     from textladder.progress import Monitor
 
 WIDTH = 80  # columns
@@ -85,9 +85,11 @@ def read_rows(
     return data
 
 
-def label_and_name(prediction: "Prediction") -> str:
-    """A predicted label, followed by its display name if that differs."""
-    return prediction.label if prediction.name == prediction.label else f"{prediction.label} {prediction.name}"
+def label_and_name(label: "Label", name: str) -> str:
+    """A label, followed by its display name if that differs."""
+    from textladder.data.labels import same_label
+
+    return name if same_label(str(label)) == same_label(name) else f"{label} {name}"
 
 
 def print_json(result: dict[str, Any]) -> None:

@@ -33,11 +33,16 @@ def run(options: argparse.Namespace) -> None:
         **file_options(options),
         drop_missing=options.drop_missing,
     )
+    monitor = terminal_monitor()
+    if left_out := len(rows.table) - len(rows):
+        monitor.say(f"{counted(left_out, 'row')} with labels not seen in training left out.")
+    if wrong := int((rows.label_ids >= len(classifier.labels)).sum()):
+        monitor.say(f"{counted(wrong, 'row')} with labels not seen in training count as wrong.")
     begun = time.perf_counter()
     scored = classifier.score(rows)
     found = evaluate(scored.probabilities, rows.label_ids)
     speed = len(rows) / (time.perf_counter() - begun)
-    say_truncated(scored.truncated, len(rows), terminal_monitor())
+    say_truncated(scored.truncated, len(rows), monitor)
     numbers = found.as_dict()
     if options.json:
         print_json({**numbers, "rows": found.rows, "rows_per_second": speed})

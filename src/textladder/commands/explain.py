@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         print_json(found.as_dict())
         return
     prediction = found.prediction
-    print(f"{label_and_name(prediction)} {prediction.probability:.1%} ({classifier.level})")
+    print(f"{label_and_name(prediction.label, prediction.name)} {prediction.probability:.1%} ({classifier.level})")
     _print_shaded(found)
     for name, sign in (("for it", 1), ("against it", -1)):
         words = [f"{found.text[word.start : word.stop]} {word.weight:+.2f}" for word in found.strongest(8, sign)]

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from textladder.commands.command import (
     Command,
@@ -16,6 +17,11 @@ from textladder.flags import Parser, add_bundle, add_file_flags, add_overwrite, 
 from textladder.progress import say_truncated
 from textladder.wording import counted
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from textladder.classifier import TextClassifier
+
 SHOWN = 56  # characters of a text on its line
 
 
@@ -26,6 +32,8 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--input", metavar="FILE", help="predict every row of this file")
     parser.add_argument("--output", metavar="FILE", help="where to write the rows with their predictions")
     add_overwrite(parser, "the output")
+    parser.add_argument("--top-k", type=int, metavar="K", default=1, help="give the K best labels [default: 1]")
+    parser.add_argument("--probabilities", action="store_true", help="give the probability of every label")
     add_text_flag(parser, "those used in training")
     add_file_flags(parser)
 
@@ -37,18 +45,19 @@ def run(options: argparse.Namespace) -> None:
         ConfigError: neither texts nor files, or both.
     """
     from textladder.classifier import TextClassifier
+    from textladder.predict_file import check_top_k, predict_file
 
     if bool(options.texts) == bool(options.input) or bool(options.input) != bool(options.output):
         raise ConfigError("Give either texts, or --input FILE with --output FILE.")
     classifier = TextClassifier.load(options.bundle, form=options.form)
     if options.input:
-        from textladder.predict_file import predict_file
-
         rows = predict_file(
             classifier,
             options.input,
             options.output,
             text=options.text or None,
+            top_k=options.top_k,
+            probabilities=options.probabilities,
             **file_options(options),
             overwrite=options.overwrite,
             monitor=terminal_monitor(),
@@ -60,14 +69,26 @@ def run(options: argparse.Namespace) -> None:
         return
     scored = classifier.score(options.texts)
     say_truncated(scored.truncated, len(options.texts), terminal_monitor())
-    found = [classifier.prediction(row) for row in scored.probabilities]
+    check_top_k(options.top_k, classifier.labels)
     if options.json:
-        print_json({"predictions": [vars(one) for one in found]})
+        print_json({"predictions": [_as_dict(classifier, row, options.top_k) for row in scored.probabilities]})
         return
-    for text, one in zip(options.texts, found, strict=True):
+    number = len(classifier.labels) if options.probabilities else options.top_k
+    for text, row in zip(options.texts, scored.probabilities, strict=True):
         line = " ".join(text.split())
         shown = line[:SHOWN] + "..." if len(line) > SHOWN else line
-        print(f"{label_and_name(one):<14} {one.probability:6.1%}  {shown}")
+        for place, (label, name, probability) in enumerate(classifier.most_probable(row, number)):
+            print(f"{label_and_name(label, name):<14} {probability:6.1%}  {'' if place else shown}".rstrip())
+
+
+def _as_dict(classifier: "TextClassifier", probabilities: "np.ndarray", top_k: int) -> dict[str, Any]:
+    """A prediction by name; with `top`, the most probable labels, if more than one is asked for."""
+    found = vars(classifier.prediction(probabilities))
+    if top_k == 1:
+        return found
+    names = ("label", "name", "probability")
+    best = classifier.most_probable(probabilities, top_k)
+    return {**found, "top": [dict(zip(names, one, strict=True)) for one in best]}
 
 
 def kept(options: argparse.Namespace) -> str:

@@ -33,19 +33,21 @@ def write_predictions(path: Path, parts: Mapping[str, PartPredictions]) -> None:
 
     Args:
         path: the Parquet file.
-        parts: predictions by the name of the part, such as `test`; all with the same labels.
+        parts: predictions by the name of the part, such as `test`; all of the same classes. The true labels of a part
+            may be more than the classes.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    labels = next(iter(parts.values())).texts.labels
     columns: dict[str, list[Any]] = {"part": [], "row": [], "label": [], "predicted": []}
     for name, part in parts.items():
         columns["part"] += [name] * len(part.texts)
         columns["row"] += part.source_rows.tolist()
+        labels = part.texts.labels
         columns["label"] += [labels[place] for place in part.texts.label_ids]
         columns["predicted"] += [labels[place] for place in part.probabilities.argmax(axis=1)]
     probabilities = np.concatenate([part.probabilities for part in parts.values()])
+    labels = labels[: probabilities.shape[1]]
     by_class = {f"{PROBABILITY_OF}{label}": probabilities[:, place] for place, label in enumerate(labels)}
     pq.write_table(pa.table({**columns, **by_class}), path)
 
@@ -54,13 +56,14 @@ def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read a file that `write_predictions` wrote.
 
     Returns:
-        The true classes, int64 (rows,); the probabilities, float32 (rows, classes); the names of the parts, (rows,).
+        The true classes, int64 (rows,), `classes` and more for labels that are none of them; the probabilities,
+        float32 (rows, classes); the names of the parts, (rows,).
     """
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
     names = [name for name in table.column_names if name.startswith(PROBABILITY_OF)]
     place = {name.removeprefix(PROBABILITY_OF): number for number, name in enumerate(names)}
-    labels = np.array([place[label] for label in table["label"].to_pylist()], np.int64)
+    labels = np.array([place.setdefault(label, len(place)) for label in table["label"].to_pylist()], np.int64)
     probabilities = np.stack([table[name].to_numpy() for name in names], axis=1)
     return labels, probabilities, np.array(table["part"].to_pylist())

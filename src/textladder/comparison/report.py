@@ -97,7 +97,7 @@ def _content(
         "measurements": list(_measurements(in_order)),
         "frontier": frontier_chart(levels, frontier) if levels else None,
         "curves": [learning_chart(one) for one in levels if one.curve is not None],
-        "confusions": [confusion(one, data.label_names) for one in levels],
+        "confusions": [confusion(one, data.test.label_names) for one in levels],
         "reliabilities": [reliability_chart(one) for one in levels],
         "texts": list(text_sections(levels, recommended, data, label_errors, unavailable)) if levels else [],
         "findings": numbers["audit"]["findings"],

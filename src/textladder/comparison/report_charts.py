@@ -121,9 +121,15 @@ def learning_chart(level: LevelResult) -> dict[str, Any]:
 
 
 def confusion(level: LevelResult, names: Sequence[str]) -> dict[str, Any]:
-    """The confusion matrix on the test rows; with many classes, the pairs that are confused most often."""
+    """The confusion matrix on the test rows; with many classes, the pairs that are confused most often.
+
+    Args:
+        level: its predictions.
+        names: of the classes, and after them of labels in the test rows that are none of them.
+    """
     probabilities, labels = level.kept.predictions("test")
-    counts = np.zeros((len(names), len(names)), np.int64)
+    predicted = names[: probabilities.shape[1]]
+    counts = np.zeros((len(names), len(predicted)), np.int64)
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
     if len(names) <= MOST_CLASSES:
         totals = counts.sum(axis=1, keepdims=True).clip(min=1)
@@ -131,7 +137,7 @@ def confusion(level: LevelResult, names: Sequence[str]) -> dict[str, Any]:
             [{"rows": int(number), "shade": round(0.6 * float(share), 2)} for number, share in zip(*row, strict=True)]
             for row in zip(counts, counts / totals, strict=True)
         ]
-        return {"level": level.level, "names": names, "cells": cells}
+        return {"level": level.level, "names": names, "predicted": predicted, "cells": cells}
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:MOST_PAIRS]
     pairs = [

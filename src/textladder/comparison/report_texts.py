@@ -8,6 +8,7 @@ import numpy as np
 from textladder.comparison.label_errors import LabelError
 from textladder.comparison.level_result import LevelResult
 from textladder.data.labelled_texts import LabelledTexts, TextData
+from textladder.metrics import probability_of_truth
 from textladder.wording import counted
 
 MOST_TEXTS, TEXT_LENGTH = 20, 400
@@ -23,7 +24,7 @@ def disagreements(levels: Sequence[LevelResult], data: TextData) -> dict[str, An
     Returns:
         A section of the report: title, explanation, columns and rows.
     """
-    names, labels = data.label_names, data.test.label_ids
+    names, labels = data.test.label_names, data.test.label_ids
     probabilities = [one.kept.predictions("test")[0] for one in levels]
     correct = np.stack([one.correct[one.kept_index] for one in levels])
     least_confident = np.min([one.max(axis=1) for one in probabilities], axis=0)
@@ -49,9 +50,9 @@ def disagreements(levels: Sequence[LevelResult], data: TextData) -> dict[str, An
 
 def hardest_rows(level: LevelResult, data: TextData) -> dict[str, Any]:
     """The test rows with the highest loss, as a section of the report."""
-    names, labels = data.label_names, data.test.label_ids
+    names, labels = data.test.label_names, data.test.label_ids
     probabilities = level.kept.predictions("test")[0]
-    order = np.argsort(probabilities[np.arange(len(labels)), labels], kind="stable")[:MOST_TEXTS]
+    order = np.argsort(probability_of_truth(probabilities, labels), kind="stable")[:MOST_TEXTS]
     return {
         "title": "The hardest test rows",
         "words": f"The test rows on which {level.level} has the highest loss. Some of their labels may be wrong.",

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from textladder.data.labelled_table import SCHEMA
 from textladder.data.labelled_texts import LabelledTexts, TextData
+from textladder.data.mapped_tables import map_table
 from textladder.data.splits import stratified
 
 MANIFEST, TRAIN_TABLE, TEST_TABLE = "parts.json", "train.arrow", "test.arrow"
@@ -29,9 +30,13 @@ def write_shared_rows(data: TextData, folder: Path) -> None:
         "train_rows": len(data.train),
         "labels": data.labels,
         "label_names": data.label_names,
+        "label_type": data.label_type,
+        "test_labels": data.test.labels,
+        "test_label_names": data.test.label_names,
         "text_columns": data.text_columns,
         "label_column": data.label_column,
         "description": data.description,
+        "warnings": data.warnings,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
@@ -57,15 +62,17 @@ def read_shared_rows(folder: Path) -> TextData:
     """Read the data that `write_shared_rows` wrote, memory-mapped."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     labels, names = tuple(manifest["labels"]), tuple(manifest["label_names"])
-    trained_on, tested_on = (
-        pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all() for name in (TRAIN_TABLE, TEST_TABLE)
-    )
+    trained_on, tested_on = (map_table(folder / name) for name in (TRAIN_TABLE, TEST_TABLE))
     train, valid = np.split(np.arange(trained_on.num_rows), [manifest["train_rows"]])
     return TextData(
         LabelledTexts(trained_on, train, labels, names),
         LabelledTexts(trained_on, valid, labels, names) if len(valid) else None,
-        LabelledTexts(tested_on, np.arange(tested_on.num_rows), labels, names),
-        labels, names, tuple(manifest["text_columns"]), manifest["label_column"], manifest["description"],
+        LabelledTexts(
+            tested_on, np.arange(tested_on.num_rows), tuple(manifest["test_labels"]),
+            tuple(manifest["test_label_names"]),
+        ),
+        labels, names, manifest["label_type"], tuple(manifest["text_columns"]), manifest["label_column"],
+        manifest["description"], tuple(manifest["warnings"]),
     )  # fmt: skip
 
 

@@ -14,11 +14,14 @@ from textladder.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PARQUET_MAGIC, ARROW_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
+PARQUET_MAGIC, ARROW_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1\0\0", b"\xff\xff\xff\xff"
+AFTER_A_NAME = (b"", *(bytes([byte]) for byte in b',;|\t\r\n"'))  # if a column is called PAR1
 
 
 def arrow_form(start: bytes) -> str | None:
     """Tell Parquet and Arrow files by their first bytes; None if it is neither."""
+    if start.startswith(PARQUET_MAGIC) and start[4:5] in AFTER_A_NAME:
+        return None
     magics = {PARQUET_MAGIC: "parquet", ARROW_MAGIC: "arrow", STREAM_MAGIC: "arrow stream"}
     return next((form for magic, form in magics.items() if start.startswith(magic)), None)
 
@@ -33,6 +36,7 @@ class ArrowFile:
     """
 
     amazon_form = False
+    typed = True
 
     def __init__(self, path: Path, form: str, compression: str | None) -> None:
         """Read the schema.

@@ -26,7 +26,7 @@ YES_OR_NO = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no"}
 NUMBER = re.compile(r"[+-]?[$€£]?[\d.,' ]*\d[\d.,]*(?:[eE][+-]?\d+)?\s?[%€]?")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ]\d{1,2}:\d{2}(?::\d{2})?.*)?|\d{1,2}:\d{2}(?::\d{2})?")
 NAME_OF_A_PERSON = re.compile(r"(?:[A-Z][\w'-]*\.?)(?: (?:van|von|de|der|da|di|la|le|bin|al|[A-Z][\w'-]*\.?)){1,3}")
-MAX_CLASSES = 1000  # a column with more distinct values is not a label, even if named
+MAX_CLASSES = 1000  # a column with more distinct values is no label unless the caller names it
 
 
 class Sample(dict[str, list[str | None]]):
@@ -49,11 +49,13 @@ class Choice:
         text: the text columns.
         label: the label column.
         notes: what a person should know about the choice, as clauses.
+        doubts: what is doubtful about columns that the caller named, as clauses.
     """
 
     text: list[str]
     label: str
     notes: list[str]
+    doubts: list[str]
 
 
 def choose_columns(
@@ -86,7 +88,8 @@ def choose_columns(
     if label in text:
         raise DataError(f"{source_name}: column {label!r} is named both as the label and as a text.")
     check_texts(sample, text, source_name)
-    return Choice(list(text), label, notes)
+    doubts = [f"{name!r} may not be a text: {SETTLES}" for name in text if _gives_away(sample[name], sample[label])]
+    return Choice(list(text), label, notes, doubts)
 
 
 def _find_label(sample: Sample, source_name: str, texts: set[str]) -> tuple[str, list[str]]:
@@ -194,19 +197,20 @@ def _not_text(name: str, sample: Sample, label: str | None) -> str | None:
         return DATES
     if name.strip().lower() in TEXT_NAMES:
         return None
-    distinct = len(set(present))
-    if distinct <= len(present) // 2 and len(present) >= MIN_JUDGED:
-        if label is not None and _settles(values, sample[label]):
-            return SETTLES
-        if distinct <= min(MAX_DETECTED_CLASSES, len(present) // 4):
-            return FEW
+    if label is not None and _gives_away(values, sample[label]):
+        return SETTLES
+    if len(present) >= MIN_JUDGED and len(set(present)) <= min(MAX_DETECTED_CLASSES, len(present) // 4):
+        return FEW
     if len(present) >= MIN_JUDGED and all(NAME_OF_A_PERSON.fullmatch(value.strip()) for value in present):
         return PEOPLE
     return None
 
 
-def _settles(values: Sequence[str | None], labels: Sequence[str | None]) -> bool:
-    """Whether equal values have equal labels, and there are at least two labels."""
+def _gives_away(values: Sequence[str | None], labels: Sequence[str | None]) -> bool:
+    """Whether values that repeat have equal labels, and there are at least two labels."""
+    present = [value for value in values if value and value.strip()]
+    if len(present) < MIN_JUDGED or len(set(present)) > len(present) // 2:
+        return False
     found: dict[str, set[str]] = {}
     for value, label in zip(values, labels, strict=True):
         if value and label:

@@ -14,7 +14,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from textladder.data.delimited_records import LINE_END, MAX_FIELD, Dialect, Record, RecordWriter, read_records
+from textladder.data.delimited_records import (
+    LINE_END,
+    MAX_FIELD,
+    Dialect,
+    Record,
+    RecordWriter,
+    are_quoted,
+    read_records,
+)
 from textladder.data.dialects import Known, Layout, detect_layout
 from textladder.data.file_options import BadRows, FileOptions
 from textladder.data.file_streams import TextFile
@@ -81,6 +89,24 @@ class DelimitedFile:
             raise DataError(f"{self.path}: the file contains zero bytes; this is not a text file.")
         return io.StringIO(start, newline="").readlines(), complete
 
+    def quoted_columns(self) -> tuple[list[bool], list[bool]]:
+        """Which names are in quotes, and which columns have all of their values in quotes, in the first lines."""
+        lines, _ = self._sample()
+        lines = lines[self.layout.skipped_lines :]
+        first_row = self.layout.header_lines + 1
+        header, rows = [False] * self.layout.width, []
+        if self.dialect.quote is not None:
+            for one in read_records(lines, self.dialect):
+                written = are_quoted("".join(lines[one.line - 1 : one.line - 1 + one.lines]), self.dialect)
+                if one.problem is not None or len(written) != self.layout.width:
+                    continue
+                if one.line < first_row:
+                    header = written
+                else:
+                    rows.append(written)
+        columns = [all(column) for column in zip(*rows, strict=True)] if rows else [False] * self.layout.width
+        return [header[index] for index in self._kept], [columns[index] for index in self._kept]
+
     def _choose_columns(self) -> None:
         """Set the names, and the width and the empty columns of the rows."""
         layout, options = self.layout, self.options
@@ -94,6 +120,7 @@ class DelimitedFile:
                 f"{self.path}: the header at line {line} has {len(written)} fields, but the rows have {layout.width}; "
                 "correct it, or set how the file is written (`delimiter=`, `quote=`, `header=`, `skip_lines=`)."
             )
+        self.typed = False
         self.amazon_form = options.columns is None and not self.header and _is_amazon_form(rows)
         self._empty = frozenset(
             index for index, name in enumerate(written)
@@ -422,16 +449,19 @@ class _DelimitedWriter:
     """Writes rows with the delimiter, the quote, the line ends and the encoding of their source."""
 
     def __init__(self, source: DelimitedFile, stream: IO[bytes], added: Sequence[str]) -> None:
-        self.text = io.TextIOWrapper(stream, encoding=source.file.encoding, newline="")
+        self.text = source.file.writer(stream)
         dialect = source.dialect
         self.records = RecordWriter(self.text, dialect.delimiter or ",", dialect.quote or '"', source.line_end)
+        quoted_names, self.quoted = source.quoted_columns()
+        # a further column is quoted like those before it if these are all alike
+        self.quoted += [all(self.quoted)] * len(added)
         if source.header:
-            self.records.write([*source.names, *added])
+            self.records.write([*source.names, *added], [*quoted_names, *[all(quoted_names)] * len(added)])
 
     def add(self, batch: "pa.RecordBatch", columns: Sequence[Sequence[Any]]) -> None:
         rows = [column.to_pylist() for column in batch.columns]
         for row in zip(*rows, *columns, strict=True):
-            self.records.write(row)
+            self.records.write(row, self.quoted)
 
     def close(self) -> None:
         self.text.flush()

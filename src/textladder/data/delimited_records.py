@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 from typing import NamedTuple, TextIO
 
 MAX_FIELD = 1 << 27  # characters; a longer field is a quote that was never closed
@@ -157,6 +157,27 @@ def _records_with_bare_quotes(lines: Iterable[str], dialect: Dialect, first_line
         yield Record(number, 1, fields, problem)
 
 
+def are_quoted(text: str, dialect: Dialect) -> list[bool]:
+    """Which fields of a record are in quotes.
+
+    >>> are_quoted('"a",1,""', Dialect(",", '"'))
+    [True, False, True]
+    """
+    return [field is None for field in _unquoted_fields(text, dialect)]
+
+
+def _unquoted_fields(text: str, dialect: Dialect) -> Iterator[str | None]:
+    """The fields of a record as they are written, None in place of those in quotes."""
+    quote, delimiter = re.escape(dialect.quote or ""), re.escape(dialect.separator)
+    text = dialect.unescaped(text).rstrip(LINE_END)
+    space = " *" if dialect.space_after_delimiter else ""
+    field = re.compile(rf"{space}(?:{quote}(?:[^{quote}]|{quote}{quote})*{quote}|([^{delimiter}]*))({delimiter}|$)")
+    for found in field.finditer(text):
+        yield found[1]
+        if not found[2]:
+            return
+
+
 class RecordWriter:
     """Writes records that every reader takes for the same fields.
 
@@ -174,14 +195,19 @@ class RecordWriter:
         self._text, self._delimiter, self._quote, self._line_end = text, delimiter, quote, line_end
         self._needs_quotes = re.compile(rf"[{re.escape(delimiter + quote)}{LINE_END}\ufeff]|\A[\"'\s]|\s\Z").search
 
-    def write(self, record: Iterable[object]) -> None:
-        """Write a record; None is an empty field, and a zero byte, which would make the file binary, is escaped."""
-        line = self._delimiter.join(map(self._field, record))
+    def write(self, record: Iterable[object], quoted: Iterable[bool] = repeat(False)) -> None:
+        """Write a record; None is an empty field, and a zero byte, which would make the file binary, is escaped.
+
+        Args:
+            record: the fields.
+            quoted: which of them are quoted even if they need not be.
+        """
+        line = self._delimiter.join(map(self._field, record, quoted))
         self._text.write((line or self._quote * 2) + self._line_end)
 
-    def _field(self, value: object) -> str:
+    def _field(self, value: object, quoted: bool) -> str:
         text = "" if value is None else str(value).replace("\0", "\\x00")
-        if self._needs_quotes(text) is None:
+        if not quoted and self._needs_quotes(text) is None:
             return text
         return self._quote + text.replace(self._quote, self._quote * 2) + self._quote
 
@@ -214,11 +240,8 @@ def _stray_quotes(lines: list[str], dialect: Dialect) -> str | None:
     One unquoted field with a quote, such as `a 5" pipe`, is plain text. If a quote opens in the middle of one field and
     closes at the end of another, then a delimiter before the first is missing.
     """
-    quote, delimiter = re.escape(dialect.quote or ""), re.escape(dialect.separator)
-    text = "".join(dialect.unescaped(line) for line in lines).rstrip(LINE_END)
-    space = " *" if dialect.space_after_delimiter else ""
-    field = re.compile(rf"{space}(?:{quote}(?:[^{quote}]|{quote}{quote})*{quote}|([^{delimiter}]*))(?:{delimiter}|$)")
-    odd = sum((found[1] or "").count(dialect.quote or "") % 2 for found in field.finditer(text))
+    fields = _unquoted_fields("".join(lines), dialect)
+    odd = sum((field or "").count(dialect.quote or "") % 2 for field in fields)
     if odd < 2:
         return None
     return f"{odd} unquoted fields contain a single quote ({dialect.quote}) each, as if a delimiter was missing"

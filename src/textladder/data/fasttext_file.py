@@ -24,6 +24,7 @@ class FastTextFile:
 
     form = "fastText"
     amazon_form = False
+    typed = False
     output = ""  # this format is not written
 
     def __init__(self, file: TextFile) -> None:

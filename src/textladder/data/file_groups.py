@@ -12,6 +12,8 @@ from textladder.data.row_files import open_rows
 from textladder.data.rows import BATCH_ROWS, Batch, RowFile, in_batches
 from textladder.errors import DataError
 
+SHOWN = 3  # files that are described one by one
+
 
 def matching_files(pattern: str) -> list[Path]:
     """The files that a pattern such as `part-*.csv` stands for, in order of their names."""
@@ -45,14 +47,21 @@ class PartFiles:
         """
         self.files: list[RowFile] = [open_rows(path, options) for path in paths]
         first = self.files[0]
-        self.names, self.amazon_form = first.names, first.amazon_form
-        self.form = f"{len(paths)} files, {first.form}"
+        self.names, self.amazon_form, self.typed = first.names, first.amazon_form, first.typed
         for path, one in zip(paths, self.files, strict=True):
             if one.names != self.names:
                 raise DataError(
                     f"{path}: the columns ({', '.join(one.names)}) are not those of {paths[0]} "
                     f"({', '.join(self.names)})."
                 )
+
+    @property
+    def form(self) -> str:
+        """That of the first file, and of those that are written in another way."""
+        first, *others = self.files
+        other = [f"{one.path.name}: {one.form}" for one in others if one.form != first.form]
+        more = f", ... ({len(other)} such files)" if len(other) > SHOWN else ""
+        return "; ".join([f"{len(self.files)} files, {first.form}", *other[:SHOWN]]) + more
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[Batch]:
         """The rows in order, at most `rows` at a time."""
@@ -85,6 +94,7 @@ class ClassFolders:
 
     form = "a folder for each class"
     amazon_form = False
+    typed = False
 
     def __init__(self, folder: Path, encoding: str | None) -> None:
         self.names = ["label", "text"]

@@ -21,11 +21,13 @@ class TextFile:
         path: the file.
         compression: gzip, bz2, xz, zstd, zip, or None.
         encoding: how the text is encoded, by Python's name; `utf-8-sig` with a byte-order mark.
+        big_endian: whether the bytes of UTF-16 or UTF-32 with a mark come with the highest first.
     """
 
     path: Path
     compression: str | None
     encoding: str
+    big_endian: bool = False
 
     @classmethod
     def examine(cls, path: Path, encoding: str | None) -> "TextFile":
@@ -41,11 +43,14 @@ class TextFile:
         """
         compression = detect_compression(path)
         with open_bytes(path, compression) as stream:
-            if encoding is None:
-                return cls(path, compression, detect_encoding(stream, str(path)))
+            mark = stream.read(4)
+        big_endian = mark.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
+        if encoding is not None:
             known = checked_encoding(encoding)
-            has_mark = known == "utf-8" and stream.read(3) == codecs.BOM_UTF8
-        return cls(path, compression, "utf-8-sig" if has_mark else known)
+            has_mark = known == "utf-8" and mark.startswith(codecs.BOM_UTF8)
+            return cls(path, compression, "utf-8-sig" if has_mark else known, big_endian)
+        with open_bytes(path, compression) as stream:
+            return cls(path, compression, detect_encoding(stream, str(path)), big_endian)
 
     @contextmanager
     def open_bytes(self) -> Iterator[IO[bytes]]:
@@ -72,6 +77,20 @@ class TextFile:
                 raise DataError(self._decoding_error()) from None
             finally:
                 text.detach()
+
+    def writer(self, stream: IO[bytes], errors: str = "strict") -> io.TextIOWrapper:
+        """Start a text in the same encoding, with a byte-order mark if the file has one.
+
+        Args:
+            stream: where to write; it is detached from the text at the end, not closed.
+            errors: what happens to characters that the encoding lacks, by the name of an error handler.
+        """
+        big_endian = self.big_endian and self.encoding in ("utf-16", "utf-32")  # Python writes these little-endian
+        encoding = f"{self.encoding}-be" if big_endian else self.encoding
+        text = io.TextIOWrapper(stream, encoding=encoding, newline="", errors=errors)
+        if big_endian:
+            text.write("\ufeff")
+        return text
 
     def _decoding_error(self) -> str:
         """Read the file again, to say which byte is wrong."""

@@ -10,9 +10,9 @@ from textladder.data.columns import Sample, choose_columns, find_texts, is_date,
 from textladder.data.delimited_file import DelimitedFile
 from textladder.data.delimited_records import LINE_END, RecordWriter
 from textladder.data.file_options import file_options as checked_options
-from textladder.data.labels import doubtful_labels, normalized
+from textladder.data.labels import IMBALANCED, doubtful_labels, normalized
 from textladder.data.row_rewriting import as_field
-from textladder.data.row_sources import open_sources, sample_columns
+from textladder.data.row_sources import joined_texts, open_sources, sample_columns
 from textladder.data.rows import RowSource
 from textladder.errors import DataError
 
@@ -117,7 +117,7 @@ def inspect_rows(
             raise
         sample = Sample({name: [] for name in source.names})
     texts, chosen, warnings = _choose(sample, source_name, text, label)
-    rows, labels = _one_pass(source, chosen, None if csv_file is None else Path(csv_file), overwrite)
+    rows, empty, labels = _one_pass(source, texts, chosen, None if csv_file is None else Path(csv_file), overwrite)
     missing = labels.pop("", 0)
     if missing:
         warnings.append(f"{missing:,} of {rows:,} rows have no label in {chosen!r}.")
@@ -127,6 +127,13 @@ def inspect_rows(
         warnings.append(f"{len(single):,} of {len(labels):,} labels have only one row: {shown}.")
     if chosen is not None:
         warnings += [f"{note[0].upper()}{note[1:]}." for note in doubtful_labels(labels, chosen)]
+    if labels and max(labels.values()) > IMBALANCED * min(labels.values()):
+        rarest, commonest = min(labels, key=labels.__getitem__), max(labels, key=labels.__getitem__)
+        warnings.append(
+            f"The labels are imbalanced: {labels[commonest]:,} rows of {commonest!r}, {labels[rarest]:,} of {rarest!r}."
+        )
+    if empty:
+        warnings.append(f"{empty:,} of {rows:,} texts are empty.")
     if not rows:
         warnings.append("There are no rows, only a header.")
     known = _how_it_is_written(source)
@@ -156,11 +163,11 @@ def _choose(
 
 
 def _one_pass(
-    source: RowSource, label: str | None, csv_file: Path | None, overwrite: bool
-) -> tuple[int, dict[str, int]]:
-    """Count the rows and the labels, and write the rows if there is a file for them."""
+    source: RowSource, texts: Sequence[str], label: str | None, csv_file: Path | None, overwrite: bool
+) -> tuple[int, int, dict[str, int]]:
+    """Count the rows, the empty texts and the labels, and write the rows if there is a file for them."""
     if csv_file is None:
-        return _count(source, label, None)
+        return _count(source, texts, label, None)
     if csv_file.exists() and not overwrite:
         raise DataError(f"{csv_file} exists; pass overwrite=True to replace it, or choose another path.")
     try:
@@ -170,18 +177,22 @@ def _one_pass(
         ):
             writer = RecordWriter(stream, ",", '"', LINE_END)
             writer.write(source.names)
-            return _count(source, label, writer)
+            return _count(source, texts, label, writer)
     except OSError as error:
         raise DataError(
             f"{csv_file}: the rows could not be written ({error.strerror or error}); nothing was kept."
         ) from None
 
 
-def _count(source: RowSource, label: str | None, writer: RecordWriter | None) -> tuple[int, dict[str, int]]:
-    rows, labels = 0, {}  # type: tuple[int, dict[str, int]]
+def _count(
+    source: RowSource, texts: Sequence[str], label: str | None, writer: RecordWriter | None
+) -> tuple[int, int, dict[str, int]]:
+    rows = empty = 0
+    labels: dict[str, int] = {}
     for batch in source.batches():
         first = source.values(batch, source.names[0])
         rows += len(first)
+        empty += sum(not text.strip() for text in joined_texts(source, batch, texts)) if texts else 0
         if label is not None:
             for value in source.column(batch, label):
                 name = normalized(value or "")
@@ -190,7 +201,7 @@ def _count(source: RowSource, label: str | None, writer: RecordWriter | None) ->
             columns = [[as_field(one) for one in source.values(batch, name)] for name in source.names]
             for row in zip(*columns, strict=True):
                 writer.write(row)
-    return rows, dict(sorted(labels.items(), key=lambda item: -item[1]))
+    return rows, empty, dict(sorted(labels.items(), key=lambda item: -item[1]))
 
 
 def _how_it_is_written(source: RowSource) -> dict[str, Any]:

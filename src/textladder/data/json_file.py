@@ -59,9 +59,14 @@ class JsonFile:
     Args:
         file: its compression and encoding.
         kind: the result of `json_form`.
+
+    Attributes:
+        later_names: keys that none of the first rows has, with the first row that has them, as far as was read. They
+            are no columns, but stay in the rows.
     """
 
     amazon_form = False
+    typed = True
 
     def __init__(self, file: TextFile, kind: str) -> None:
         """Read the first rows.
@@ -70,7 +75,7 @@ class JsonFile:
             DataError: there are no rows.
         """
         self.file, self.path, self.kind = file, file.path, kind
-        self.form = ", ".join([kind, *([file.compression] if file.compression else [])])
+        self.later_names: dict[str, int] = {}
         self.output = "jsonl" if kind == LINES else "json"
         self.line_end = "\n"
         with file.open() as text:
@@ -80,14 +85,28 @@ class JsonFile:
         if first_rows is None:
             raise DataError(f"{self.path}: the file has no rows.")
         self.names = list(dict.fromkeys(key for row in first_rows for key in row))
+        self._known = set(self.names)
+
+    @property
+    def form(self) -> str:
+        """What was found, in a few words."""
+        parts = [self.kind, *([self.file.compression] if self.file.compression else [])]
+        if self.later_names:
+            shown = ", ".join(f"{name!r} at row {row:,}" for name, row in list(self.later_names.items())[:3])
+            parts.append(f"keys that come up only later ({shown}) are no columns")
+        return ", ".join(parts)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         with self.file.open() as text:
             text.reconfigure(newline="\n")  # a JSON string may contain other line ends
             rows = {LINES: self._lines, ARRAY: self._array, OBJECT: self._object}[self.kind](text)
-            for place, row in rows:
+            for number, (place, row) in enumerate(rows, start=1):
                 if not isinstance(row, dict):
                     raise DataError(f"{self.path}: {place} is a {type(row).__name__}, not a JSON object.")
+                if number > ROWS_FOR_NAMES and not row.keys() <= self._known:
+                    self.later_names |= {
+                        name: number for name in row.keys() - self._known if name not in self.later_names
+                    }
                 yield row
 
     def _lines(self, text: TextIOWrapper) -> Iterator[tuple[str, Any]]:
@@ -155,7 +174,7 @@ class JsonFile:
 
 class _JsonWriter:
     def __init__(self, source: JsonFile, stream: IO[bytes], added: Sequence[str]) -> None:
-        self.text = TextIOWrapper(stream, encoding=source.file.encoding, newline="", errors=ESCAPE)
+        self.text = source.file.writer(stream, errors=ESCAPE)
         self.added, self.line_end, self.is_array = added, source.line_end, source.kind != LINES
         self.rows = 0
 

@@ -1,18 +1,16 @@
 """Copies the texts and labels of a source of rows into a memory-mapped Arrow table, so that memory does not grow."""
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from textladder.data.columns import MAX_CLASSES, Choice, Sample, choose_columns, longest_text, named_texts
-from textladder.data.labels import LabelOptions, doubtful_labels, merged_by_case, normalized
+from textladder.data.labels import TEXT, LabelOptions, doubtful_labels, label_type, merged, normalized, same_label
+from textladder.data.mapped_tables import write_table
 from textladder.data.row_sources import joined_texts, sample_columns
-from textladder.data.rows import RowSource
+from textladder.data.rows import RowSource, plain_type
 from textladder.errors import DataError
 
 MAX_SHOWN = 20
@@ -30,17 +28,21 @@ class LabelledTable:
         table: the columns `text` and `label`, an index into `labels`.
         labels: the distinct labels in order.
         label_names: what people call them.
+        label_type: what they are in the data: `text`, `integer`, `number` or `boolean`.
         text_columns: the columns that were joined to make each text.
         label_column: the column of the labels.
         description: what was read and which columns were chosen, in one line.
+        warnings: what is doubtful about the columns and the labels, as clauses of the description.
     """
 
     table: pa.Table
     labels: tuple[str, ...]
     label_names: tuple[str, ...]
+    label_type: str
     text_columns: tuple[str, ...]
     label_column: str
     description: str
+    warnings: tuple[str, ...]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -50,8 +52,8 @@ class LabelledTable:
 
     def numbered_as(
         self, labels: Sequence[str], source_name: str, renamed: Mapping[str, str | None], options: LabelOptions
-    ) -> tuple[pa.Table, np.ndarray]:
-        """The table with its labels as indices into other labels, and the rows that have one of them.
+    ) -> tuple[pa.Table, np.ndarray, tuple[str, ...]]:
+        """The table with its labels as indices into other labels.
 
         Args:
             labels: the other labels.
@@ -59,24 +61,39 @@ class LabelledTable:
             renamed: labels that became others, or None if their rows are left out.
             options: `merge_labels` and `unknown_labels`.
 
+        Returns:
+            The table; the rows that are not left out, int64; the other labels, and after them those that are not
+            among them but count as wrong.
+
         Raises:
-            DataError: a label is not among the other ones, and such rows are not to be dropped.
+            DataError: a label is not among the other ones, and nothing was said about that.
         """
-        known = {label: index for index, label in enumerate(labels)}
+        exactly = {label: index for index, label in enumerate(labels)}
+        same = {same_label(label): index for index, label in enumerate(labels)}
         by_case = {label.casefold(): index for index, label in enumerate(labels)} if options.merge_labels else {}
-        dropped = {label for label, name in renamed.items() if name is None}
-        ids = [
-            -1 if label in dropped else known.get(renamed.get(label) or label, by_case.get(label.casefold(), -2))
-            for label in self.labels
-        ]
-        unknown = [label for label, index in zip(self.labels, ids, strict=True) if index == -2]
+        became = {same_label(label): name for label, name in renamed.items()} | dict(renamed)
+
+        def index_of(label: str) -> int | None:
+            new = became.get(label, became.get(same_label(label), label))
+            if new is None:
+                return -1
+            label = new
+            found = exactly.get(label, same.get(same_label(label)))
+            return by_case.get(label.casefold()) if found is None else found
+
+        indices = {label: index_of(label) for label in self.labels}
+        unknown = [label for label, index in indices.items() if index is None]
         if unknown and options.unknown_labels == "error":
             raise DataError(
                 f"{source_name}: label {unknown[0]!r} in {self.label_column!r} was not seen in training; to leave such "
-                f'rows out, pass `unknown_labels="drop"`. Known labels: {shown_labels(labels)}.'
+                'rows out, pass `unknown_labels="drop"`; to count every prediction for them as wrong, '
+                f'`unknown_labels="wrong"`. Known labels: {shown_labels(labels)}.'
             )
+        wrong = unknown if options.unknown_labels == "wrong" else []
+        after = {label: len(labels) + number for number, label in enumerate(wrong)}
+        ids = [after.get(label, -1) if index is None else index for label, index in indices.items()]
         table = _renumber(self.table, ids)
-        return table, np.flatnonzero(table["label"].to_numpy() >= 0)
+        return table, np.flatnonzero(table["label"].to_numpy() >= 0), (*labels, *wrong)
 
 
 def copy_to_arrow(
@@ -113,7 +130,7 @@ def copy_to_arrow(
     text_columns, label_column = choice.text, choice.label
     most = None if label is not None else MAX_CLASSES
     copier = _Copier(source, source_name, text_columns, label_column, first, options.missing, most)
-    table = _memory_mapped(copier.batches())
+    table = write_table(copier.batches(), SCHEMA)
     if copier.missing and not drop_missing:
         have = "has" if copier.missing == 1 else "have"
         raise DataError(
@@ -123,8 +140,10 @@ def copy_to_arrow(
     if not table.num_rows:
         raise DataError(f"{source_name}: no row has a label in {label_column!r}.")
     counts = dict(zip(copier.label_ids, np.bincount(table["label"].to_numpy()).tolist(), strict=True))
-    merged = merged_by_case(counts) if options.merge_labels else {one: one for one in counts}
-    labels = _ordered(merged.values(), source.label_order(label_column))
+    type_ = label_type(counts, copier.types if source.typed else None)
+    value_of = str if type_ == TEXT else same_label
+    one_of = merged(counts, lambda label: value_of(label).casefold() if options.merge_labels else value_of(label))
+    labels = _ordered(one_of.values(), source.label_order(label_column))
     names = tuple(AMAZON_NAMES[label] for label in labels) if source.amazon_form and labels == ("1", "2") else labels
     shown = ", ".join(one if one == name else f"{one} {name}" for one, name in zip(labels[:6], names, strict=False))
     description = (
@@ -132,19 +151,23 @@ def copy_to_arrow(
         f"label from {label_column!r} ({shown}{f', ... {len(labels)} classes' if len(labels) > 6 else ''}), "
         f"text from {' + '.join(map(repr, text_columns))}"
     )
-    notes = choice.notes + ([] if options.merge_labels else doubtful_labels(counts, label_column))
+    doubts = doubtful_labels({label: counts[label] for label in labels}, label_column)
+    notes = [*choice.notes, *choice.doubts, *doubts]
+    if len(labels) < len(counts) and not options.merge_labels:
+        label = next(label for label in counts if one_of[label] != label)
+        notes.append(f"labels that are the same value ({label!r} and {one_of[label]!r}) taken for one")
     if copier.changed:
         rows = f"{copier.changed:,} {'row' if copier.changed == 1 else 'rows'}"
         notes.append(f"blanks or accents of the label written in another way in {rows}")
     if copier.left_out:
         rows = f"{copier.left_out:,} {'row' if copier.left_out == 1 else 'rows'}"
-        notes.append(f"{rows} with the label {' or '.join(map(repr, options.missing_label))} left out")
+        notes.append(f"{rows} with the label {' or '.join(map(repr, sorted(options.missing)))} left out")
     description += "".join(f", {note}" for note in notes)
     if copier.missing:
         description += f", {copier.missing:,} {'row' if copier.missing == 1 else 'rows'} without a label left out"
     return LabelledTable(
-        _renumber(table, [labels.index(merged[one]) for one in copier.label_ids]),
-        labels, names, tuple(text_columns), label_column, description,
+        _renumber(table, [labels.index(one_of[label]) for label in copier.label_ids]),
+        labels, names, type_, tuple(text_columns), label_column, description, (*choice.doubts, *doubts),
     )  # fmt: skip
 
 
@@ -166,6 +189,7 @@ class _Copier:
         missing: how many of them have no label.
         left_out: how many have a label that means that there is none.
         changed: how many labels were brought into another form.
+        types: the types of their values, if the source has types.
     """
 
     def __init__(
@@ -181,7 +205,9 @@ class _Copier:
         self.source, self.source_name, self.first = source, source_name, first
         self.text_columns, self.label_column = text_columns, label_column
         self.missing_labels, self.most_classes = missing_labels, most_classes
+        self.not_a_label = {None, "", *missing_labels}
         self.label_ids: dict[str, int] = {}
+        self.types: set[type] = set()
         self.rows = self.missing = self.left_out = self.changed = 0
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -199,9 +225,12 @@ class _Copier:
             labelled = [
                 (text, label)
                 for text, label in zip(texts, one_form, strict=True)
-                if label and label not in self.missing_labels
+                if label is not None and label not in self.not_a_label
             ]
             ids = [self._id(label) for _, label in labelled]
+            if self.source.typed:
+                values = zip(self.source.values(batch, self.label_column), one_form, strict=False)
+                self.types |= {plain_type(value) for value, label in values if label not in self.not_a_label}
             if self.most_classes is not None and len(self.label_ids) > self.most_classes:
                 raise DataError(
                     f"{self.source_name}: label column {self.label_column!r} has more than {self.most_classes:,} "
@@ -230,24 +259,6 @@ class _Copier:
             ) from None
 
 
-def _memory_mapped(batches: Iterator[pa.RecordBatch]) -> pa.Table:
-    """Write batches to a file, map it and remove its name, so that nothing is left behind."""
-    handle, name = tempfile.mkstemp(prefix="textladder-", suffix=".arrow")
-    os.close(handle)
-    try:
-        with pa.OSFile(name, "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        return pa.ipc.open_file(pa.memory_map(name)).read_all()
-    except OSError as error:
-        folder = Path(name).parent
-        raise DataError(
-            f"The rows could not be copied to {folder} ({error}); set TMPDIR to a folder with more space."
-        ) from None
-    finally:
-        os.unlink(name)
-
-
 def _renumber(table: pa.Table, new_ids: list[int]) -> pa.Table:
     """The table with label i replaced by `new_ids[i]`."""
     return table.set_column(1, "label", pa.array(np.array(new_ids, np.int32)[table["label"].to_numpy()]))
@@ -263,7 +274,7 @@ def _ordered(names: Iterable[str], declared_order: list[str] | None) -> tuple[st
     """Labels in the order that the source declares, else numbers by value, else alphabetically."""
     labels = set(names)
     if declared_order is not None:
-        return tuple(label for label in declared_order if label in labels)
+        return tuple(label for label in dict.fromkeys(map(normalized, declared_order)) if label in labels)
     try:
         return tuple(sorted(labels, key=lambda label: (float(label), label)))
     except ValueError:

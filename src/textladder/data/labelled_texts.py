@@ -6,7 +6,7 @@ memory-mapped table, and this module splits it. It knows nothing of tokens or mo
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -19,11 +19,13 @@ import pyarrow as pa
 from textladder.data.columns import check_texts, named_texts
 from textladder.data.file_options import file_options as checked_options
 from textladder.data.labelled_table import LabelledTable, copy_to_arrow
-from textladder.data.labels import MERGED, LabelOptions
+from textladder.data.labels import MERGED, TEXT, Label, LabelOptions
 from textladder.data.labels import rare_classes as find_rare_classes
+from textladder.data.mapped_tables import release_pages
 from textladder.data.row_sources import is_readable, joined_texts, open_source, open_sources, sample_columns
 from textladder.data.splits import check_classes, stratified
 from textladder.errors import ConfigError
+from textladder.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +73,7 @@ class LabelledTexts:
             for place in np.unique(places).tolist():
                 inside = places == place
                 texts[inside] = chunks[place].take(pa.array(rows[inside] - first_rows[place])).to_pylist()
+            release_pages(self.table)
             yield texts.tolist()
 
     @cached_property
@@ -103,12 +106,15 @@ class TextData:
     Attributes:
         train: the rows to train on.
         valid: the validation rows, for choosing between models; None if there are none.
-        test: the held-out rows, used once, at the end.
+        test: the held-out rows, used once, at the end. Its labels may be more than those of the other parts, if test
+            rows with labels that were not seen in training count as wrong.
         labels: the labels as they appear in the data; their order is the order of the classes.
         label_names: what people call the labels (Amazon's `1` is `negative`).
+        label_type: what the labels are in the data: `text`, `integer`, `number` or `boolean`.
         text_columns: the columns that were joined with a space to make each text.
         label_column: the column of the labels.
         description: what was read and which columns were chosen, in one line.
+        warnings: what is doubtful about the columns and the labels, as clauses of the description.
     """
 
     train: LabelledTexts
@@ -116,9 +122,11 @@ class TextData:
     test: LabelledTexts
     labels: tuple[str, ...]
     label_names: tuple[str, ...]
+    label_type: str
     text_columns: tuple[str, ...]
     label_column: str
     description: str
+    warnings: tuple[str, ...] = ()
 
 
 def read_texts(
@@ -133,10 +141,11 @@ def read_texts(
     valid: float = VALID_FRACTION,
     drop_missing: bool = False,
     merge_labels: bool = False,
-    missing_label: str | Sequence[str] = (),
+    missing_label: Label | Sequence[Label] = (),
     rare_classes: str = "error",
     min_class_rows: int = 2,
     unknown_labels: str = "error",
+    label_names: Mapping[Any, str] | None = None,
     seed: int = 0,
     **file_options: Any,
 ) -> TextData:
@@ -159,7 +168,9 @@ def read_texts(
         rare_classes: what happens to classes with fewer than `min_class_rows` rows: `error`, `drop` their rows, or
             `merge` them into the class `other`.
         min_class_rows: that number.
-        unknown_labels: what happens to test rows whose label was not seen in training: `error` or `drop`.
+        unknown_labels: what happens to test rows whose label was not seen in training: `error`, `drop` them, or count
+            every prediction for them as `wrong`.
+        label_names: what people call some of the labels, such as `{1: "World", 2: "Sports"}`.
         seed: seed of the sample and the splits.
         file_options: how files are read, by the names of `FileOptions`, where that should not be detected.
 
@@ -169,7 +180,7 @@ def read_texts(
         PretrainedError: a named data set could not be fetched.
     """
     _check_options({"rows": rows, "first": first, "test_first": test_first}, valid, seed)
-    options = LabelOptions(merge_labels, missing_label, rare_classes, min_class_rows, unknown_labels)
+    options = LabelOptions(merge_labels, missing_label, rare_classes, min_class_rows, unknown_labels, label_names or {})
     source, source_name, test_source, test_name = open_sources(data, test, checked_options(file_options))
     if test_first is not None and test_source is None:
         raise ConfigError("`test_first=` needs separate test rows; pass them with `test=`.")
@@ -177,6 +188,7 @@ def read_texts(
         source, source_name, text=text, label=label, drop_missing=drop_missing, options=options, first=first
     )
     main, chosen, renamed = _without_rare_classes(main, options)
+    main = dataclasses.replace(main, label_names=options.named(main.labels, main.label_names))
     ids = main.table["label"].to_numpy()
     if rows is not None and rows < len(chosen):
         chosen = np.sort(stratified(chosen, ids, rows, np.random.default_rng(seed)))
@@ -188,27 +200,31 @@ def read_texts(
 
     if test_source is None:
         held_out = stratified(chosen, ids, round(TEST_FRACTION * len(chosen)), rng)
-        chosen = np.setdiff1d(chosen, held_out)
+        share = len(held_out) / len(chosen)
+        chosen = np.setdiff1d(chosen, held_out, assume_unique=True)
         test_part = part(held_out)
     else:
         test_copy = copy_to_arrow(
             test_source, test_name, text=main.text_columns, label=main.label_column, drop_missing=drop_missing,
             options=options, first=test_first,
         )  # fmt: skip
-        test_table, test_rows = test_copy.numbered_as(main.labels, test_name, renamed, options)
-        test_part = LabelledTexts(test_table, test_rows, main.labels, main.label_names)
+        test_table, test_rows, test_labels = test_copy.numbered_as(main.labels, test_name, renamed, options)
+        unknown = test_labels[len(main.labels) :]
+        test_part = LabelledTexts(test_table, test_rows, test_labels, (*main.label_names, *unknown))
     valid_rows = stratified(chosen, ids, round(valid * len(chosen)), rng) if valid else np.array([], np.int64)
-    train = part(np.setdiff1d(chosen, valid_rows))
-    left_out = test_table.num_rows - len(test_part) if test_source is not None else 0
+    train = part(np.setdiff1d(chosen, valid_rows, assume_unique=True))
+    left_out = len(test_part.table) - len(test_part) if test_source is not None else 0
+    wrong = int((test_part.label_ids >= len(main.labels)).sum())
     counts = (
-        f"{left_out:,} test {'row' if left_out == 1 else 'rows'} with other labels left out; " if left_out else ""
-    ) + (
-        f"{len(train):,} training, {len(valid_rows):,} validation and {len(test_part):,} test "
-        f"{'row' if len(test_part) == 1 else 'rows'}"
+        (f"{counted(left_out, 'test row')} with other labels left out; " if left_out else "")
+        + (f"{counted(wrong, 'test row')} with labels not seen in training count as wrong; " if wrong else "")
+        + f"{len(train):,} training, {len(valid_rows):,} validation and {counted(len(test_part), 'test row')}"
     )
+    if test_source is None and share > 1.1 * TEST_FRACTION:
+        counts += f" ({share:.0%} of the rows are held out, because every class has a test row)"
     return TextData(
         train, part(valid_rows) if len(valid_rows) else None, test_part, main.labels, main.label_names,
-        main.text_columns, main.label_column, f"{main.description}; {counts}.",
+        main.label_type, main.text_columns, main.label_column, f"{main.description}; {counts}.", main.warnings,
     )  # fmt: skip
 
 
@@ -224,7 +240,7 @@ def _without_rare_classes(
     renamed: dict[str, str | None] = dict.fromkeys(rare, MERGED if merged else None)
     kept = [label for label in table.labels if label not in renamed]
     labels = [*kept, *([MERGED] if merged and MERGED not in kept else [])]
-    numbered, rows = table.numbered_as(labels, "", renamed, options)
+    numbered, rows, _ = table.numbered_as(labels, "", renamed, options)
     names = dict(zip(table.labels, table.label_names, strict=True))
     counted = f"{len(rare):,} {'class' if len(rare) == 1 else 'classes'} of fewer than {options.min_class_rows} rows"
     what = f"merged into {MERGED!r}" if merged else f"left out ({len(everything) - len(rows):,} rows)"
@@ -233,6 +249,7 @@ def _without_rare_classes(
         table=numbered,
         labels=tuple(labels),
         label_names=tuple(names.get(label, label) for label in labels),
+        label_type=TEXT if MERGED in labels else table.label_type,
         description=f"{table.description}, {counted} {what}",
     )
     return changed, rows, renamed
@@ -268,7 +285,8 @@ def read_labelled(
         text: the text column or columns.
         label: the label column.
         drop_missing: leave out rows without a label instead of refusing them.
-        unknown_labels: what happens to rows whose label is not among `labels`: `error` or `drop`.
+        unknown_labels: what happens to rows whose label is not among `labels`: `error`, `drop` them, or count every
+            prediction for them as `wrong`; these labels are then the last ones of the result.
         file_options: how a file is read, as for `read_texts`.
 
     Raises:
@@ -278,8 +296,8 @@ def read_labelled(
     if test_source is not None:
         source, source_name = test_source, test_name
     copied = copy_to_arrow(source, source_name, text=text, label=label, drop_missing=drop_missing)
-    table, rows = copied.numbered_as(labels, source_name, {}, LabelOptions(unknown_labels=unknown_labels))
-    return LabelledTexts(table, rows, tuple(labels))
+    options = LabelOptions(unknown_labels=unknown_labels)
+    return LabelledTexts(*copied.numbered_as(labels, source_name, {}, options))
 
 
 def read_perhaps_labelled(
@@ -301,7 +319,7 @@ def read_perhaps_labelled(
         text: the text columns.
         label: the label column, which may be missing.
         drop_missing: leave out rows without a label instead of refusing them.
-        unknown_labels: what happens to rows whose label is not among `labels`: `error` or `drop`.
+        unknown_labels: what happens to rows whose label is not among `labels`, as for `read_labelled`.
         first: read the first texts only.
         file_options: how a file is read, as for `read_texts`.
 

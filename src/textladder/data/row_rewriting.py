@@ -102,6 +102,12 @@ class _Converter:
             self.records.write(self.names)
 
     def add(self, batch: Any, columns: Sequence[Sequence[Any]]) -> None:
+        if later := getattr(self.rows, "later_names", {}):
+            name, row = next(iter(later.items()))
+            raise DataError(
+                f"{self.rows.path}: the key {name!r} comes up first at row {row:,}, too late for a column; write a "
+                "file of the input's own format."
+            )
         convert = _plain if self.form in ("json", "jsonl") else as_field
         values = [[convert(value) for value in self.rows.values(batch, name)] for name in self.rows.names]
         if self.form in ("parquet", "arrow"):

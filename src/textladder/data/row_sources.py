@@ -195,6 +195,7 @@ class FrameRows:
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated:
             raise DataError(f"The DataFrame has more than one column named {repeated[0]!r}; rename one of them first.")
+        self.typed = True
         self.amazon_form = self.names == AMAZON_COLUMNS and frame.dtypes.iloc[0].kind in "iu"
 
     def batches(self, rows: int = SAMPLE_ROWS) -> Iterator["pd.DataFrame"]:
@@ -221,6 +222,7 @@ class HubRows:
 
     form = "data set"
     amazon_form = False
+    typed = True
 
     def __init__(self, split: Any) -> None:
         self.split = split
@@ -232,14 +234,14 @@ class HubRows:
 
     def column(self, batch: dict[str, list[Any]], name: str) -> list[str | None]:
         """One column of a batch."""
-        names = self.label_order(name)
-        if names is None:
-            return [as_text(value) for value in batch[name]]
-        return [None if value is None or value < 0 else names[value] for value in batch[name]]
+        return [as_text(value) for value in self.values(batch, name)]
 
     def values(self, batch: dict[str, list[Any]], name: str) -> list[Any]:
         """One column of a batch as its values are."""
-        return list(batch[name])
+        names = self.label_order(name)
+        if names is None:
+            return list(batch[name])
+        return [None if value is None or value < 0 else names[value] for value in batch[name]]
 
     def label_order(self, name: str) -> list[str] | None:
         """The names of a class column in the order of their numbers."""
@@ -251,6 +253,7 @@ class TableRows:
     """An Arrow table, or a polars DataFrame as one, as a source of rows."""
 
     amazon_form = False
+    typed = True
 
     def __init__(self, table: "pa.Table", form: str) -> None:
         self.table, self.form = table, form
@@ -283,6 +286,7 @@ class MappingRows:
     """A list of mappings as a source of rows; keys may be missing from some."""
 
     amazon_form = False
+    typed = True
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], form: str) -> None:
         self.rows, self.form = rows, form

@@ -7,6 +7,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from textladder.errors import DataError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
 
 BATCH_ROWS = 4096
@@ -25,10 +27,12 @@ class RowSource(Protocol):
         names: the columns.
         amazon_form: whether the rows have the form of the Amazon, Yelp and AG News files: a class number, perhaps a
             title, a text. Where the numbers are 1 and 2, they mean negative and positive.
+        typed: whether values have types; in a delimited file, all of them are text.
     """
 
     names: list[str]
     amazon_form: bool
+    typed: bool
 
     @property
     def form(self) -> str:
@@ -48,7 +52,13 @@ class RowSource(Protocol):
 
 
 class RowFile(RowSource, Protocol):
-    """A source of rows that can also be written in the same format."""
+    """A source of rows that can also be written in the same format.
+
+    Attributes:
+        path: the file.
+    """
+
+    path: "Path"
 
     @property
     def output(self) -> str:
@@ -92,6 +102,11 @@ def as_text(value: object) -> str | None:
             f"A text or a label must be a plain value; received a {type(value).__name__}: {str(value)[:60]!r}."
         )
     return None if str(value) in ("NaT", "<NA>") else str(value)
+
+
+def plain_type(value: Any) -> type:
+    """The type of a value; a number or boolean of NumPy counts as one of Python."""
+    return type(value.item() if hasattr(value, "item") and not _is_array(value) else value)
 
 
 def _is_array(value: object) -> bool:

@@ -41,6 +41,7 @@ class SpreadsheetFile:
     """
 
     amazon_form = False
+    typed = True
     output = ""  # spreadsheets are not written
 
     def __init__(self, path: Path, options: FileOptions) -> None:

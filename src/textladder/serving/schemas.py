@@ -15,10 +15,10 @@ class Refusal(BaseModel):
 class PredictionOut(BaseModel):
     """The prediction for one text."""
 
-    label: str = Field(description="the most probable label, as it is written in the data")
+    label: str | int | float | bool = Field(description="the most probable label, of the type that it has in the data")
     name: str = Field(description="the label's name for people")
     probability: float = Field(description="probability of the label, 0 to 1")
-    probabilities: dict[str, float] = Field(description="probability of every label")
+    probabilities: dict[str, float] = Field(description="probability of every label, as text")
 
 
 class Answer(BaseModel):
