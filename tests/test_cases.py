@@ -1,13 +1,17 @@
 """The awkward files of `../shared/cases`: each is read as a person would read it, or refused in one sentence."""
 
+import codecs
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from textladder import inspect_rows, read_texts
+from textladder import TextClassifier, inspect_rows, read_texts
 from textladder.cli import main
 from textladder.errors import TextladderError
+from textladder.near_duplicates import words_of
+from textladder.predict_file import predict_file
 
 # file: what differs from 60 rows with the label `label`, the text `text` and 30 rows each of neg and pos
 READ: dict[str, dict[str, Any]] = {
@@ -120,7 +124,7 @@ def test_labels_in_one_form(cases: Path) -> None:
     assert data.labels == ("Neg", "Pos", "neg", "pos")
     assert "blanks or accents of the label written in another way in" in data.description
     assert "labels that differ only in case" in data.description
-    assert "merge_labels=True to take them for one" in data.description
+    assert "pass merge_labels=True (--merge-labels on the command line) to take them for one" in data.description
     assert read_texts(cases / "c07_label_space.csv", merge_labels=True).labels == ("neg", "pos")
     assert read_texts(cases / "c07b_space_after_comma.csv").labels == ("neg", "pos")
     assert read_texts(cases / "c51_unicode_form.csv").labels == ("bar", "café")
@@ -136,7 +140,7 @@ def test_a_label_that_is_written_as_missing(cases: Path) -> None:
 def test_inspect_points_at_doubtful_labels(cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(cases / "c50_excel_error.csv")]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "looks like a missing one (to leave these rows out, pass --missing-label #N/A)" in printed
+    assert "looks like a missing one; to leave these rows out, pass --missing-label #N/A" in printed
     assert main(["inspect", str(cases / "c07_label_space.csv")]) == 0
     assert "pass --merge-labels to take them for one" in " ".join(capsys.readouterr().out.split())
 
@@ -169,3 +173,86 @@ def test_test_rows_with_unknown_labels(cases: Path, tmp_path: Path) -> None:
     data = read_texts(cases / "base.csv", test=test, unknown_labels="drop")
     assert list(data.test) == ["fine", "poor"]
     assert "1 test row with other labels left out" in data.description
+
+
+@pytest.mark.parametrize("name", ["c22_chinese.csv", "c22c_hindi.csv", "c22d_emoji.csv", "c22e_emoticon.csv"])
+def test_texts_without_blanks_or_letters_are_read(name: str, cases: Path) -> None:
+    data = read_texts(cases / name, valid=0)
+    assert data.labels == ("neg", "pos")
+    assert sorted([*data.train, *data.test]) == sorted(pd.read_csv(cases / name)["text"])
+
+
+def test_any_label_name(cases: Path, tmp_path: Path) -> None:
+    path = cases / "c30_label_names.csv"
+    bundle = TextClassifier("tfidf").fit(path).save(tmp_path / "bundle")
+    classifier = TextClassifier.load(bundle)
+    labels = pd.read_csv(path, keep_default_na=False)["label"].str.strip().unique()
+    assert set(classifier.labels) == set(labels)
+    predict_file(classifier, path, tmp_path / "out.csv", probabilities=True)
+    frame = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
+    assert len(frame) == 210
+    assert set(frame["predicted_label"]) <= set(labels)
+    assert set(frame.columns[-15:]) == {f"probability_{label}" for label in labels}
+
+
+@pytest.fixture(scope="module")
+def classifier(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> TextClassifier:
+    bundle = TextClassifier("tfidf").fit(cases / "base.csv").save(tmp_path_factory.mktemp("cases") / "bundle")
+    return TextClassifier.load(bundle)
+
+
+def test_a_byte_order_mark_and_line_ends_stay(cases: Path, classifier: TextClassifier, tmp_path: Path) -> None:
+    assert predict_file(classifier, cases / "c40_bom_crlf.csv", tmp_path / "out.csv") == 60
+    written = (tmp_path / "out.csv").read_bytes()
+    assert written.startswith(codecs.BOM_UTF8 + b"text,")
+    assert written.count(b"\n") == written.count(b"\r\n") == 61
+
+
+def test_half_a_surrogate_pair_is_answered(cases: Path, classifier: TextClassifier, tmp_path: Path) -> None:
+    assert predict_file(classifier, cases / "c41_surrogate.jsonl", tmp_path / "out.jsonl") == 60
+    before, after = (cases / "c41_surrogate.jsonl").read_text(), (tmp_path / "out.jsonl").read_text()
+    assert r"great \ud83d kettle" in before
+    assert r"great \ud83d kettle" in after
+    assert all("predicted_label" in line for line in after.splitlines())
+
+
+@pytest.mark.parametrize("name", ["c11_bare_cr.csv", "c55_cr_test.csv"])
+def test_a_carriage_return_inside_a_field_stays(
+    name: str, cases: Path, classifier: TextClassifier, tmp_path: Path
+) -> None:
+    predict_file(classifier, cases / name, tmp_path / "out.csv")
+    texts = [list(map(str, pd.read_csv(path)["text"])) for path in (cases / name, tmp_path / "out.csv")]
+    assert texts[0] == texts[1]
+    assert any("\r" in text for text in texts[0])
+
+
+def test_a_leak_among_rows_of_many_lines_is_left_out(cases: Path, tmp_path: Path) -> None:
+    train, test, fixed = cases / "c53_fix_train.csv", cases / "c53_fix_test.csv", tmp_path / "fixed.csv"
+    words = [
+        "audit",
+        train,
+        "--test",
+        test,
+        "--drop-missing",
+        "--levels",
+        "tfidf",
+        "--fix",
+        "drop-leaks",
+        "--output",
+        fixed,
+    ]
+    assert main(list(map(str, words))) == 0
+    before, after, tested = (pd.read_csv(path) for path in (train, fixed, test))
+    leaked, old, new = (set(frame["text"].map(words_of).map(" ".join)) for frame in (tested, before, after))
+    assert leaked <= old
+    assert not leaked & new
+    assert len(after) == len(before) - len(tested)
+    assert after["label"].isna().sum() == before["label"].isna().sum()
+
+
+def test_what_was_written_without_leaks_can_be_trained_on(cases: Path, tmp_path: Path) -> None:
+    train, test, fixed = cases / "c55_cr_train.csv", cases / "c55_cr_test.csv", tmp_path / "fixed.csv"
+    words = ["audit", train, "--test", test, "--levels", "tfidf", "--fix", "drop-leaks", "--output", fixed]
+    assert main(list(map(str, words))) == 0
+    assert pd.read_csv(fixed)["text"].isin(pd.read_csv(train)["text"]).all()
+    assert len(read_texts(fixed, test=test).train) > 0
