@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TEST_FRACTION = 0.2
 VALID_FRACTION = 0.1
+CHUNKS_AT_ONCE = 16  # whose pages may be in memory together
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,11 @@ class LabelledTexts:
             rows = self.rows[start : start + size]
             places = np.searchsorted(first_rows, rows, side="right") - 1
             texts = np.empty(len(rows), object)
-            for place in np.unique(places).tolist():
+            for number, place in enumerate(np.unique(places).tolist(), start=1):
                 inside = places == place
                 texts[inside] = chunks[place].take(pa.array(rows[inside] - first_rows[place])).to_pylist()
+                if number % CHUNKS_AT_ONCE == 0:  # a few rows from everywhere
+                    release_pages(self.table)
             release_pages(self.table)
             yield texts.tolist()
 
