@@ -305,7 +305,7 @@ def test_a_column_may_be_called_like_a_format(first: str, tmp_path: Path) -> Non
 def test_part_files_that_are_written_in_another_way_are_said(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(CSV)
     (tmp_path / "b.csv").write_bytes(CSV.encode("utf-16"))
-    assert inspect_rows(tmp_path).form == "2 files, csv; b.csv: csv, utf-16"
+    assert inspect_rows(tmp_path).form == "2 files (a.csv, b.csv), csv; b.csv: csv, utf-16"
 
 
 def test_what_inspect_warns_of(tmp_path: Path) -> None:

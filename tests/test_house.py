@@ -34,9 +34,9 @@ TIERS = [
 ]
 # Each package from the ground up.
 PACKAGES = {
-    "data": "columns rows compression encodings file_streams file_options delimited_records dialects delimited_file "
-    "json_file arrow_file spreadsheet_file fasttext_file row_files row_rewriting file_groups known_data row_sources "
-    "labels mapped_tables inspection splits unlabelled labelled_table labelled_texts",
+    "data": "columns rows labels compression encodings file_streams file_options delimited_records dialects "
+    "delimited_file json_file arrow_file spreadsheet_file fasttext_file row_files row_rewriting file_groups known_data "
+    "row_sources mapped_tables inspection splits unlabelled labelled_table labelled_texts",
     "text": "tokenizer vocabulary vectors wordpieces word_rules fastai_words",
     "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels "
     "onnx_builder onnx_rewrites onnx_graphs",

@@ -55,6 +55,8 @@ def open_bytes(path: Path, compression: str | None) -> Iterator[IO[bytes]]:
     try:
         with _open(path, compression) as stream:
             yield stream
+    except NotImplementedError as error:
+        raise DataError(f"{path}: the {compression} archive cannot be read ({error}); unpack it first.") from None
     except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: the {compression} archive is damaged or truncated ({error}).") from None
     except OSError as error:

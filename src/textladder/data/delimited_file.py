@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from textladder.data.columns import MIN_JUDGED, mean_words
 from textladder.data.delimited_records import (
     LINE_END,
     MAX_FIELD,
@@ -37,6 +38,8 @@ BLOCK_BYTES = 1 << 21
 # Fields of a row that may end with a delimiter where the header does not. In wider tables that looks the same as a
 # header that lacks a delimiter, with an empty last column.
 MAX_TRAILING = 4
+LINES_LIKE_ROWS = 2  # inside a field: as if a stray quote had swallowed them
+MOST_AMAZON_CLASSES = 20  # DBpedia has 14
 BYTE_ORDER_MARK = "\ufeff"
 DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 
@@ -62,7 +65,8 @@ class DelimitedFile:
             DataError: there are no rows, or the column names do not fit them.
         """
         self.file, self.path, self.options = file, file.path, options
-        known = Known(options.delimiter, options.quote, options.escape, options.header, options.skip_lines)
+        named = options.columns is not None
+        known = Known(options.delimiter, options.quote, options.escape, options.header, named, options.skip_lines)
         lines, complete = self._sample()
         if not any(line.strip() for line in lines):
             raise DataError(f"{self.path}: the file has no rows.")
@@ -182,6 +186,8 @@ class DelimitedFile:
             parts.append("headerless Amazon form")
         elif not self.header:
             parts.append("no header")
+        elif not self.layout.sure:
+            parts.append("the first line taken for the header (if it is a row: --no-header, in Python header=False)")
         if self._empty:
             columns = "column" if len(self._empty) == 1 else "columns"
             parts.append(f"{len(self._empty)} unnamed empty {columns} left out")
@@ -319,7 +325,18 @@ class DelimitedFile:
                 return None
         if any(compute.any(compute.not_equal(table.column(index), "")).as_py() for index in self._empty):
             return None
+        if _count_lines(block) >= table.num_rows + LINES_LIKE_ROWS:
+            for column in table.columns:
+                long = compute.greater(compute.count_substring(column, "\n"), LINES_LIKE_ROWS)
+                if any(map(self._looks_like_rows, column.filter(long).to_pylist())):
+                    return None
         return table.select(self._kept).rename_columns(self.names)
+
+    def _looks_like_rows(self, field: str) -> bool:
+        """Whether the lines inside a field would be rows, were the quotes around it plain text."""
+        inside, delimiters = field.split("\n")[1:-1], self.layout.width - 1
+        counts = {line.count(self.dialect.separator) for line in inside}
+        return len(inside) >= LINES_LIKE_ROWS and counts == {delimiters}
 
     def _checked(self, lines: Iterator[str], first: int) -> Iterator[str]:
         """The lines, none of which has a zero byte."""
@@ -334,6 +351,7 @@ class DelimitedFile:
         """Batches of the records that are rows."""
         fields: list[list[str]] = []
         blank_lines = 0
+        swallowing: list[Record] = []
         for one in records:
             problem = self._problem(one)
             if problem is None and self._is_blank(one):
@@ -346,6 +364,8 @@ class DelimitedFile:
             if problem is not None:
                 bad_rows.add(one.line, problem)
                 continue
+            if one.lines > LINES_LIKE_ROWS + 1 and any(map(self._looks_like_rows, one.fields)):
+                swallowing.append(one)
             blank_lines += not one.fields
             fields.append(one.fields or [""])
             if len(fields) == rows:
@@ -353,6 +373,13 @@ class DelimitedFile:
                 fields = []
         if fields:
             yield self._record_batch(fields)
+        if swallowing:
+            first = swallowing[0]
+            others = f", and {len(swallowing) - 1:,} more do" if len(swallowing) > 1 else ""
+            self.skipped["swallowing"] = (
+                f"a field at line {first.line} spans {first.lines} lines that look like rows{others} (if its quote is "
+                "plain text: --no-quotes, in Python quote='')"
+            )
         if blank_lines:
             lines = "line is" if blank_lines == 1 else "lines are"
             self.skipped["blank lines"] = f"{blank_lines:,} blank {lines} read as empty texts"
@@ -381,10 +408,20 @@ class DelimitedFile:
 
 
 def _is_amazon_form(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether rows have the form of the Amazon, Yelp and AG News files: a class number, perhaps a title, a text."""
-    return bool(rows) and len(rows[0]) in (2, 3) and all(
-        row[0].strip().isdecimal() and len(row[0].strip()) <= 3 for row in rows[:20]
-    )  # fmt: skip
+    """Whether rows have the form of the Amazon, Yelp and AG News files: a class number, perhaps a title, a text.
+
+    Numbers that count the rows or have many values are none, and another column with few values may be the label.
+    """
+    if not rows or len(rows[0]) not in (2, 3) or not all(row[0].strip().isdecimal() for row in rows[:20]):
+        return False
+    columns = list(zip(*rows, strict=True))
+    numbers = [int(one) for one in columns[0] if one.strip().isdecimal()]
+    if len(numbers) > 2 and all(after == before + 1 for before, after in itertools.pairwise(numbers)):
+        return False
+    other_label = any(len(set(column)) <= len(rows) // 4 and mean_words(column) < 2 for column in columns[1:])
+    return max(numbers) < 100 and (
+        len(rows) < MIN_JUDGED or (len(set(numbers)) <= MOST_AMAZON_CLASSES and not other_label)
+    )
 
 
 def _after_lines(data: bytes, count: int) -> int | None:

@@ -13,6 +13,7 @@ from statistics import median
 
 from textladder.data.columns import LABEL_NAMES, TEXT_NAMES, is_date, is_number
 from textladder.data.delimited_records import LINE_END, Dialect, Record, read_records
+from textladder.data.labels import WRITTEN_AS_MISSING
 
 DELIMITERS = ("\t", "|", ";", ",", "^", "~")  # of equals, the first: a tab or a bar is rarely part of a text
 QUOTES = ('"', "'")
@@ -33,6 +34,7 @@ class Layout:
         skipped_lines: lines before the header, or before the first row if there is none.
         header: the column names as written; None if there is no header.
         header_lines: lines of the header.
+        sure: whether names or the types of the columns told that there is a header, and not the lengths of fields.
     """
 
     dialect: Dialect
@@ -40,6 +42,7 @@ class Layout:
     skipped_lines: int
     header: list[str] | None
     header_lines: int
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Known:
         quote: what encloses fields; empty for none.
         escape: what escapes a quote; empty if quotes are doubled.
         header: whether there is a header.
+        names: whether the caller names the columns; a first row that need not be a header is then a row.
         skip_lines: lines before the header.
     """
 
@@ -58,6 +62,7 @@ class Known:
     quote: str | None = None
     escape: str | None = None
     header: bool | None = None
+    names: bool = False
     skip_lines: int | None = None
 
 
@@ -79,7 +84,10 @@ def detect_layout(lines: Sequence[str], complete: bool, known: Known = Known()) 
     records = _sample_records(rest, complete, dialect)
     width = _usual_width([one for one in records if one.problem is None])
     start, header_lines, header = _detect_header(records, width, known)
-    return Layout(dialect, width, skipped + start, header, header_lines)
+    sure = known.header is not None or header is None or _surely(records, header)
+    if known.names and not sure:
+        return detect_layout(lines, complete, replace(known, header=False))
+    return Layout(dialect, width, skipped + start, header, header_lines, sure)
 
 
 def _sample_records(lines: Sequence[str], complete: bool, dialect: Dialect) -> list[Record]:
@@ -105,8 +113,15 @@ def _detect_dialect(lines: Sequence[str], complete: bool, known: Known) -> Diale
     if known.delimiter is not None:
         return _with_quoting(lines, complete, known.delimiter, known).dialect
     text = "".join(lines)
-    tried = [_with_quoting(lines, complete, one, known) for one in DELIMITERS if one in text]
-    best = max(tried, key=lambda one: (one.share, one.width > 1, one.tidy), default=None)
+    tried = [
+        replace(
+            _with_quoting(lines, complete, one, known),
+            enclosed=max(round(_enclosed_share(lines, one, quote), 1) for quote in QUOTES),
+        )
+        for one in DELIMITERS
+        if one in text
+    ]
+    best = max(tried, key=lambda one: (one.share, one.width > 1, one.enclosed, one.tidy), default=None)
     if best is None or best.width < 2 or best.share < LEAST_SHARE:
         return replace(_with_quoting(lines, complete, "\0", known).dialect, delimiter=None)
     return best.dialect
@@ -121,6 +136,7 @@ class _Fit:
         width: the usual number of fields.
         share: of the lines that belong to rows of that width; 0 if there is one field alone.
         problems: records that break the rules of the dialect.
+        enclosed: the share of lines with a field in quotes, of those with quotes.
         tidy: whether fields do not begin with a space, as words after a punctuation mark do.
     """
 
@@ -129,6 +145,7 @@ class _Fit:
     share: float
     problems: int
     tidy: bool
+    enclosed: float = 0.0
 
 
 def _with_quoting(lines: Sequence[str], complete: bool, delimiter: str, known: Known) -> _Fit:
@@ -228,6 +245,20 @@ def _detect_header(records: Sequence[Record], width: int, known: Known) -> tuple
     return header[0].line - 1, end - (header[0].line - 1), names
 
 
+def _surely(records: Sequence[Record], header: Sequence[str]) -> bool:
+    """Whether a header has a usual name, or a name over a column of numbers or dates."""
+    if any(name.strip().lower() in USUAL_NAMES for name in header):
+        return True
+    rows = [one.fields for one in records if one.problem is None and len(one.fields) == len(header)]
+    return any(_is_typed([row[index] for row in rows[1:]]) for index, name in enumerate(header) if name.strip())
+
+
+def _is_typed(values: Sequence[str]) -> bool:
+    """Whether a column holds numbers or dates."""
+    present = [value for value in values if value.strip() and value.strip().lower() not in WRITTEN_AS_MISSING]
+    return bool(present) and any(sum(map(is_kind, present)) >= 0.9 * len(present) for is_kind in (is_number, is_date))
+
+
 def _first_full_row(rows: Sequence[Record], width: int) -> int:
     """Skip titles and remarks: records in which at most a third of the fields are filled."""
     if width < 3:
@@ -292,13 +323,17 @@ def _header_rows(sample: Sequence[Sequence[str]]) -> int:
 def _over_numbers(row: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
     """Whether a row has words over at least two columns of numbers or dates, and no number."""
     below = [one for one in below if len(one) == len(row)]
-    if len(below) < 3 or any(is_number(field) or is_date(field) for field in row):
+    missing = {*WRITTEN_AS_MISSING, "unknown", "none", "-", "?"}
+    if len(below) < 3 or any(is_number(one) or is_date(one) or one.strip().lower() in missing for one in row):
         return False
     words = 0
     for index, field in enumerate(row):
-        values = [one[index] for one in below if one[index].strip()]
-        typed = values and sum(is_number(value) or is_date(value) for value in values) >= 0.9 * len(values)
-        if typed and not field.strip():
+        values = [one[index] for one in below]
+        if not _is_typed(values):
+            if _vote(field, values) < 0:
+                return False
+        elif not field.strip():
             return False
-        words += bool(typed)
+        else:
+            words += 1
     return words >= 2

@@ -10,7 +10,7 @@ from textladder.data.columns import Sample, choose_columns, find_texts, is_date,
 from textladder.data.delimited_file import DelimitedFile
 from textladder.data.delimited_records import LINE_END, RecordWriter
 from textladder.data.file_options import file_options as checked_options
-from textladder.data.labels import IMBALANCED, doubtful_labels, normalized
+from textladder.data.labels import IMBALANCED, WRITTEN_AS_MISSING, doubtful_labels, normalized
 from textladder.data.row_rewriting import as_field
 from textladder.data.row_sources import joined_texts, open_sources, sample_columns
 from textladder.data.rows import RowSource
@@ -224,7 +224,8 @@ def _column(name: str, sample: Mapping[str, list[str | None]], texts: Sequence[s
     if name not in sample:
         return Column(name, "nested", 0, 0, "", role or "it holds lists or mappings")
     present = [value for value in sample[name] if value and value.strip()]
-    kind, why = ("text", "") if role == "text" else _kind(present)
+    telling = [value for value in present if value.strip().lower() not in WRITTEN_AS_MISSING]
+    kind, why = ("text", "") if role == "text" else _kind(telling)
     example = " ".join(present[0].split())[:EXAMPLE_LENGTH] if present else ""
     return Column(name, kind, len(set(present)), len(sample[name]) - len(present), example, role or why)
 

@@ -40,17 +40,43 @@ def json_form(start: str) -> str | None:
         return ARRAY
     if not start.startswith("{"):
         return None
-    first_line = start.partition("\n")[0]
+    first_line, _, rest = start.partition("\n")
     try:
-        json.loads(first_line)
-        return LINES
+        value = json.loads(first_line)
+        return OBJECT if not rest.strip() and len(_arrays(value)) == 1 else LINES
     except (ValueError, RecursionError):
         pass
+    if first_line.rstrip().endswith(("{", "[")):  # laid out over several lines
+        return OBJECT
     quoted = start[1:].lstrip()
     if not quoted.startswith('"'):
         return None
     # a line that is cut or damaged is still a line if another object begins below it
     return LINES if "\n{" in start else OBJECT
+
+
+def unlike_json(start: str) -> str | None:
+    """Why a file that begins like JSON is no rows of JSON, as a sentence; None if that cannot be said.
+
+    >>> unlike_json("{'text': 'good'}")
+    'the lines are Python dictionaries; write them as JSON, with double quotes (json.dumps).'
+    """
+    first_line, _, rest = start.lstrip().partition("\n")
+    if first_line.startswith("{'"):
+        return "the lines are Python dictionaries; write them as JSON, with double quotes (json.dumps)."
+    if first_line.startswith('["') and rest.startswith("["):
+        try:
+            json.loads(first_line)
+        except (ValueError, RecursionError):
+            return None
+        return 'every line is a JSON array without names; write objects such as {"text": "...", "label": "..."}.'
+    return None
+
+
+def _arrays(value: Any) -> list[str]:
+    """The keys of an object whose values are arrays of objects."""
+    items = value.items() if isinstance(value, dict) else ()
+    return [name for name, one in items if isinstance(one, list) and one and isinstance(one[0], dict)]
 
 
 class JsonFile:
@@ -125,6 +151,8 @@ class JsonFile:
             while position < len(buffer) and buffer[position] in ", \t\r\n":
                 position += 1
             if position < len(buffer) and buffer[position] == "]":
+                if buffer[position + 1 :].strip() or text.read(BLOCK_CHARACTERS).strip():
+                    raise DataError(f"{self.path}: something follows the array, as if files were put together.")
                 return
             try:
                 value, position = _decoder.raw_decode(buffer, position)
@@ -142,9 +170,7 @@ class JsonFile:
             whole = json.load(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"{self.path}: the file is not JSON ({error}).") from None
-        arrays = [
-            name for name, value in whole.items() if isinstance(value, list) and value and isinstance(value[0], dict)
-        ]
+        arrays = _arrays(whole)
         if len(arrays) != 1:
             found = f"it has {len(arrays)} ({', '.join(arrays)})" if arrays else "it has none"
             raise DataError(f"{self.path}: a JSON object must hold exactly one array of objects; {found}.")
@@ -180,6 +206,8 @@ class _JsonWriter:
 
     def add(self, batch: list[dict[str, Any]], columns: Sequence[Sequence[Any]]) -> None:
         for row, *values in zip(batch, *columns, strict=True):
+            if taken := row.keys() & set(self.added):
+                raise DataError(f"a row has the key {min(taken)!r} already; rename it first.")
             extended = json.dumps({**row, **dict(zip(self.added, values, strict=True))}, ensure_ascii=False)
             if self.is_array:
                 self.text.write(("[" if not self.rows else ",") + self.line_end + extended)

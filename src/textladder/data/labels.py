@@ -14,7 +14,7 @@ from typing import Any
 from textladder.data.rows import as_text
 from textladder.errors import ConfigError, unknown_name
 
-WRITTEN_AS_MISSING = {"na", "n/a", "#n/a", "nan", "null", "<na>", "#value!", "#ref!"}
+WRITTEN_AS_MISSING = {"na", "n/a", "#n/a", "nan", "null", "<na>", "\\n", "#value!", "#ref!"}
 RARE_CLASSES, UNKNOWN_LABELS = ("error", "drop", "merge"), ("error", "drop", "wrong")
 IMBALANCED = 5  # from this ratio of the largest class to the smallest
 MERGED = "other"  # the class of the merged rare ones

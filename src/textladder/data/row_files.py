@@ -14,12 +14,23 @@ from textladder.data.delimited_file import DelimitedFile
 from textladder.data.fasttext_file import PREFIX, FastTextFile
 from textladder.data.file_options import DETECTED, FileOptions
 from textladder.data.file_streams import TextFile
-from textladder.data.json_file import JsonFile, json_form
+from textladder.data.json_file import JsonFile, json_form, unlike_json
 from textladder.data.rows import RowFile
 from textladder.data.spreadsheet_file import SpreadsheetFile, is_spreadsheet
 from textladder.errors import ConfigError, DataError, unknown_name
 
 START_CHARACTERS = 1 << 16
+START_BYTES = 512
+OTHER_FILES = {  # by the bytes at a place
+    (0, b"%PDF"): "a PDF",
+    (0, b"SQLite format 3"): "a database of SQLite",
+    (0, b"7z\xbc\xaf\x27\x1c"): "a 7z archive",
+    (0, b"Rar!"): "a RAR archive",
+    (0, b"FEA1"): "a Feather file of version 1",
+    (0, b"\x89PNG"): "a picture",
+    (0, b"\xff\xd8\xff"): "a picture",
+    (257, b"ustar"): "a tar archive",
+}
 FORMATS = {  # of files to be written, by the ending of their name
     ".csv": "csv",
     ".txt": "csv",
@@ -68,13 +79,16 @@ def open_rows(path: str | Path, options: FileOptions = DETECTED) -> RowFile:
         raise DataError(f"{path}: the file is empty.")
     compression = detect_compression(path)
     with open_bytes(path, compression if compression != "zip" else None) as stream:
-        start = stream.read(8)
+        start = stream.read(START_BYTES)
     if is_spreadsheet(path, start):
         _refuse(path, options, "spreadsheet", "file_encoding", "delimiter", "quote", "escape")
         return SpreadsheetFile(path, options)
     if compression == "zip":
         with open_bytes(path, compression) as stream:
-            start = stream.read(8)
+            start = stream.read(START_BYTES)
+    for (place, magic), what in OTHER_FILES.items():
+        if start.startswith(magic, place):
+            raise DataError(f"{path}: this is {what}, which cannot be read; give the file with the rows itself.")
     form = arrow_form(start)
     if form is not None:
         _refuse(
@@ -98,6 +112,8 @@ def open_rows(path: str | Path, options: FileOptions = DETECTED) -> RowFile:
         beginning = text.read(START_CHARACTERS).lstrip()
         if beginning.startswith("{"):  # JSON is told by its whole first line
             beginning += text.readline()
+    if options.delimiter is None and (problem := unlike_json(beginning)):
+        raise DataError(f"{path}: {problem}")
     kind = None if options.delimiter else json_form(beginning)
     if kind is not None:
         _refuse(path, options, "JSON file", "columns", "quote", "escape", "header", "skip_lines", "sheet")

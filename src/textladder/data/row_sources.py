@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textladder.data.columns import Sample
-from textladder.data.file_groups import ClassFolders, PartFiles, class_folders, matching_files, part_files
+from textladder.data.file_groups import (
+    ClassFolders,
+    PartFiles,
+    class_folders,
+    matching_files,
+    named_parts,
+    part_files,
+)
 from textladder.data.file_options import DETECTED, FileOptions
 from textladder.data.known_data import SAVED_DATA_SET, find_data_set, load_saved
 from textladder.data.row_files import open_rows
@@ -102,9 +109,12 @@ def _parts(data: Any) -> tuple[Any, Any]:
             test = Path(data) / "test"
             return Path(data) / "train", test if test.is_dir() else None
         else:
-            named = {path.name.partition(".")[0].lower(): path for path in part_files(Path(data))}
-            if "train" in named:
-                return named["train"], named.get("test")
+            named = named_parts(part_files(Path(data)))
+            if "train" in named:  # validation rows are held out anew
+                return [*named["train"], *named.get("valid", [])], named.get("test")
+            inside = class_folders(Path(data))
+            if len(inside) == 1:  # a folder around the data
+                return _parts(inside[0])
     if isinstance(data, Mapping):  # a DatasetDict, or a dict of frames
         if "train" not in data:
             raise DataError(f"The data has no part named 'train'. Its parts: {', '.join(map(str, data))}.")
@@ -138,6 +148,13 @@ def open_source(data: Any, options: FileOptions = DETECTED) -> tuple[RowSource, 
     """
     if isinstance(data, (str, Path)):
         return _open_path(data, options), "standard input" if str(data) == STANDARD_INPUT else str(data)
+    if isinstance(data, list) and data and all(isinstance(path, (str, Path)) for path in data):
+        paths = list(map(Path, data))
+        if len(paths) == 1:
+            return open_rows(paths[0], options), str(paths[0])
+        if len({"".join(path.suffixes).lower() for path in paths}) > 1:
+            raise DataError(f"{paths[0].parent}: files of several formats ({', '.join(path.name for path in paths)}).")
+        return PartFiles(paths, options), str(paths[0].parent)
     if hasattr(data, "iter_batches") or hasattr(data, "features"):
         return HubRows(data), "the data set"
     if hasattr(data, "columns") and hasattr(data, "iloc"):
@@ -165,8 +182,8 @@ def _open_path(data: str | Path, options: FileOptions) -> RowSource:
             return ClassFolders(Path(data), options.file_encoding)
         paths = part_files(Path(data))
         if not paths:
-            raise DataError(f"{data}: the folder has no files.")
-        return PartFiles(paths, options)
+            raise DataError(f"{data}: the folder has no files of rows, and no folder for each class.")
+        return open_rows(paths[0], options) if len(paths) == 1 else PartFiles(paths, options)
     if any(mark in name for mark in "*?[") and not os.path.exists(data):
         paths = matching_files(name)
         if not paths:
@@ -276,10 +293,9 @@ class TableRows:
 
     def label_order(self, name: str) -> list[str] | None:
         """The order of a dictionary column's values, such as a polars Enum."""
-        column = self.table.column(name)
-        if not column.num_chunks or not hasattr(column.chunk(0), "dictionary"):
-            return None
-        return [str(as_text(value)) for value in column.chunk(0).dictionary.to_pylist()]
+        chunks = [chunk for chunk in self.table.column(name).chunks if hasattr(chunk, "dictionary")]
+        values = [str(as_text(value)) for chunk in chunks for value in chunk.dictionary.to_pylist()]
+        return list(dict.fromkeys(values)) or None
 
 
 class MappingRows:
@@ -300,6 +316,10 @@ class MappingRows:
         Raises:
             DataError: their lengths differ.
         """
+        try:
+            texts, labels = list(texts), list(labels)
+        except TypeError as error:
+            raise DataError(f"Texts and labels must be two sequences ({error}).") from None
         if len(texts) != len(labels):
             raise DataError(f"There are {len(texts):,} texts but {len(labels):,} labels.")
         pairs = zip(texts, labels, strict=True)

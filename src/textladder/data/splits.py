@@ -23,6 +23,8 @@ def check_classes(label_ids: np.ndarray, labels: Sequence[str], source_name: str
         DataError: there is only one class, or a class has fewer rows.
     """
     counts = Counter(label_ids.tolist())
+    if not counts:
+        raise DataError(f"{source_name}: every class has fewer than {least} rows, so none is left.")
     if len(counts) < 2:
         raise DataError(
             f"{source_name}: every row has the label {labels[next(iter(counts))]!r}; at least two classes are needed."
