@@ -20,6 +20,7 @@ from textladder.data.compression import compressed_writer, open_bytes
 from textladder.data.file_options import FileOptions
 from textladder.data.json_file import json_form
 from textladder.data.row_files import open_rows
+from textladder.data.row_rewriting import atomic_row_writer
 from textladder.data.row_sources import open_source
 
 ROWS = [{"label": "ab"[n % 2], "text": f"text number {n}, with a comma"} for n in range(30)]
@@ -314,3 +315,219 @@ def test_what_inspect_warns_of(tmp_path: Path) -> None:
     warnings = inspect_rows(path).warnings
     assert "The labels are imbalanced: 60 rows of 'a', 11 of 'b'." in warnings
     assert "1 of 71 texts are empty." in warnings
+
+
+WESTERN = ["I don’t like it", "Costs £5", "„Nie wieder“ sagt sie", "a\u00a0kettle", "naïve café", "Kostet 5 €"]
+
+
+@pytest.mark.parametrize("text", WESTERN)
+def test_a_few_western_characters(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"text,label\n{text},neg\nplain,pos\n".encode("cp1252") * 1)
+    assert (inspect_rows(path).encoding, texts_of(path, columns=["label", "text"])[0]) == ("cp1252", "neg")
+    assert inspect_rows(path).columns[0].example == " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1250", "Świetny produkt, polecam, żona zadowolona"),
+        ("cp1251", "Отличный товар"),
+        ("koi8-r", "Не понравилось, пришло сломанным"),
+        ("cp1253", "Πολύ καλή ποιότητα, δεν μου άρεσε"),
+        ("cp1255", "מוצר מצוין"),
+        ("cp1254", "Şikayetçiyim, çok kötü paketlenmiş, ışığı zayıf"),
+        ("euc-kr", "아주 좋은 제품, 마음에 들지 않아요"),
+        ("big5", "非常好的產品，不喜歡這個"),
+    ],
+)
+def test_two_sentences_in_other_alphabets(encoding: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_bytes(f"text\tlabel\n{text}\tneg\n{text}!\tpos\n".encode(encoding))
+    found = inspect_rows(path)
+    assert path.read_bytes().decode(str(found.encoding)) == f"text\tlabel\n{text}\tneg\n{text}!\tpos\n"
+
+
+def test_utf8_with_a_fault_is_not_taken_for_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    lines = ["text,label", "Lampe cassée,neg", "Très bien,pos", "Parfait à tous égards,pos", ""]
+    path.write_bytes("\n".join(lines).encode() + b"Mauvais caf\xe9,neg\n")
+    with pytest.raises(TextladderError, match="the text is not utf-8: byte 0xe9 at position"):
+        texts_of(path)
+
+
+def test_an_encoding_may_be_named_without_its_mark(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(CSV.encode("utf-16"))
+    assert texts_of(path, file_encoding="utf-16-le") == EXPECTED
+
+
+def test_texts_of_class_folders_have_one_encoding(tmp_path: Path) -> None:
+    texts = ["Lampe cassée", "Très bien", "Mauvais café", "Qualité médiocre", "Où est la garantie ?", "Déçu"]
+    for number, text in enumerate(texts):
+        path = tmp_path / "ab"[number % 2] / f"{number}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(text.encode("cp1252" if number else "utf-8"))
+    assert sorted(texts_of(tmp_path)) == sorted(texts)
+    assert inspect_rows(tmp_path).form == "a folder for each class, cp1252"
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "test"),
+    [
+        (["train-00000-of-00002.csv", "train-00001-of-00002.csv", "test-00000-of-00001.csv", "README.md"], 60, 30),
+        (["reviews_train.csv", "reviews_test.csv", "reviews_train.csv.md5"], 30, 30),
+        (["train.csv", "valid.csv", "test.csv"], 60, 30),
+        (["data/train.csv", "data/test.csv"], 30, 30),
+        (["reviews.csv", "docs/notes.txt"], 24, 6),
+    ],
+)
+def test_parts_of_a_data_set_by_their_names(names: list[str], train: int, test: int, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(CSV if name.endswith(".csv") else "nothing")
+    data = read_texts(tmp_path, valid=0)
+    assert (len(data.train), len(data.test)) == (train, test)
+
+
+def test_folders_that_are_no_classes(tmp_path: Path) -> None:
+    for name in ("both/train.csv", "both/train.jsonl", "tables/a/1.csv", "tables/b/1.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(CSV)
+    with pytest.raises(TextladderError, match="files of several formats \\(train.csv, train.jsonl\\)"):
+        read_texts(tmp_path / "both")
+    with pytest.raises(TextladderError, match="the folders hold tables \\(1.csv\\), not a text in each file"):
+        read_texts(tmp_path / "tables")
+    assert len(read_texts(f"{tmp_path}/tables/*/*.csv", valid=0).train) == 48
+
+
+def test_class_folders_inside_one_another(tmp_path: Path) -> None:
+    for name in ("train/pos/1.txt", "train/pos/more/2.txt", "train/neg/1.txt", "train/neg/2.txt", "train/unsup/1.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"a text, {name}")
+    data = read_texts(tmp_path, valid=0)
+    assert data.labels == ("neg", "pos")
+    assert len(data.train) + len(data.test) == 4
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        '{"meta": 1, "data": [ROW, ROW]}',
+        '{"data": [\nROW,\nROW\n]}',
+        '{\n"meta": 1,\n"data": [\nROW,\nROW\n]\n}\n',
+    ],
+)
+def test_an_object_with_an_array_in_any_layout(layout: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(layout.replace("ROW", '{"label": "a", "text": "a text"}'))
+    assert texts_of(path) == ["a text"] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'[{"text": "a"}]\n[{"text": "b"}]', "something follows the array"),
+        (b'["It broke", "neg"]\n["Works", "pos"]\n', "every line is a JSON array without names"),
+        (b"{'text': 'a', 'label': 'b'}\n", "the lines are Python dictionaries"),
+        (b"%PDF-1.7 ...", "this is a PDF, which cannot be read"),
+        (b"SQLite format 3\0", "this is a database of SQLite"),
+    ],
+)
+def test_what_looks_like_rows_but_is_none(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(content)
+    with pytest.raises(TextladderError, match=message):
+        texts_of(path)
+
+
+def test_a_first_row_with_missing_numbers_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "text,age,income,label\nI like it,NA,N/A,pos\n" + "It is good,32,1200,pos\nNot so good,33,1,neg\n" * 3
+    )
+    found = inspect_rows(path)
+    assert (found.rows, [one.name for one in found.columns]) == (7, ["text", "age", "income", "label"])
+    assert found.columns[1].kind == "classes"
+
+
+def test_a_header_told_by_lengths_alone_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text("Great!\nThe lamp broke after only two weeks of use\nMy sister likes it and uses it every day\n")
+    assert "the first line taken for the header" in inspect_rows(path).form
+    assert texts_of(path, columns=["text"])[0] == "Great!"
+
+
+@pytest.mark.parametrize(
+    ("lines", "label"),
+    [
+        ([f"{n + 1},text number {n} is here,{'ab'[n % 2]}" for n in range(40)], "column_3"),
+        ([f"{20 + n % 30},text number {n} is here,{'ab'[n % 2]}" for n in range(60)], "column_3"),
+        (['"It broke; bad",neg', '"Works; good",pos', '"Late; bad",neg', '"Nice; good",pos'], "column_2"),
+    ],
+)
+def test_which_column_is_the_label_without_a_header(lines: list[str], label: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines) + "\n")
+    assert (inspect_rows(path).rows, inspect_rows(path).label) == (len(lines), label)
+
+
+def test_lines_swallowed_after_the_sample_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    lines = [f"pos\tA rather long text number {n} that is here to be read by a person" for n in range(4000)]
+    lines[3000], lines[3005] = 'pos\t"Great, said my sister', 'neg\tHe told me it was awful"'
+    path.write_text("label\ttext\n" + "\n".join(lines) + "\n")
+    assert "a field at line 3002 spans 6 lines that look like rows" in inspect_rows(path).form
+    assert inspect_rows(path, quote="").rows == 4000
+
+
+def test_titles_over_two_columns(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("Customer feedback 2024\n\ntext,label\n" + "a good one,pos\na bad one,neg\n" * 10)
+    assert "2 lines before the header skipped" in inspect_rows(path).form
+    assert inspect_rows(path).rows == 20
+
+
+def test_spreadsheets_without_a_header_or_with_titles(tmp_path: Path) -> None:
+    path = tmp_path / "rows.xlsx"
+    rows = [["a" if n % 2 else "b", f"a text with number {n}", "x"] for n in range(30)]
+    path.write_bytes(workbook(rows))
+    assert (inspect_rows(path).rows, "no header" in inspect_rows(path).form) == (30, True)
+    path.write_bytes(workbook([["Customer feedback", "", ""], ["label", "text", "more"], *rows]))
+    assert inspect_rows(path).rows == 30
+    assert "1 row before the header skipped" in inspect_rows(path).form
+
+
+def test_types_are_kept_between_parquet_and_arrow(tmp_path: Path) -> None:
+    path, target = tmp_path / "rows.parquet", tmp_path / "out.arrow"
+    table = pa.table({"label": [1, 2] * 10, "when": pa.array([0] * 20, pa.timestamp("s")), "lists": [["a", "b"]] * 20})
+    parquet.write_table(table, path)
+    rows = open_rows(path)
+    with atomic_row_writer(rows, target, {"more": pa.bool_()}, overwrite=False) as writer:
+        for batch in rows.batches():
+            writer.add(batch, [[True] * len(batch)])
+    written = feather.read_table(target)
+    assert written.drop_columns("more").equals(parquet.read_table(path))
+    assert written.schema.field("more").type == pa.bool_()
+
+
+def test_dates_that_python_has_not(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    far = pa.array([10**7] * 30, pa.int32()).cast(pa.date32())
+    parquet.write_table(pa.table({"label": ["a", "b"] * 15, "text": ["a text"] * 30, "when": far}), path)
+    assert inspect_rows(path).rows == 30
+
+
+def test_categories_that_differ_from_chunk_to_chunk() -> None:
+    texts = [f"a text {number}" for number in range(20)]
+    frames = [pl.DataFrame({"text": texts, "label": pl.Series(labels * 10, dtype=pl.Categorical)}) for labels in (["b", "a"], ["c", "a"])]  # fmt: skip  # noqa: E501
+    assert sorted(read_texts(pl.concat(frames, how="vertical_relaxed")).labels) == ["a", "b", "c"]
+    chunks = [pa.array(labels * 10).dictionary_encode() for labels in (["b", "a"], ["c", "a"])]
+    assert read_texts(pa.table({"text": texts * 2, "label": pa.chunked_array(chunks)})).labels == ("b", "a", "c")
+
+
+def test_texts_and_labels_of_any_kind() -> None:
+    data = read_texts(((f"a text {number}" for number in range(20)), iter(["a", "b"] * 10)))
+    assert data.labels == ("a", "b")
+    with pytest.raises(TextladderError, match="Texts and labels must be two sequences"):
+        read_texts((["a"], None))

@@ -244,3 +244,20 @@ def test_memory_does_not_grow_with_the_rows(classifier: TextClassifier, tmp_path
     command = [sys.executable, "-c", script, str(tmp_path / "bundle"), str(few), str(many)]
     before, after = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert after < 1.1 * before
+
+
+def test_standard_input_is_predicted(classifier: TextClassifier, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.csv", 100), tmp_path / "out.csv"
+    command = [sys.executable, "-m", "textladder", "predict", str(tmp_path / "bundle"), "--input", "-"]
+    with source.open("rb") as stream:
+        subprocess.run([*command, "--output", str(target)], stdin=stream, check=True, capture_output=True)
+    predict_file(classifier, source, tmp_path / "whole.csv")
+    assert target.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_late_key_with_the_name_of_an_added_column_is_not_lost(classifier: TextClassifier, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a"}\n' * 300 + '{"text": "a", "predicted_label": "mine"}\n')
+    with pytest.raises(DataError, match="a row has the key 'predicted_label' already"):
+        predict_file(classifier, source, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

@@ -23,7 +23,7 @@ from textladder.data.file_options import file_options as checked_options
 from textladder.data.labels import BOOLEAN, INTEGER, NUMBER, TEXT, Label
 from textladder.data.row_files import open_rows, output_format
 from textladder.data.row_rewriting import atomic_row_writer, check_target
-from textladder.data.row_sources import joined_texts, sample_columns
+from textladder.data.row_sources import STANDARD_INPUT, joined_texts, sample_columns, spooled_input
 from textladder.data.rows import RowFile
 from textladder.errors import ConfigError, DataError, TextladderError
 from textladder.progress import Monitor, say_truncated
@@ -51,7 +51,7 @@ def predict_file(
 
     Args:
         classifier: a fitted classifier.
-        source: the file to read.
+        source: the file to read; `-` for standard input.
         target: the file to write, in the format that its name tells: the rows of `source` in their order, with the
             columns `predicted_label` and `predicted_probability` added. The labels have the type that they have in the
             data, if the format has types.
@@ -71,7 +71,8 @@ def predict_file(
         ConfigError: the output's name ends in no known format, `top_k` is out of range, or `TARGET.partial` belongs to
             other predictions.
     """
-    source, target, monitor = Path(source), Path(target), monitor or Monitor()
+    is_input = str(source) == STANDARD_INPUT
+    source, target, monitor = spooled_input() if is_input else Path(source), Path(target), monitor or Monitor()
     rows = open_rows(source, checked_options(file_options))
     sample = sample_columns(rows, str(source))
     names = named_texts(sample, text or classifier.text_columns)
@@ -84,7 +85,7 @@ def predict_file(
     size, changed = source.stat().st_size, source.stat().st_mtime_ns
     about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, file_options]
     about += [top_k, probabilities]
-    path, start_over = target.with_name(f"{target.name}.partial"), overwrite or classifier.digest is None
+    path, start_over = target.with_name(f"{target.name}.partial"), overwrite or classifier.digest is None or is_input
     try:
         with PredictionJournal(path, json.dumps(about), columns.record, start_over=start_over) as journal:
             count = _predict_rows(classifier, rows, names, columns, journal, monitor)

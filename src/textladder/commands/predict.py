@@ -29,7 +29,7 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     """Add BUNDLE, and the texts or files."""
     add_bundle(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="one or more texts to label; for a file, use --input")
-    parser.add_argument("--input", metavar="FILE", help="predict every row of this file")
+    parser.add_argument("--input", metavar="FILE", help="predict every row of this file; - for standard input")
     parser.add_argument("--output", metavar="FILE", help="where to write the rows with their predictions")
     add_overwrite(parser, "the output")
     parser.add_argument("--top-k", type=int, metavar="K", default=1, help="give the K best labels [default: 1]")

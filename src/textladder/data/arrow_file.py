@@ -87,11 +87,16 @@ class ArrowFile:
 
     def column(self, batch: "pa.RecordBatch", name: str) -> list[str | None]:
         """One column of a batch."""
-        return [as_text(value) for value in batch.column(name).to_pylist()]
+        return [as_text(value) for value in self.values(batch, name)]
 
     def values(self, batch: "pa.RecordBatch", name: str) -> list[Any]:
-        """One column of a batch as its values are."""
-        return batch.column(name).to_pylist()  # type: ignore[no-any-return]
+        """One column of a batch as its values are; dates beyond the year 9999, which Python has not, as text."""
+        import pyarrow as pa
+
+        try:
+            return batch.column(name).to_pylist()  # type: ignore[no-any-return]
+        except (OverflowError, ValueError):
+            return batch.column(name).cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
 
     def label_order(self, name: str) -> list[str] | None:
         """None: labels are ordered by value."""

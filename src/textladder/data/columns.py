@@ -73,7 +73,9 @@ def choose_columns(
         DataError: a named column does not exist or does not fit, no column qualifies, or there are several labels for
             each text.
     """
-    for name in [*(text or []), *([label] if label else [])]:
+    if text is not None and not text:
+        raise DataError(f"{source_name}: `text=` names no column.")
+    for name in [*(text or []), *([] if label is None else [label])]:
         _check_column(sample, name, source_name)
     notes: list[str] = []
     if label is None:
@@ -165,7 +167,7 @@ def find_texts(sample: Sample, source_name: str, *, label: str | None = None) ->
     if not texts:  # few distinct values or single words, but texts all the same if there is nothing else
         candidates = [name for name in kinds if kinds[name] not in (NUMBERS, DATES) and any(sample[name])] or candidates
         if candidates:
-            texts = [max(candidates, key=lambda name: fmean(len(value or "") for value in sample[name]))]
+            texts = [max(candidates, key=lambda name: sum(len(value or "") for value in sample[name]))]
     if not texts:
         numbers = " (every other column holds numbers)" if set(kinds.values()) == {NUMBERS} else ""
         nested = "".join(f" Column {name!r} cannot be used. {why}" for name, why in sample.nested.items())

@@ -410,7 +410,7 @@ class DelimitedFile:
 def _is_amazon_form(rows: Sequence[Sequence[str]]) -> bool:
     """Whether rows have the form of the Amazon, Yelp and AG News files: a class number, perhaps a title, a text.
 
-    Numbers that count the rows or have many values are none, and another column with few values may be the label.
+    Numbers that count the rows or have many values are no classes, nor are any if the last column has few words.
     """
     if not rows or len(rows[0]) not in (2, 3) or not all(row[0].strip().isdecimal() for row in rows[:20]):
         return False
@@ -418,7 +418,7 @@ def _is_amazon_form(rows: Sequence[Sequence[str]]) -> bool:
     numbers = [int(one) for one in columns[0] if one.strip().isdecimal()]
     if len(numbers) > 2 and all(after == before + 1 for before, after in itertools.pairwise(numbers)):
         return False
-    other_label = any(len(set(column)) <= len(rows) // 4 and mean_words(column) < 2 for column in columns[1:])
+    other_label = len(set(columns[-1])) <= len(rows) // 4 and mean_words(columns[-1]) < 2
     return max(numbers) < 100 and (
         len(rows) < MIN_JUDGED or (len(set(numbers)) <= MOST_AMAZON_CLASSES and not other_label)
     )

@@ -235,7 +235,7 @@ def _detect_header(records: Sequence[Record], width: int, known: Known) -> tuple
     if known.header is False:
         return rows[first].line - 1, 0, None
     sample = [one.fields for one in rows[first:]]
-    if known.header is None and not _has_header(sample[0], sample[1:], width):
+    if known.header is None and not has_header(sample[0], sample[1:], width):
         # lines before a header are skipped; without a header, nothing tells them from broken rows
         return rows[0].line - 1, 0, None
     count = 1 if known.header else _header_rows(sample)
@@ -260,9 +260,14 @@ def _is_typed(values: Sequence[str]) -> bool:
 
 
 def _first_full_row(rows: Sequence[Record], width: int) -> int:
-    """Skip titles and remarks: records in which at most a third of the fields are filled."""
+    """Skip titles and remarks: records in which at most a third of the fields are filled.
+
+    Over two columns they have one field, and a header must follow that has a usual name.
+    """
     if width < 3:
-        return 0
+        full = next((n for n, one in enumerate(rows[: MOST_PREAMBLE + 1]) if len(one.fields) == width), 0)
+        named = {field.strip().lower() for field in rows[full].fields} & USUAL_NAMES
+        return full if width == 2 and named else 0
     for number, one in enumerate(rows[: MOST_PREAMBLE + 1]):
         filled = sum(bool(field.strip()) for field in one.fields)
         if filled > max(1, width // 3):
@@ -270,7 +275,7 @@ def _first_full_row(rows: Sequence[Record], width: int) -> int:
     return 0
 
 
-def _has_header(first: Sequence[str], rest: Sequence[Sequence[str]], width: int) -> bool:
+def has_header(first: Sequence[str], rest: Sequence[Sequence[str]], width: int) -> bool:
     """Whether the first row is a header: its fields differ from what is below them."""
     if [name.strip() for name in first] == [str(number) for number in range(len(first))] and len(first) > 1:
         return True  # as pandas writes a frame without names

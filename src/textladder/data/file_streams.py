@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from textladder.data.compression import detect_compression, open_bytes
-from textladder.data.encodings import checked_encoding, detect_encoding
+from textladder.data.encodings import MARKS, checked_encoding, detect_encoding
 from textladder.errors import DataError
 
 
@@ -48,6 +48,9 @@ class TextFile:
         if encoding is not None:
             known = checked_encoding(encoding)
             has_mark = known == "utf-8" and mark.startswith(codecs.BOM_UTF8)
+            found = next((name for bytes_, name in MARKS.items() if mark.startswith(bytes_)), None)
+            if found in ("utf-16", "utf-32") and known.startswith(found):
+                known = found  # the mark is not part of the text
             return cls(path, compression, "utf-8-sig" if has_mark else known, big_endian)
         with open_bytes(path, compression) as stream:
             return cls(path, compression, detect_encoding(stream, str(path)), big_endian)

@@ -139,6 +139,7 @@ def copy_to_arrow(
         )
     if not table.num_rows:
         raise DataError(f"{source_name}: no row has a label in {label_column!r}.")
+    unused = options.missing - copier.missing_seen
     counts = dict(zip(copier.label_ids, np.bincount(table["label"].to_numpy()).tolist(), strict=True))
     type_ = label_type(counts, copier.types if source.typed else None)
     value_of = str if type_ == TEXT else same_label
@@ -161,7 +162,10 @@ def copy_to_arrow(
         notes.append(f"blanks or accents of the label written in another way in {rows}")
     if copier.left_out:
         rows = f"{copier.left_out:,} {'row' if copier.left_out == 1 else 'rows'}"
-        notes.append(f"{rows} with the label {' or '.join(map(repr, sorted(options.missing)))} left out")
+        seen = " or ".join(map(repr, sorted(copier.missing_seen)))
+        notes.append(f"{rows} with the label {seen} left out")
+    if unused:
+        notes.append(f"no row has the label {' or '.join(map(repr, sorted(unused)))}")
     description += "".join(f", {note}" for note in notes)
     if copier.missing:
         description += f", {copier.missing:,} {'row' if copier.missing == 1 else 'rows'} without a label left out"
@@ -190,6 +194,7 @@ class _Copier:
         left_out: how many have a label that means that there is none.
         changed: how many labels were brought into another form.
         types: the types of their values, if the source has types.
+        missing_seen: labels that were found of those that mean that there is none.
     """
 
     def __init__(
@@ -208,6 +213,7 @@ class _Copier:
         self.not_a_label = {None, "", *missing_labels}
         self.label_ids: dict[str, int] = {}
         self.types: set[type] = set()
+        self.missing_seen: set[str] = set()
         self.rows = self.missing = self.left_out = self.changed = 0
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -221,6 +227,7 @@ class _Copier:
             one_form = [forms.get(label) for label in labels]  # type: ignore[arg-type]
             self.changed += sum(new is not None and new != old for old, new in zip(labels, one_form, strict=True))
             self.missing += sum(not label for label in one_form)
+            self.missing_seen |= self.missing_labels & set(forms.values())
             self.left_out += sum(label in self.missing_labels for label in one_form)
             labelled = [
                 (text, label)

@@ -85,13 +85,19 @@ def atomic_row_writer(
 
 
 class _Converter:
-    """Writes rows in another format than their own: UTF-8, and strings in Parquet and Arrow columns."""
+    """Writes rows in another format than their own: UTF-8, and strings in Parquet and Arrow columns.
+
+    Between Parquet and Arrow the types are kept.
+    """
 
     def __init__(self, rows: RowFile, stream: IO[bytes], form: str, added: Mapping[str, pa.DataType]) -> None:
         self.rows, self.form, self.names = rows, form, [*rows.names, *added]
         self.count = 0
         if form in ("parquet", "arrow"):
-            fields = [*((name, pa.string()) for name in rows.names), *added.items()]
+            known = getattr(rows, "schema", None)  # of a Parquet file written as Arrow or the other way round
+            types = {name: pa.string() if known is None else known.field(name).type for name in rows.names}
+            self.typed = known is not None
+            fields = [*types.items(), *added.items()]
             self.schema = pa.schema(fields)
             self.writer: Any = (parquet.ParquetWriter if form == "parquet" else pa.ipc.new_file)(stream, self.schema)
             return
@@ -109,11 +115,15 @@ class _Converter:
                 "file of the input's own format."
             )
         convert = _plain if self.form in ("json", "jsonl") else as_field
+        if self.form in ("parquet", "arrow") and self.typed:
+            arrays = [*batch.columns, *map(pa.array, columns, self.schema.types[len(self.rows.names) :])]
+            self.writer.write_batch(pa.record_batch(arrays, schema=self.schema))
+            return
         values = [[convert(value) for value in self.rows.values(batch, name)] for name in self.rows.names]
         if self.form in ("parquet", "arrow"):
             strings = [[_encodable(value) for value in column] for column in values]
-            arrays = map(pa.array, [*strings, *columns], self.schema.types)
-            self.writer.write_batch(pa.record_batch(list(arrays), schema=self.schema))
+            arrays = list(map(pa.array, [*strings, *columns], self.schema.types))
+            self.writer.write_batch(pa.record_batch(arrays, schema=self.schema))
             return
         for row in zip(*values, *columns, strict=True):
             if self.form in ("csv", "tsv"):

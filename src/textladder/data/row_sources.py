@@ -176,7 +176,7 @@ def open_source(data: Any, options: FileOptions = DETECTED) -> tuple[RowSource, 
 def _open_path(data: str | Path, options: FileOptions) -> RowSource:
     name = str(data)
     if name == STANDARD_INPUT:
-        return open_rows(_spooled_input(), options)
+        return open_rows(spooled_input(), options)
     if os.path.isdir(data):
         if class_folders(Path(data)):
             return ClassFolders(Path(data), options.file_encoding)
@@ -193,7 +193,7 @@ def _open_path(data: str | Path, options: FileOptions) -> RowSource:
 
 
 @cache
-def _spooled_input() -> Path:
+def spooled_input() -> Path:
     """Copy standard input to a temporary file, since rows are read more than once."""
     with tempfile.NamedTemporaryFile(prefix="textladder-stdin-", delete=False) as copy:
         atexit.register(Path(copy.name).unlink, missing_ok=True)

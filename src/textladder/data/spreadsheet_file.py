@@ -6,6 +6,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from textladder.data.dialects import MOST_PREAMBLE, has_header
 from textladder.data.file_options import FileOptions
 from textladder.data.rows import BATCH_ROWS, as_text, in_batches
 from textladder.errors import DataError, unknown_name
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from textladder.data.rows import RowWriter
 
+SAMPLE_ROWS = 1000
 OLD_EXCEL_MAGIC = b"\xd0\xcf\x11\xe0"
 
 
@@ -50,7 +52,7 @@ class SpreadsheetFile:
         Raises:
             DataError: it is damaged or protected, has no such sheet, or no rows.
         """
-        from python_calamine import CalamineError, CalamineWorkbook
+        from python_calamine import CalamineError, CalamineWorkbook, SheetVisibleEnum
 
         self.path = path
         try:
@@ -58,20 +60,31 @@ class SpreadsheetFile:
             names = workbook.sheet_names
             if options.sheet is not None and options.sheet not in names:
                 raise DataError(f"{path}: {unknown_name('sheet', options.sheet, names)}")
-            wanted = [options.sheet] if options.sheet is not None else names
+            visible = [one.name for one in workbook.sheets_metadata if one.visible == SheetVisibleEnum.Visible]
+            wanted = [options.sheet] if options.sheet is not None else (visible or names)
             sheet, cells = next(
-                ((name, rows) for name in wanted if (rows := workbook.get_sheet_by_name(name).to_python())),
+                ((name, rows) for name in wanted if (rows := workbook.get_sheet_by_name(name).to_python(False))),
                 (wanted[0] if wanted else "", []),
             )
         except (CalamineError, OSError) as error:
             raise DataError(f"{path}: the spreadsheet cannot be read ({error}).") from None
         cells = cells[options.skip_lines or 0 :]
         cells = [row for row in cells if any(value != "" for value in row)]
+        rows_before = len(cells)
+        if options.header is None and options.skip_lines is None:
+            cells = _without_titles(cells)
         others = len(names) - 1
-        self.form = f"spreadsheet, sheet {sheet!r}" + (f" of {len(names)}" if others else "")
         if not cells:
             raise DataError(f"{path}: sheet {sheet!r} has no rows.")
-        self.header = options.header is not False
+        self.header = (
+            _has_names(cells) if options.header is None and options.columns is None else options.header is not False
+        )
+        titles = rows_before - len(cells)
+        self.form = f"spreadsheet, sheet {sheet!r}" + (f" of {len(names)}" if others else "")
+        if titles:
+            self.form += f", {titles} {'row' if titles == 1 else 'rows'} before the header skipped"
+        if not self.header:
+            self.form += ", no header"
         width = len(cells[0])
         written = [str(as_text(_plain(value)) or "").strip() for value in cells[0]] if self.header else [""] * width
         self._rows = cells[1:] if self.header else cells
@@ -115,10 +128,26 @@ class SpreadsheetFile:
         raise NotImplementedError
 
 
+def _without_titles(cells: list[list[Any]]) -> list[list[Any]]:
+    """The rows from the first one that is not a title: with more than a third of its cells filled."""
+    width = max(map(len, cells), default=0)
+    filled = [sum(value != "" for value in row) for row in cells]
+    first = next((number for number, count in enumerate(filled) if count > max(1, width // 3)), 0)
+    return cells[first:] if first <= MOST_PREAMBLE else cells
+
+
+def _has_names(cells: list[list[Any]]) -> bool:
+    """Whether the first row holds names, told as in a delimited file."""
+    first, *rest = [[str(as_text(_plain(value)) or "") for value in row] for row in cells[: SAMPLE_ROWS + 1]]
+    return has_header(first, rest, len(first))
+
+
 def _plain(value: Any) -> Any:
     """A cell as a plain value; dates and times as they are written in ISO 8601."""
     if value == "":
         return None
+    if isinstance(value, float) and value.is_integer():  # a spreadsheet has no integers
+        return int(value)
     return value.isoformat(sep=" ") if isinstance(value, datetime) else (
         value.isoformat() if isinstance(value, (date, time)) else value
     )  # fmt: skip
