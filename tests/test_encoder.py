@@ -160,8 +160,8 @@ def test_a_copied_or_pickled_layer_computes_with_its_own_weights(
 def test_an_encoder_predicts_with_onednn_linear(
     encoders: Encoders, fitted: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bundle = fitted("transformer").save(tmp_path / "bundle")  # shared with other tests, so fitted as it always is
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    bundle = fitted("transformer").save(tmp_path / "bundle")
     for network in (
         load_encoder(str(encoders("bert")), ["a", "b"], 16).network,
         read_encoder(read_bundle(bundle), 2).network,

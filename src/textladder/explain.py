@@ -164,7 +164,7 @@ def explain_text(classifier: TextClassifier, text: str, *, monitor: Monitor | No
     prediction = classifier.prediction(scored.probabilities[0])
     if (found := exact_explanation(classifier, text, prediction)) is not None:
         return found
-    occlusion, label = Occlusion(text), classifier.label_values.index(prediction.label)
+    occlusion, label = Occlusion(text), int(scored.probabilities[0].argmax())
     probabilities: list[float] = []
     monitor.start("leaving out words", len(occlusion.spans))
     try:

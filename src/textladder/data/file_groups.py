@@ -43,8 +43,9 @@ def part_files(folder: Path) -> list[Path]:
 def named_parts(paths: Sequence[Path]) -> dict[str, list[Path]]:
     """The files by the part of a data set that their names tell: `train`, `valid` or `test`.
 
-    >>> named_parts([Path("reviews_train.csv"), Path("test-00000-of-00001.parquet"), Path("trainers.csv")])
-    {'train': [PosixPath('reviews_train.csv')], 'test': [PosixPath('test-00000-of-00001.parquet')]}
+    >>> found = named_parts([Path("reviews_train.csv"), Path("test-00000-of-00001.parquet"), Path("trainers.csv")])
+    >>> {part: [path.name for path in paths] for part, paths in found.items()}
+    {'train': ['reviews_train.csv'], 'test': ['test-00000-of-00001.parquet']}
     """
     found: dict[str, list[Path]] = {}
     for path in paths:

@@ -102,7 +102,7 @@ class Service:
         if classifier.linear:
             exact: Explanation = await queue.call(exact_explanation, classifier, text, prediction)
             return exact, seconds
-        label = classifier.label_values.index(prediction.label)
+        label = int(rows[0].argmax())
         probabilities: list[float] = rows[1:, label].tolist()
         for part in parts:
             if await is_disconnected():
