@@ -10,6 +10,7 @@ import codecs
 import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -283,19 +284,20 @@ class DelimitedFile:
                     line, data = first_line, data[start:]
                 elif line == 1 and data.startswith(codecs.BOM_UTF8):
                     data = data[len(codecs.BOM_UTF8) :]
-                end = _regular_end(data, self.dialect, last=False)
+                end, long = _regular_end(data, self.dialect, last=False)
                 if end == 0 and len(data) < MAX_FIELD:
                     continue
-                table = self._arrow_table(data[:end]) if end else None
+                table = self._arrow_table(data[:end], long) if end else None
                 yield line, table
                 if table is None:
                     return
                 line, data = line + _count_lines(data[:end]), data[end:]
             if data.strip(b"\r\n") and line >= first_line:
-                yield line, self._arrow_table(data) if _regular_end(data, self.dialect, last=True) else None
+                end, long = _regular_end(data, self.dialect, last=True)
+                yield line, self._arrow_table(data, long) if end else None
 
-    def _arrow_table(self, block: bytes) -> "pa.Table | None":
-        """Parse a regular block; None if one of its rows does not fit."""
+    def _arrow_table(self, block: bytes, long: Sequence[str]) -> "pa.Table | None":
+        """Parse a regular block; None if one of its rows does not fit, or a long field looks like rows."""
         import pyarrow as pa
         import pyarrow.compute as compute
         from pyarrow import csv as arrow_csv
@@ -325,18 +327,26 @@ class DelimitedFile:
                 return None
         if any(compute.any(compute.not_equal(table.column(index), "")).as_py() for index in self._empty):
             return None
-        if _count_lines(block) >= table.num_rows + LINES_LIKE_ROWS:
-            for column in table.columns:
-                long = compute.greater(compute.count_substring(column, "\n"), LINES_LIKE_ROWS)
-                if any(map(self._looks_like_rows, column.filter(long).to_pylist())):
-                    return None
+        if self._few_values and any(map(self._looks_like_rows, long)):
+            return None
         return table.select(self._kept).rename_columns(self.names)
 
     def _looks_like_rows(self, field: str) -> bool:
-        """Whether the lines inside a field would be rows, were the quotes around it plain text."""
-        inside, delimiters = field.split("\n")[1:-1], self.layout.width - 1
-        counts = {line.count(self.dialect.separator) for line in inside}
-        return len(inside) >= LINES_LIKE_ROWS and counts == {delimiters}
+        """Whether the lines inside a field would be rows, were the quotes around it plain text.
+
+        They have as many fields as a row, and the usual values in a column that has few.
+        """
+        inside = [line.split(self.dialect.separator) for line in field.split("\n")[1:-1]]
+        if len(inside) < LINES_LIKE_ROWS or any(len(fields) != self.layout.width for fields in inside):
+            return False
+        return any(all(fields[index] in values for fields in inside) for index, values in self._few_values.items())
+
+    @cached_property
+    def _few_values(self) -> dict[int, set[str]]:
+        """The values of the columns that have few of them, by the place of the column."""
+        columns = dict(enumerate(zip(*self._first_rows, strict=False)))
+        found = {index: set(values) for index, values in columns.items()}
+        return {index: values for index, values in found.items() if len(values) <= len(columns[index]) // 4}
 
     def _checked(self, lines: Iterator[str], first: int) -> Iterator[str]:
         """The lines, none of which has a zero byte."""
@@ -440,7 +450,7 @@ def _count_lines(block: bytes) -> int:
     return block.count(b"\n") + (returns - block.count(b"\r\n") if returns else 0)
 
 
-def _regular_end(data: bytes, dialect: Dialect, *, last: bool) -> int | None:
+def _regular_end(data: bytes, dialect: Dialect, *, last: bool) -> tuple[int | None, list[str]]:
     """Where the last complete record of a block ends, if every quote up to there opens, closes or doubles.
 
     A quote opens after a delimiter or a line end and closes before one; between a pair of doubled quotes one field
@@ -452,34 +462,41 @@ def _regular_end(data: bytes, dialect: Dialect, *, last: bool) -> int | None:
         last: whether the file ends with the block.
 
     Returns:
-        The position; None if some quote is elsewhere, or the block contains a zero byte.
+        The position, None if some quote is elsewhere or the block contains a zero byte; and the fields with
+        many lines.
     """
     block = np.frombuffer(data, np.uint8)
     if b"\0" in data:
-        return None
+        return None, []
     quotes = np.array([], np.int64)
     if dialect.quote is not None:
         quotes = np.flatnonzero(block == ord(dialect.quote))
+    line_ends = np.flatnonzero(block == ord("\n"))
+    if not len(line_ends):  # lines may end with carriage returns alone, of which the last may be half an end
+        line_ends = np.flatnonzero(block[:-1] == ord("\r"))
+    before_end = np.searchsorted(quotes, line_ends)  # an odd number of quotes before a line end inside a field
+    inside = before_end[before_end % 2 == 1]
+    closing = np.unique(inside[LINES_LIKE_ROWS:][inside[LINES_LIKE_ROWS:] == inside[:-LINES_LIKE_ROWS]])
+    closing = closing[closing < len(quotes)]
+    spans = zip(quotes[closing - 1].tolist(), quotes[closing].tolist(), strict=True)
+    long = [data[start + 1 : stop].decode(errors="replace") for start, stop in spans]
     if last:
         end = len(block)
         if len(quotes) % 2:
-            return None
+            return None, long
     else:
-        line_ends = np.flatnonzero(block == ord("\n"))
-        if not len(line_ends):  # lines may end with carriage returns alone, of which the last may be half an end
-            line_ends = np.flatnonzero(block[:-1] == ord("\r"))
-        outside = line_ends[np.searchsorted(quotes, line_ends) % 2 == 0]
+        outside = line_ends[before_end % 2 == 0]
         if not len(outside):
-            return 0
+            return 0, long
         end = int(outside[-1]) + 1
         quotes = quotes[: np.searchsorted(quotes, end)]
     if not len(quotes):
-        return end
+        return end, long
     around = np.frombuffer((dialect.separator + (dialect.quote or "") + LINE_END).encode(), np.uint8)
     opening, closing = quotes[0::2], quotes[1::2]
     before = block[opening[opening > 0] - 1]
     after = block[closing[closing < end - 1] + 1]
-    return end if np.isin(before, around).all() and np.isin(after, around).all() else None
+    return end if np.isin(before, around).all() and np.isin(after, around).all() else None, long
 
 
 class _DelimitedWriter:
