@@ -307,7 +307,7 @@ def test_a_value_written_in_two_ways_is_one_class(
     data = read_texts(make("csv", labels_of(*labels, rows=42), tmp_path), merge_labels=merge)
     assert data.labels == expected
     if not merge:
-        assert f"labels that are the same value ({said}) taken for one" in data.description
+        assert f"labels with the same value ({said}) taken for one" in data.description
     classifier = fit(data)
     assert typed(classifier.predict([POOR, FINE])) == typed(values)
     assert accuracy(classifier, make("csv", labels_of(*labels, rows=42), tmp_path)) == 1

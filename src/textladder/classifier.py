@@ -362,7 +362,7 @@ class TextClassifier:
         try:
             classifier.label_values = label_values(classifier.labels, classifier.label_type)
         except (KeyError, ValueError):
-            raise _does_not_fit(bundle, f"its labels are no {classifier.label_type[:40]}") from None
+            raise _does_not_fit(bundle, f"its labels are not of the type {classifier.label_type[:40]!r}") from None
         classifier.text_columns, classifier.label_column = (
             tuple(manifest["text_columns"]),
             manifest["label_column"],

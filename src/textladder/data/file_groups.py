@@ -177,6 +177,8 @@ class ClassFolders:
 
     def _own_encoding(self, path: Path) -> str | None:
         """That of all files that are not UTF-8 for one of them; None to detect it."""
+        if self._others is None:
+            return None
         data = path.read_bytes()
         try:
             data.decode()

@@ -201,13 +201,14 @@ class JsonFile:
 class _JsonWriter:
     def __init__(self, source: JsonFile, stream: IO[bytes], added: Sequence[str]) -> None:
         self.text = source.file.writer(stream, errors=ESCAPE)
-        self.added, self.line_end, self.is_array = added, source.line_end, source.kind != LINES
+        self.path, self.added, self.line_end = source.path, added, source.line_end
+        self.is_array, self.taken = source.kind != LINES, set(added)
         self.rows = 0
 
     def add(self, batch: list[dict[str, Any]], columns: Sequence[Sequence[Any]]) -> None:
         for row, *values in zip(batch, *columns, strict=True):
-            if taken := row.keys() & set(self.added):
-                raise DataError(f"a row has the key {min(taken)!r} already; rename it first.")
+            if taken := row.keys() & self.taken:
+                raise DataError(f"{self.path}: a row has the key {min(taken)!r} already; rename it first.")
             extended = json.dumps({**row, **dict(zip(self.added, values, strict=True))}, ensure_ascii=False)
             if self.is_array:
                 self.text.write(("[" if not self.rows else ",") + self.line_end + extended)

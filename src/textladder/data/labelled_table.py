@@ -77,9 +77,8 @@ class LabelledTable:
             new = became.get(label, became.get(same_label(label), label))
             if new is None:
                 return -1
-            label = new
-            found = exactly.get(label, same.get(same_label(label)))
-            return by_case.get(label.casefold()) if found is None else found
+            found = exactly.get(new, same.get(same_label(new)))
+            return by_case.get(new.casefold()) if found is None else found
 
         indices = {label: index_of(label) for label in self.labels}
         unknown = [label for label, index in indices.items() if index is None]
@@ -156,7 +155,7 @@ def copy_to_arrow(
     notes = [*choice.notes, *choice.doubts, *doubts]
     if len(labels) < len(counts) and not options.merge_labels:
         label = next(label for label in counts if one_of[label] != label)
-        notes.append(f"labels that are the same value ({label!r} and {one_of[label]!r}) taken for one")
+        notes.append(f"labels with the same value ({label!r} and {one_of[label]!r}) taken for one")
     if copier.changed:
         rows = f"{copier.changed:,} {'row' if copier.changed == 1 else 'rows'}"
         notes.append(f"blanks or accents of the label written in another way in {rows}")

@@ -139,8 +139,8 @@ def open_source(data: Any, options: FileOptions = DETECTED) -> tuple[RowSource, 
 
     Args:
         data: a file, a folder of part files or with a folder for each class, a pattern such as `part-*.csv`, `-` for
-            standard input; a pandas or polars DataFrame, an Arrow table, a data set of the `datasets` library, a list
-            of mappings, or a pair (texts, labels).
+            standard input; a list of files; a pandas or polars DataFrame, an Arrow table, a data set of the `datasets`
+            library, a list of mappings, or a pair (texts, labels).
         options: how files are read.
 
     Raises:

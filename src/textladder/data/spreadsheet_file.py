@@ -35,7 +35,7 @@ def is_spreadsheet(path: Path, start: bytes) -> bool:
 
 
 class SpreadsheetFile:
-    """One sheet of a spreadsheet; its first row with values holds the names, unless `header=False`.
+    """One sheet of a spreadsheet; titles above the rows and a row of names are detected, as in a delimited file.
 
     Args:
         path: the file.
