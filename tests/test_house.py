@@ -37,7 +37,7 @@ PACKAGES = {
     "data": "columns rows labels compression encodings file_streams file_options delimited_records dialects "
     "delimited_file json_file arrow_file spreadsheet_file fasttext_file row_files row_rewriting file_groups known_data "
     "row_sources mapped_tables inspection splits unlabelled labelled_table labelled_texts",
-    "text": "tokenizer vocabulary vectors wordpieces word_rules fastai_words",
+    "text": "ngrams tokenizer vocabulary vectors wordpieces word_rules fastai_words",
     "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels "
     "onnx_builder onnx_rewrites onnx_graphs",
     "commands": "command train lr_find audit compare evaluate explain export inspect levels predict pretrain serve "
@@ -59,6 +59,7 @@ ONLY_IN = {
     "sklearn": {"levels.*", "comparison.label_errors"},
     "cleanlab": {"comparison.label_errors"},
     "datasketch": {"near_duplicates"},
+    "regex": {"text.ngrams"},
     "fastapi": {"serving.*"},
     "fastapi_swagger": {"serving.*"},
     "filelock": {"comparison.run_folder"},
