@@ -137,7 +137,7 @@ def test_what_levels_would_truncate() -> None:
         train, frame(sentences(20, 9), 9), levels=["tfidf", "lstm", "ulmfit", "transformer"], settings=settings
     )
     tfidf, lstm, ulmfit, transformer = found.tokens
-    assert tfidf == TokenCounts("tfidf", 25.0, 700, None, 0, 122)
+    assert tfidf == TokenCounts("tfidf", 26.0, 700, None, 0, 122)
     assert (lstm.longest, lstm.limit, lstm.truncated) == (700, 400, 2)
     assert (ulmfit.limit, ulmfit.truncated) == (600, 1)
     assert transformer.unknown == "The tokenizer of 'nowhere/at-all' is not on this machine yet."

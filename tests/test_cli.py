@@ -497,7 +497,7 @@ def test_shared_settings_show_them_for_each_level() -> None:
         help = str(shown["--frozen-epochs"].help)
         assert help.startswith("ulmfit: ")
         assert "; transformer: " in help
-        weights = "tfidf, lstm, ulmfit, transformer: weight rows so that all classes count the same [none or balanced"
+        weights = "tfidf: weight rows so that all classes count the same [none or balanced; default: balanced]; lstm: "
         assert str(shown["--class-weights"].help).startswith(weights)
         assert "from 3 to 8192; default: 256" in str(shown["--max-tokens"].help)
 

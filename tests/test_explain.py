@@ -59,7 +59,7 @@ def test_many_labels_of_tfidf_are_held_against_the_mean_of_the_others() -> None:
     classifier = TextClassifier("tfidf").fit(read_texts(rows, valid=0))
     found = explain_text(classifier, "a red leaf, red")
     level = classifier._fitted
-    logits = level._model.logits(*level._values(level.tokenize(found.text)))
+    logits = level._model.logits(*level._values(level._ngrams(found.text)))
     scores, label = logits - level._model.bias, classifier.labels.index(found.prediction.label)
     total = scores[label] - np.delete(scores, label).mean()
     assert sum(word.weight for word in found.words) == pytest.approx(total, abs=1e-5)

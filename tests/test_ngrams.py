@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from textladder import TextClassifier, explain_text
-from textladder.levels.tfidf import _spaced_with_places
+from textladder.levels.tfidf import _spaced_with_places, term_weights
 from textladder.text.ngrams import LONGEST_PIECE, TOKEN, Ngrams, character_ngrams, spaced, tokens, word_ngrams
 
 TEXTS = st.text(st.sampled_from("abcC ΣİßÉ\u0301क\u093f这👍🏽.!:)\n\t"), max_size=60)
@@ -129,3 +130,23 @@ def test_the_number_of_terms_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     classifier = TextClassifier("tfidf").fit(pd.DataFrame(rows, columns=["label", "text"]))
     assert 50 < classifier.record["terms"] <= 100  # 50 of each kind
     assert classifier.predict(["good lamp", "bad lamp"]) == ["b", "a"]
+
+
+def test_weights_of_terms() -> None:
+    counted = sparse.csr_matrix(np.array([[1, 2, 0], [1, 1, 1], [1, 0, 3], [1, 0, 0]], np.float32))
+    label_ids = np.array([0, 0, 1, 1])
+    idf = np.log(5 / (1 + np.array([4, 2, 2]))) + 1
+    assert term_weights(counted, label_ids, 2, 0.0) == pytest.approx(idf)
+    # texts with the term and one more, of the texts of the class and two more
+    ratios = np.abs(np.log(np.array([3, 3, 2]) / 4) - np.log(np.array([3, 1, 2]) / 4))
+    assert term_weights(counted, label_ids, 2, 1.0) == pytest.approx(idf * ratios, abs=1e-6)
+    assert term_weights(counted, label_ids, 2, 0.5) == pytest.approx(idf * ratios**0.5, abs=1e-6)
+    three = term_weights(counted, np.array([0, 1, 2, 2]), 3, 1.0)
+    shares = np.log(np.array([[2, 2, 1], [2, 2, 2], [3, 1, 2]]) / np.array([[3], [3], [4]]))
+    assert three == pytest.approx(idf * 2 * shares.std(axis=0), abs=1e-6)
+
+
+def test_texts_that_tell_nothing() -> None:
+    rows = [("ab"[number % 2], "the same words") for number in range(40)]
+    classifier = TextClassifier("tfidf").fit(pd.DataFrame(rows, columns=["label", "text"]))
+    assert classifier.predict_proba(["the same words", "", "other"]) == pytest.approx(0.5, abs=1e-3)

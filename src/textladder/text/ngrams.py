@@ -135,7 +135,8 @@ def _mixed(hashes: np.ndarray) -> np.ndarray:
     """Hashes whose bits all depend on each other (the finalizer of splitmix64)."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ (hashes >> np.uint64(31))
+    mixed: np.ndarray = hashes ^ (hashes >> np.uint64(31))
+    return mixed
 
 
 def _joined(parts: list[Ngrams]) -> Ngrams:
