@@ -176,10 +176,20 @@ def test_test_rows_with_unknown_labels(cases: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["c22_chinese.csv", "c22c_hindi.csv", "c22d_emoji.csv", "c22e_emoticon.csv"])
-def test_texts_without_blanks_or_letters_are_read(name: str, cases: Path) -> None:
+def test_texts_without_blanks_or_letters_are_learnt(name: str, cases: Path) -> None:
     data = read_texts(cases / name, valid=0)
     assert data.labels == ("neg", "pos")
     assert sorted([*data.train, *data.test]) == sorted(pd.read_csv(cases / name)["text"])
+    assert TextClassifier("tfidf").fit(data).evaluate(data.test).accuracy >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [("👎 the lamp", "👍 the lamp"), ("यह दिन है", "यह दीन है"), ("the lamp :(", "the lamp :)"), ("lamp👎", "lamp 👍")],
+)
+def test_texts_that_differ_in_a_sign_that_speaks_are_not_the_same(text: str, other: str) -> None:
+    assert words_of(text) != words_of(other)
+    assert words_of(f"{text} !!") == words_of(f"  {text.upper()} .")
 
 
 def test_any_label_name(cases: Path, tmp_path: Path) -> None:

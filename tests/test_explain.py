@@ -14,6 +14,7 @@ from textladder import TextClassifier, explain_text, read_texts
 from textladder.cli import main
 from textladder.errors import ConfigError, DataError
 from textladder.explain import WORD, without
+from textladder.text.ngrams import spaced
 
 TEXT = "The zip TORE at once, a waste; I can't recommend it!!"
 
@@ -59,7 +60,8 @@ def test_many_labels_of_tfidf_are_held_against_the_mean_of_the_others() -> None:
     classifier = TextClassifier("tfidf").fit(read_texts(rows, valid=0))
     found = explain_text(classifier, "a red leaf, red")
     level = classifier._fitted
-    logits = level._model.logits(*level._values(level._ngrams(found.text)))
+    counts = level._count(1, spaced(found.text))
+    logits = level._model.logits(counts.terms, level._values(counts, level._term_weights))
     scores, label = logits - level._model.bias, classifier.labels.index(found.prediction.label)
     total = scores[label] - np.delete(scores, label).mean()
     assert sum(word.weight for word in found.words) == pytest.approx(total, abs=1e-5)

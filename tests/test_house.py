@@ -59,7 +59,7 @@ ONLY_IN = {
     "sklearn": {"levels.*", "comparison.label_errors"},
     "cleanlab": {"comparison.label_errors"},
     "datasketch": {"near_duplicates"},
-    "regex": {"text.ngrams"},
+    "regex": {"text.ngrams", "near_duplicates"},
     "fastapi": {"serving.*"},
     "fastapi_swagger": {"serving.*"},
     "filelock": {"comparison.run_folder"},

@@ -1,21 +1,23 @@
 """Finds texts that repeat one another, exactly or nearly.
 
-    texts -> words, without case and punctuation -> the same text -> MinHash of word triples -> nearly the same text
+    texts -> words and emoji, without case and punctuation -> the same text
+          -> MinHash of word triples -> nearly the same text
 
 `audit.py` asks it for duplicates, for leaks between the training and the test rows, and for contradictory labels.
 """
 
 import hashlib
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
+import regex
 
 from textladder.data.labelled_texts import LabelledTexts
 from textladder.data.mapped_tables import release_pages
 from textladder.progress import Monitor
+from textladder.text.ngrams import LONGEST_CACHED, tokens
 
 MIN_SIMILARITY = 0.8  # Jaccard similarity of the word triples from which texts count as nearly the same
 # At this similarity two texts share one of the bands with a probability of 99%; at 0.9 it is almost certain.
@@ -27,13 +29,33 @@ MIN_WORDS = 5  # shorter texts ("Great book!") are the same by chance
 NearPair = tuple[int, int, float]  # the indices of two texts, the earlier one first, and their similarity
 
 
-def words_of(text: str) -> list[str]:
-    """Split a text into words, without case and punctuation.
+# Emoji and other symbols say something; so does an emoticon that stands alone, such as ":-)" or "<3".
+SPEAKING = regex.compile(r"[\w\p{M}\p{So}]|\p{Regional_Indicator}")
+EMOTICON = regex.compile(r"[:;=8][-'o^]?[()\[\]{}dp/\\|*$@<>]+|[()\[\]{}]+[-'o^]?[:;=8]|<3+")
 
-    >>> words_of("It's GOOD -- really!")
-    ['it', 's', 'good', 'really']
+
+def words_of(text: str) -> list[str]:
+    """Split a text into words and emoji, without case and punctuation.
+
+    >>> words_of("It's GOOD -- really! 👍 :-)")
+    ['it', 's', 'good', 'really', '👍', ':-)']
     """
-    return re.findall(r"\w+", text.casefold())
+    return [word for chunk in text.casefold().split() for word in _words_in(chunk)]
+
+
+def _words_in(chunk: str) -> Sequence[str]:
+    return _words_in_common(chunk) if len(chunk) <= LONGEST_CACHED else _split_chunk(chunk)
+
+
+@lru_cache(maxsize=1 << 15)
+def _words_in_common(chunk: str) -> tuple[str, ...]:
+    return tuple(_split_chunk(chunk))
+
+
+def _split_chunk(chunk: str) -> list[str]:
+    if EMOTICON.fullmatch(chunk):
+        return [chunk]
+    return [token for token in tokens(chunk) if SPEAKING.search(token)]
 
 
 class TextIndex:

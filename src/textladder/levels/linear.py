@@ -26,8 +26,10 @@ class LinearModel:
 
     @classmethod
     def from_sklearn(cls, model: Any) -> "LinearModel":
-        """The arrays of a fitted model, which has `coef_` and `intercept_`."""
-        return cls(model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32))
+        """The arrays of a fitted model, or of those that a `OneVsRestClassifier` has fitted for the classes."""
+        models = getattr(model, "estimators_", [model])
+        weights = np.concatenate([one.coef_ for one in models]).T.astype(np.float32)
+        return cls(weights, np.concatenate([one.intercept_ for one in models]).astype(np.float32))
 
     @staticmethod
     def shapes(features: int, classes: int) -> dict[str, tuple[int, ...]]:

@@ -7,8 +7,9 @@ predicts with plain arrays.
     and by how much the classes differ in it -> unit length -> logistic regression
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,37 +24,64 @@ from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
 from textladder.scoring import softmax
 from textladder.settings import setting
-from textladder.text.ngrams import TOKEN, Ngrams, character_ngrams, spaced, tokens, word_ngrams
+from textladder.text.ngrams import TOKEN, Ngrams, Terms, batches, character_ngrams, pieces, tokens, word_ngrams
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 MODEL_FILE = "model.safetensors"
 KINDS = ("words", "characters")
+CHARACTERS = 5  # 4 and 6 are as good
 MOST_TERMS = 200_000  # of each kind: beyond that, n-grams are rare
 MOST_WEIGHTS = 1 << 25  # with many classes there are fewer terms, so that a bundle has at most 128 MB of weights
+MOST_CANDIDATES = 1 << 22  # n-grams that are held before the counts of the same ones are summed
+
+# With this many words to learn from, in all and in a text, words alone are as good as words and characters, and three
+# times as fast: so on reviews. Elsewhere characters gain from 0.3 points (news) to 3 (tweets), or 5 with few rows.
+ENOUGH_WORDS, LONG_TEXT = 400_000, 40
+SAMPLE = 1_000  # texts in which words are counted
 
 
 @dataclass(frozen=True)
 class TfidfConfig:
-    """The recipe's hyperparameters, chosen by cross-validation on seven sets of texts (docs/measured.md)."""
+    """The recipe's hyperparameters, chosen by cross-validation on eight sets of texts (docs/measured.md)."""
 
     max_ngram: int = setting(2, "longest n-gram that is counted, in words", low=1, high=5)
-    # with the weights below, 0 to 1 point on reviews and questions, 3 on tweets, 9 on Chinese, which has no spaces
-    characters: int = setting(5, "longest run of characters that is counted; 0 for words alone", low=0, high=8)
+    # 2 to 3 points on tweets and questions, 5 of few rows, none on reviews
+    characters: int | None = setting(
+        None,
+        "longest run of characters that is counted; 0 for words alone (default: 0 for many long texts, else 5)",
+        low=0,
+        high=8,
+    )
     # an n-gram that occurs in only one text teaches nothing
     min_documents: int = setting(2, "drop n-grams that occur in fewer texts than this", low=1)
     sublinear: bool = setting(True, "use 1 + log(count) instead of the count")
-    # 1 point on reviews and of few rows, 3 on tweets; 1, as in the paper, is as good but worse on Chinese
+    # 0.6 points on reviews, 1 on news, 2 on tweets; nothing on short Chinese texts
     class_ratio: float = setting(
-        0.5, "weight terms by this power of how much the classes differ in them; 0 for idf alone", low=0, high=2
+        1.0, "weight terms by 1 plus this times how much the classes differ in them", low=0, high=10
     )
-    # sparse unit-length rows need less shrinkage than the usual 1 gives; from 5 to 40 makes little difference
-    regularization_c: float = setting(20.0, "inverse of the regularization strength", low=1e-6)
-    # macro F1 gains up to 3 points where classes are unbalanced, accuracy hardly changes
+    # sparse unit-length rows need less shrinkage than the usual 1 gives; from 3 to 12 makes little difference
+    regularization_c: float = setting(6.0, "inverse of the regularization strength", low=1e-6)
+    # macro F1 gains up to 1 point where classes are unbalanced, accuracy hardly changes
     class_weights: str = setting(
         "balanced", "weight rows so that all classes count the same", choices=("none", "balanced"), shared=True
     )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often each term occurs in each of some texts, as the arrays of a sparse matrix.
+
+    Attributes:
+        ends: where each text begins and ends in the other arrays, int64 (texts + 1,).
+        terms: int64 (n,), of each text in ascending order.
+        occurrences: int64 (n,).
+    """
+
+    ends: np.ndarray
+    terms: np.ndarray
+    occurrences: np.ndarray
 
 
 class TfidfLevel:
@@ -65,87 +93,140 @@ class TfidfLevel:
     config_type: ClassVar[type] = TfidfConfig
     network_files: ClassVar[tuple[str, ...]] = ()
     network_inputs: ClassVar[tuple[str, ...]] = ("terms", "values")
-    presets: ClassVar[Mapping[str, Preset]] = {"default": Preset("the recipe chosen on seven sets of texts")}
+    presets: ClassVar[Mapping[str, Preset]] = {"default": Preset("the recipe chosen on eight sets of texts")}
 
     def __init__(self, config: TfidfConfig, classes: int) -> None:
         self.config, self.classes = config, classes
-        # of each kind, the hashes of the terms in ascending order; terms are numbered through both kinds
-        self._hashes = {kind: np.zeros(0, np.uint64) for kind in KINDS}
+        self._characters = 0  # longest run that is counted
+        self._terms: dict[str, Terms] = {}  # of each kind that is counted; numbered through both kinds
         self._term_weights = np.zeros(0, np.float32)  # (terms,)
         self._model = LinearModel(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
         self.exported: ExportedNetwork | None = None
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Fit with scikit-learn; the validation rows are not used."""
-        from scipy import sparse
-        from sklearn.linear_model import LogisticRegression
-
-        monitor.start("counting n-grams", len(train))
-        counts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for done, text in enumerate(train, start=1):
-            for kind, ngrams in self._ngrams(text).items():
-                counts.setdefault(kind, []).append(np.unique(ngrams.hashes, return_counts=True))
-            if done % 1000 == 0:
-                monitor.advance(done)
-        monitor.start("fitting the regression", None)
-        blocks, weights = [], []
-        for kind, of_texts in counts.items():
-            self._hashes[kind] = self._frequent([hashes for hashes, _ in of_texts])
-            counted = _count_matrix(of_texts, self._hashes[kind])
-            weights.append(term_weights(counted, train.label_ids, self.classes, self.config.class_ratio))
-            blocks.append(self._weighted(counted, weights[-1]))
-        self._term_weights = np.concatenate(weights)
-        if not len(self._term_weights):
+        self._characters = self._longest_run(train)
+        kinds = KINDS if self._characters else KINDS[:1]
+        monitor.start("counting n-grams", 2 * len(train))
+        self._terms = self._candidates(train, kinds, monitor)
+        counted = self._frequent(self._count_all(train, monitor))
+        if not counted.shape[1]:
             raise DataError(f"No word occurs in {self.config.min_documents} training texts, so nothing can be learned.")
-        regression = LogisticRegression(
-            C=self.config.regularization_c,
-            class_weight="balanced" if self.config.class_weights == "balanced" else None,
-            max_iter=1000,
-            tol=1e-5,  # with 1e-4 it stops 1 point too early on long texts
-            random_state=seed,
-        )
-        regression.fit(sparse.hstack(blocks, format="csr"), train.label_ids)
+        monitor.start("fitting the regression", None)
+        self._term_weights = term_weights(counted, train.label_ids, self.classes, self.config.class_ratio)
+        values = self._values(Counts(counted.indptr, counted.indices, counted.data), self._term_weights)
+        counted.data = values.astype(np.float64)  # as liblinear takes them
+        regression = self._regression(seed).fit(counted, train.label_ids)
         monitor.stop()
         self._model = LinearModel.from_sklearn(regression)
-        return FitReport(parameters=self._model.parameters, facts={"terms": len(self._term_weights)})
+        facts = {"terms": len(self._term_weights), "characters": self._characters}
+        return FitReport(parameters=self._model.parameters, facts=facts)
 
-    def _frequent(self, texts: Sequence[np.ndarray]) -> np.ndarray:
-        """The n-grams that enough texts have, as hashes in ascending order.
+    def _regression(self, seed: int) -> Any:
+        """A regression, for each class against the rest if there are more than two."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
 
-        Args:
-            texts: the distinct hashes of each text.
-        """
-        hashes, documents = np.unique(np.concatenate(texts), return_counts=True)
-        enough = documents >= min(self.config.min_documents, len(texts))
-        hashes, documents = hashes[enough], documents[enough]
+        # where there are more terms than texts the dual problem is solved in a fifth of the time
+        binary = LogisticRegression(
+            C=self.config.regularization_c,
+            class_weight="balanced" if self.config.class_weights == "balanced" else None,
+            solver="liblinear",
+            dual=True,
+            tol=0.01,
+            max_iter=1000,
+            random_state=seed,
+        )
+        return binary if self.classes == 2 else OneVsRestClassifier(binary)
+
+    def _longest_run(self, train: LabelledTexts) -> int:
+        """Longest run of characters that is counted."""
+        if self.config.characters is not None:
+            return self.config.characters
+        sample = list(islice(train, 0, None, max(1, len(train) // SAMPLE)))
+        # a character of a script that does not separate words is a token, but no word
+        words = sum(len(token) > 1 for text in sample for token in tokens(text)) / len(sample)
+        return 0 if words >= LONG_TEXT and words * len(train) >= ENOUGH_WORDS else CHARACTERS
+
+    def _candidates(self, texts: Iterable[str], kinds: Sequence[str], monitor: Monitor) -> dict[str, Terms]:
+        """The n-grams of each kind that occur often enough to be in enough texts."""
+        found = {kind: [_NOTHING] for kind in kinds}
+        done = 0
+        for size, batch in batches(texts):
+            for kind, ngrams in self._ngrams(batch, kinds).items():
+                found[kind].append(np.unique(ngrams.hashes, return_counts=True))
+                if sum(len(hashes) for hashes, _ in found[kind][1:]) > max(MOST_CANDIDATES, len(found[kind][0][0])):
+                    found[kind] = [_summed(found[kind])]
+            done += size
+            monitor.advance(done)
+        terms = {}
+        for kind in kinds:
+            hashes, occurrences = _summed(found[kind])
+            terms[kind] = Terms(hashes[occurrences >= min(self.config.min_documents, done)])
+        return terms
+
+    def _count_all(self, texts: LabelledTexts, monitor: Monitor) -> Any:
+        """How often each term occurs in each text, float32, sparse (texts, terms)."""
+        from scipy import sparse
+
+        parts, done = [], 0
+        for size, batch in batches(texts):
+            counts = self._count(size, batch)
+            parts.append((counts.occurrences.astype(np.float32), counts.terms.astype(np.int32), np.diff(counts.ends)))
+            done += size
+            monitor.advance(len(texts) + done)
+        values, terms, sizes = (np.concatenate(part) for part in zip(*parts, strict=True))
+        ends = np.concatenate([[0], np.cumsum(sizes)])
+        return sparse.csr_matrix((values, terms, ends), (done, sum(map(len, self._terms.values()))))
+
+    def _frequent(self, counted: Any) -> Any:
+        """The columns of the terms that enough texts have; the level forgets the others."""
+        documents = np.bincount(counted.indices, minlength=counted.shape[1])
         most = min(MOST_TERMS, max(1, MOST_WEIGHTS // (2 * self.classes)))
-        if len(hashes) > most:
-            kept = np.sort(np.argsort(-documents, kind="stable")[:most])
-            hashes = hashes[kept]
-        return hashes
+        columns, first = [], 0
+        for kind, terms in self._terms.items():
+            of_kind = documents[first : first + len(terms)]
+            kept = np.flatnonzero(of_kind >= min(self.config.min_documents, counted.shape[0]))
+            kept = np.sort(kept[np.argsort(-of_kind[kept], kind="stable")[:most]])
+            columns.append(first + kept)
+            first += len(terms)
+            self._terms[kind] = Terms(terms.hashes[kept])
+        return counted[:, np.concatenate(columns)]
 
-    def _weighted(self, counted: Any, weights: np.ndarray) -> Any:
-        """The values of the terms of one kind in each text, float32 (texts, terms), from their counts."""
-        counted.data = self._values_of(counted.data, weights[counted.indices])
-        texts = np.repeat(np.arange(counted.shape[0]), np.diff(counted.indptr))
-        squares = np.bincount(texts, counted.data.astype(np.float64) ** 2, minlength=counted.shape[0])
-        counted.data /= np.sqrt(self._kinds * np.where(squares == 0, 1, squares))[texts].astype(np.float32)
-        return counted
+    def _values(self, counts: Counts, weights: np.ndarray) -> np.ndarray:
+        """The value of each term in each text, float32 (n,): each kind has the same length, and both together 1."""
+        values = counts.occurrences.astype(np.float32)
+        if self.config.sublinear:
+            values = np.log(values) + 1
+        values *= weights[counts.terms]
+        texts = len(counts.ends) - 1
+        group = np.repeat(np.arange(texts), np.diff(counts.ends))
+        kinds = 1
+        if len(weights) > (words := len(self._terms["words"])) > 0:
+            kinds = 2
+            group = 2 * group + (counts.terms >= words)
+        squares = np.bincount(group, values.astype(np.float64) ** 2, minlength=kinds * texts)
+        scale = 1 / np.sqrt(kinds * np.where(squares == 0, 1, squares))
+        scaled: np.ndarray = values * scale[group].astype(np.float32)
+        return scaled
 
-    @property
-    def _kinds(self) -> int:
-        return 2 if self.config.characters else 1
-
-    def _values_of(self, counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        values: np.ndarray = (np.log(counts) + np.float32(1) if self.config.sublinear else counts) * weights
-        return values
-
-    def _ngrams(self, text: str) -> dict[str, Ngrams]:
-        text = spaced(text)
-        found = {"words": word_ngrams(text, self.config.max_ngram)}
-        if self.config.characters:
-            found["characters"] = character_ngrams(text, self.config.characters)
+    def _ngrams(self, batch: str, kinds: Iterable[str]) -> dict[str, Ngrams]:
+        parts = list(pieces(batch))
+        found = {"words": word_ngrams(parts, self.config.max_ngram)}
+        if "characters" in kinds:
+            found["characters"] = character_ngrams(parts, self._characters)
         return found
+
+    def _count(self, texts: int, batch: str) -> Counts:
+        """Count the terms of spaced texts."""
+        keys, first = [], 0  # the number of the text in the upper half of the bits, that of the term in the lower one
+        for kind, ngrams in self._ngrams(batch, self._terms).items():
+            places, known = self._terms[kind].find(ngrams.hashes)
+            keys.append((ngrams.texts[known] << 32) + (first + places))
+            first += len(self._terms[kind])
+        distinct, occurrences = np.unique(np.concatenate(keys), return_counts=True)
+        ends = np.searchsorted(distinct, np.arange(texts + 1) << 32)
+        return Counts(ends, distinct & 0xFFFFFFFF, occurrences)
 
     @property
     def longest_text(self) -> None:
@@ -166,11 +247,15 @@ class TfidfLevel:
 
     def score(self, texts: Sequence[str]) -> Scored:
         """The class probabilities of texts, of which none is truncated."""
-        if self.exported is not None:
-            logits = np.concatenate([self.exported.run(*self._features(text)) for text in texts])
-        else:
-            logits = np.stack([self._model.logits(*self._values(self._ngrams(text))) for text in texts])
-        return Scored(softmax(logits), truncated=0)
+        run = self._model.logits if self.exported is None else self._exported_logits
+        logits = [
+            run(counts.terms[start:stop], values[start:stop])
+            for size, batch in batches(texts)
+            for counts in [self._count(size, batch)]
+            for values in [self._values(counts, self._term_weights)]
+            for start, stop in pairwise(counts.ends.tolist())
+        ]
+        return Scored(softmax(np.stack(logits)), truncated=0)
 
     def graph(self) -> "ModelProto":
         """The regression as ONNX."""
@@ -180,24 +265,13 @@ class TfidfLevel:
         model = self._model.with_all_columns()
         return linear_graph(model.weights, model.bias, self.classes)
 
-    def _features(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """The terms that occur, int64 (1, terms), and their weights, float32 (1, terms); at least one."""
-        numbers, values = self._values(self._ngrams(text))
-        if not len(numbers):
-            numbers, values = np.zeros(1, np.int64), np.zeros(1, np.float32)
-        return numbers[None], values[None]
-
-    def _values(self, ngrams: Mapping[str, Ngrams]) -> tuple[np.ndarray, np.ndarray]:
-        """The terms that occur in a text, int64 (terms,), and their weights, float32 (terms,)."""
-        numbers, values, first = [], [], 0
-        for kind, found in ngrams.items():
-            hashes, counts = np.unique(found.hashes, return_counts=True)
-            places, known = _look_up(hashes, self._hashes[kind])
-            numbers.append(first + places)
-            of_kind = self._values_of(counts[known].astype(np.float32), self._term_weights[numbers[-1]])
-            values.append(of_kind / np.float32(np.sqrt(self._kinds * np.dot(of_kind, of_kind)) or 1))
-            first += len(self._hashes[kind])
-        return np.concatenate(numbers), np.concatenate(values)
+    def _exported_logits(self, terms: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """The logits of one text by the exported network, which needs at least one term, float32 (classes,)."""
+        assert self.exported is not None
+        if not len(terms):
+            terms, values = np.zeros(1, np.int64), np.zeros(1, np.float32)
+        logits: np.ndarray = self.exported.run(terms[None], values[None])[0]
+        return logits
 
     def contributions(self, text: str, label: int) -> list[tuple[int, int, float]]:
         """What each word adds to the logit of a class over the mean of the others, as (start, stop, weight).
@@ -206,22 +280,22 @@ class TfidfLevel:
         and that of an occurrence among its characters.
         """
         normal, places = _spaced_with_places(text)
-        ngrams = self._ngrams(text)
-        numbers, values = self._values(ngrams)
+        counts = self._count(1, normal)
         added = np.zeros(len(self._term_weights))
-        added[numbers] = self._model.contributions(numbers, values, label)
+        values = self._values(counts, self._term_weights)
+        added[counts.terms] = self._model.contributions(counts.terms, values, label)
         is_space = np.array([letter == " " for letter in normal])
         letters = np.concatenate([[0], np.cumsum(~is_space)])  # before each place
         rises = np.zeros(len(normal) + 1)
         first = 0
-        for kind, found in ngrams.items():
-            term, known = _look_up(found.hashes, self._hashes[kind])
+        for kind, found in self._ngrams(normal, self._terms).items():
+            term, known = self._terms[kind].find(found.hashes)
             starts, stops = found.starts[known], found.stops[known]
-            occurrences = np.bincount(term, minlength=len(self._hashes[kind]))[term]
+            occurrences = np.bincount(term, minlength=len(self._terms[kind]))[term]
             share = added[first + term] / occurrences / (letters[stops] - letters[starts])
             np.add.at(rises, starts, share)
             np.add.at(rises, stops, -share)
-            first += len(self._hashes[kind])
+            first += len(self._terms[kind])
         of_letters = np.where(is_space, 0, np.cumsum(rises)[:-1])
         sums = np.concatenate([[0], np.cumsum(of_letters)])
         return [
@@ -233,7 +307,7 @@ class TfidfLevel:
         """Write `model.safetensors`: the terms as hashes, their weights, and the regression."""
         from safetensors.numpy import save_file
 
-        hashes = {f"{kind}_hashes": self._hashes[kind] for kind in KINDS}
+        hashes = {f"{kind}_hashes": terms.hashes for kind, terms in self._terms.items()}
         save_file({**hashes, "term_weights": self._term_weights, **self._model.tensors()}, folder / MODEL_FILE)
 
     @classmethod
@@ -244,7 +318,7 @@ class TfidfLevel:
         level = cls(config, classes)
         level.exported = exported
         tensors = bundle.read_tensors(MODEL_FILE)
-        hashes = {kind: tensors.get(f"{kind}_hashes", np.zeros(0)) for kind in KINDS}
+        hashes = {kind: tensors[name] for kind in KINDS if (name := f"{kind}_hashes") in tensors or kind == "words"}
         terms = sum(one.size for one in hashes.values())
         expected: dict[str, tuple[int, ...]] = {f"{kind}_hashes": (one.size,) for kind, one in hashes.items()}
         expected |= {"term_weights": (terms,), **LinearModel.shapes(terms, classes)}
@@ -255,7 +329,10 @@ class TfidfLevel:
                 f"{bundle.folder}: the weights do not fit {classes} labels and {terms} terms in order "
                 f"(received {shapes}, expected {expected})."
             )
-        level._hashes, level._term_weights = hashes, tensors["term_weights"]
+        level._terms = {kind: Terms(one) for kind, one in hashes.items()}
+        if "characters" in hashes:
+            level._characters = CHARACTERS if config.characters is None else config.characters
+        level._term_weights = tensors["term_weights"]
         level._model = LinearModel.from_tensors(tensors)
         return level
 
@@ -271,7 +348,7 @@ def term_weights(counted: Any, label_ids: np.ndarray, classes: int, class_ratio:
         counted: counts, sparse (texts, terms).
         label_ids: the class of each text, int64 (texts,).
         classes: how many classes there are.
-        class_ratio: the power of the difference; 0 for the inverse document frequency alone.
+        class_ratio: times the difference, plus 1; 0 for the inverse document frequency alone.
 
     Returns:
         float32 (terms,).
@@ -286,28 +363,19 @@ def term_weights(counted: Any, label_ids: np.ndarray, classes: int, class_ratio:
         members = sparse.csr_matrix((np.ones(texts, np.float32), (label_ids, np.arange(texts))), (classes, texts))
         having = (members @ present).toarray()
         shares = np.log((having + 1) / (np.bincount(label_ids, minlength=classes) + 2)[:, None])
-        weights *= (2 * shares.std(axis=0)) ** class_ratio
+        weights *= 1 + class_ratio * 2 * shares.std(axis=0)
     found: np.ndarray = weights.astype(np.float32)
     return found
 
 
-def _count_matrix(counts: Sequence[tuple[np.ndarray, np.ndarray]], terms: np.ndarray) -> Any:
-    """How often each term occurs in each text, as a sparse float32 matrix (texts, terms)."""
-    from scipy import sparse
-
-    found = [_look_up(hashes, terms) for hashes, _ in counts]
-    ends = np.cumsum([0, *(len(places) for places, _ in found)])
-    values = [numbers[known].astype(np.float32) for (_, numbers), (_, known) in zip(counts, found, strict=True)]
-    places = np.concatenate([places for places, _ in found])
-    return sparse.csr_matrix((np.concatenate(values), places, ends), (len(counts), len(terms)))
+_NOTHING = (np.zeros(0, np.uint64), np.zeros(0, np.int64))
 
 
-def _look_up(hashes: np.ndarray, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the terms, in ascending order, the known ones of some hashes are; and which ones are known."""
-    places = np.searchsorted(terms, hashes)
-    known = places < len(terms)
-    known[known] = terms[places[known]] == hashes[known]
-    return places[known], known
+def _summed(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct hashes in ascending order with the sums of their counts."""
+    hashes, inverse = np.unique(np.concatenate([hashes for hashes, _ in parts]), return_inverse=True)
+    counts = np.concatenate([counts for _, counts in parts])
+    return hashes, np.bincount(inverse, counts, minlength=len(hashes)).astype(np.int64)
 
 
 def _spaced_with_places(text: str) -> tuple[str, list[int]]:

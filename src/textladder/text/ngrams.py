@@ -1,24 +1,30 @@
-"""Hashes of the n-grams of a text: words and marks, alone and in a row, and runs of characters inside words.
+"""Hashes of the n-grams of texts: words and marks, alone and in a row, and runs of characters inside words.
 
-    text -> lower case, one space between words -> code points -> running sums -> the hash of every n-gram
+    texts -> lower case, one space between words -> code points -> running sums -> the hash of every n-gram
 
 A polynomial hash (Karp & Rabin 1987) gives the hash of any run of characters as a difference of two running sums, so
-the thousands of n-grams of a text cost a few array operations. With 64 bits, hardly ever do two n-grams share one.
+the n-grams of many texts cost a few array operations. With 64 bits, hardly ever do two n-grams share one.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 import regex
 
-# A word with its accents and vowel signs, or what people see as one character: a mark, or an emoji with its skin tone
-# (extended grapheme clusters, Unicode Standard Annex 29). Where words are not separated, a run of letters is one word,
-# and the characters inside it tell texts apart.
-TOKEN = regex.compile(r"[\w\p{M}]+|(?!\s)\X")
+# As in Unicode Standard Annex 29: a word with its accents and vowel signs, or what people see as one character, be it a
+# mark, an emoji with its skin tone, or a character of a script that does not separate its words. A sign that is written
+# before others stands alone, since a cluster would join it with a space.
+TOKEN = regex.compile(
+    r"(?V1)[[\w\p{M}]--[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]+"
+    r"|\p{Grapheme_Cluster_Break=Prepend}|(?! )\X"
+)
 LONGEST_PIECE = 1 << 16  # characters that are hashed at once
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 SPACE = ord(" ")
+LONGEST_CACHED = 32  # characters; most words come again, and finding their tokens is half the work on a text
+_LAST = np.uint64(2**64 - 1)
 
 _salts = np.random.default_rng(0).integers(1 << 63, size=32, dtype=np.uint64)
 
@@ -29,7 +35,8 @@ def _powers(base: int) -> np.ndarray:
     return np.multiply.accumulate(factors)
 
 
-_POWERS, _INVERSE_POWERS = _powers(BASE), _powers(pow(BASE, -1, 1 << 64))
+_POWERS = _powers(BASE)
+_INVERSE_POWERS = _powers(pow(BASE, -1, 1 << 64))
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,48 @@ class Ngrams:
         hashes: uint64 (n,).
         starts: where each begins in the spaced text, int64 (n,).
         stops: where each ends, int64 (n,).
+        texts: which text of the batch each is in, int64 (n,).
     """
 
     hashes: np.ndarray
     starts: np.ndarray
     stops: np.ndarray
+    texts: np.ndarray
+
+
+class Terms:
+    """Hashes that are known, each with its place in their ascending order.
+
+    They are found by their first bits, which say where they begin to be looked for, and a few steps of binary search.
+    """
+
+    def __init__(self, hashes: np.ndarray) -> None:
+        """Terms of hashes in ascending order, uint64 (terms,)."""
+        self.hashes = hashes
+        bits = max(1, len(hashes).bit_length())
+        self._shift = np.uint64(64 - bits)
+        sizes = np.bincount((hashes >> self._shift).astype(np.int64), minlength=1 << bits)
+        self._first = np.cumsum(sizes) - sizes
+        self._steps = [1 << power for power in reversed(range(int(sizes.max()).bit_length()))]
+        self._padded = np.concatenate([hashes, np.full(2 * self._steps[0] if self._steps else 1, _LAST)])
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def find(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Look hashes up.
+
+        Args:
+            hashes: uint64 (n,).
+
+        Returns:
+            The places of those that are known, int64 (known,), and which ones they are, bool (n,).
+        """
+        places = self._first[hashes >> self._shift]
+        for step in self._steps:
+            places += step * (self._padded[places + (step - 1)] < hashes)
+        known = (self._padded[places] == hashes) & (places < len(self.hashes))
+        return places[known], known
 
 
 def spaced(text: str) -> str:
@@ -53,7 +97,26 @@ def spaced(text: str) -> str:
     >>> spaced("Not  bad.")
     ' not bad. '
     """
-    return " " + "".join(f"{word} " for word in text.lower().split())
+    words = text.lower().split()
+    return f" {' '.join(words)} " if words else " "
+
+
+def batches(texts: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Texts spaced and joined, as many as are hashed at once; an endless text makes a batch of its own.
+
+    Yields:
+        How many texts, and the batch.
+    """
+    waiting: list[str] = []
+    characters = 0
+    for text in map(spaced, texts):
+        if waiting and characters + len(text) > LONGEST_PIECE:
+            yield len(waiting), "".join(waiting)
+            waiting, characters = [], 0
+        waiting.append(text)
+        characters += len(text)
+    if waiting:
+        yield len(waiting), "".join(waiting)
 
 
 def tokens(text: str) -> list[str]:
@@ -62,73 +125,121 @@ def tokens(text: str) -> list[str]:
     >>> tokens("It's GOOD :-)")
     ['it', "'", 's', 'good', ':', '-', ')']
     """
-    found: list[str] = TOKEN.findall(text.lower())
+    return [token for word in text.lower().split() for token in _tokens_of(word)]
+
+
+def _tokens_of(word: str) -> Sequence[str]:
+    found: Sequence[str] = _tokens_of_common(word) if len(word) <= LONGEST_CACHED else TOKEN.findall(word)
     return found
 
 
-def word_ngrams(text: str, longest: int) -> Ngrams:
-    """Words, marks and emoji, and up to `longest` of them in a row.
+@lru_cache(maxsize=1 << 15)
+def _tokens_of_common(word: str) -> tuple[str, ...]:
+    return tuple(TOKEN.findall(word))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a batch that is hashed at once.
+
+    Attributes:
+        text: its characters.
+        offset: where it begins in the batch.
+        is_space: bool (characters,).
+        texts: which text of the batch each character belongs to, int64 (characters,).
+        sums: of the characters before each place, each times a power of the base, uint64 (characters + 1,). The first
+            power is 1, not 0, so that the first bits of a hash differ even between single characters.
+    """
+
+    text: str
+    offset: int
+    is_space: np.ndarray
+    texts: np.ndarray
+    sums: np.ndarray
+
+    def hashes(self, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+        """The hashes of runs of characters, wherever in the piece they are, uint64 (n,)."""
+        found: np.ndarray = (self.sums[stops] - self.sums[starts]) * _INVERSE_POWERS[starts]
+        return found
+
+
+def pieces(batch: str) -> Iterator[Piece]:
+    """A batch in pieces that are not too long to be hashed at once; only an endless text has several.
 
     Args:
-        text: the result of `spaced`.
-        longest: tokens of the longest n-gram.
+        batch: one or more results of `spaced`, joined.
     """
-    parts = []
-    for offset, piece in _pieces(text):
-        spans = np.array([found.span() for found in TOKEN.finditer(piece)], np.int64).reshape(-1, 2)
-        starts, stops = spans[:, 0], spans[:, 1]
-        sums = _running_sums(_code_points(piece))
-        words = _mixed((sums[stops] - sums[starts]) * _INVERSE_POWERS[starts])
-        hashes = words
-        for size in range(1, min(longest, len(words)) + 1):
-            if size > 1:
-                hashes = _mixed(hashes[:-1] * np.uint64(3) + words[size - 1 :])
-            last = len(words) - size + 1
-            parts.append(Ngrams(hashes ^ _salts[size], offset + starts[:last], offset + stops[size - 1 :]))
-    return _joined(parts)
-
-
-def character_ngrams(text: str, longest: int) -> Ngrams:
-    """Runs of up to `longest` characters that have a space at their ends at most.
-
-    Args:
-        text: the result of `spaced`.
-        longest: characters of the longest n-gram.
-    """
-    parts = []
-    for offset, piece in _pieces(text):
-        points = _code_points(piece)
-        sums, is_space = _running_sums(points), points == SPACE
-        spaces = np.concatenate([[0], np.cumsum(is_space)])  # before each place
-        for size in range(1, min(longest, len(points)) + 1):
-            last = len(points) - size + 1
-            inside = is_space if size == 1 else spaces[size - 1 : -1] - spaces[1 : last + 1]
-            starts = np.flatnonzero(inside == 0)
-            hashes = (sums[starts + size] - sums[starts]) * _INVERSE_POWERS[starts]
-            parts.append(Ngrams(hashes ^ _salts[16 + size], offset + starts, offset + starts + size))
-    return _joined(parts)
-
-
-def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """A text in pieces that are not too long to be hashed at once, with their places; cut at spaces if it has any."""
     start = 0
-    while start < len(text):
+    while start < len(batch):
         stop = start + LONGEST_PIECE
-        if stop < len(text) and (space := text.rfind(" ", start + 1, stop)) > 0:
+        if stop < len(batch) and (space := batch.rfind(" ", start + 1, stop)) > 0:
             stop = space + 1
-        yield start, text[start:stop]
+        text = batch[start:stop]
+        points = np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32)
+        is_space = points == SPACE
+        texts = np.zeros(len(points), np.int64)
+        np.cumsum(is_space[1:] & is_space[:-1], out=texts[1:])  # two spaces: one text ends and another begins
+        sums = np.zeros(len(points) + 1, np.uint64)
+        np.cumsum(points * _POWERS[1 : len(points) + 1], out=sums[1:])
+        yield Piece(text, start, is_space, texts, sums)
         start = stop
 
 
-def _code_points(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32)
+def word_ngrams(pieces: Sequence[Piece], longest: int) -> Ngrams:
+    """Words, marks and emoji, and up to `longest` of them in a row.
+
+    Args:
+        pieces: those of a batch.
+        longest: tokens of the longest n-gram.
+    """
+    parts = []
+    for piece in pieces:
+        # the tokens cover all that is not a space, so that their lengths say where they are
+        lengths = np.array([len(token) for word in piece.text.split() for token in _tokens_of(word)], np.int64)
+        ends = np.cumsum(lengths)
+        letters = np.flatnonzero(~piece.is_space)
+        starts, stops = letters[ends - lengths], letters[ends - 1] + 1
+        words = _mixed(piece.hashes(starts, stops))
+        texts = piece.texts[starts]
+        hashes = words
+        for size in range(1, min(longest, len(words)) + 1):
+            first, last = slice(len(words) - size + 1), slice(size - 1, None)
+            if size > 1:
+                hashes = _mixed(hashes[:-1] * np.uint64(3) + words[last])
+            same = np.flatnonzero(texts[first] == texts[last])
+            parts.append(
+                Ngrams(
+                    hashes[same] ^ _salts[size],
+                    piece.offset + starts[first][same],
+                    piece.offset + stops[last][same],
+                    texts[first][same],
+                )
+            )
+    return _joined(parts)
 
 
-def _running_sums(points: np.ndarray) -> np.ndarray:
-    """The sums of the characters before each place, each times a power of the base, uint64 (characters + 1,)."""
-    sums = np.zeros(len(points) + 1, np.uint64)
-    np.cumsum(points * _POWERS[: len(points)], out=sums[1:])
-    return sums
+def character_ngrams(pieces: Sequence[Piece], longest: int) -> Ngrams:
+    """Runs of up to `longest` characters that have a space at their ends at most.
+
+    Args:
+        pieces: those of a batch.
+        longest: characters of the longest n-gram.
+    """
+    parts = []
+    for piece in pieces:
+        length, is_space = len(piece.text), piece.is_space
+        spaces = np.append(np.flatnonzero(is_space), length)
+        # the runs that begin at a place end with the first space after it, at the latest
+        until = np.minimum(spaces[np.cumsum(is_space)] + 1, length)
+        until[:-1] -= is_space[:-1] & is_space[1:]  # the end of a text begins none
+        places = np.arange(length)
+        shortest = places + 1 + is_space  # where the first of them ends: a space alone is none
+        runs = np.maximum(np.minimum(places + longest, until) - shortest + 1, 0)
+        starts = np.repeat(places, runs)
+        stops = np.arange(len(starts)) + np.repeat(shortest - (np.cumsum(runs) - runs), runs)
+        hashes = piece.hashes(starts, stops) ^ _salts[16:][stops - starts]
+        parts.append(Ngrams(hashes, piece.offset + starts, piece.offset + stops, piece.texts[starts]))
+    return _joined(parts)
 
 
 def _mixed(hashes: np.ndarray) -> np.ndarray:
@@ -140,6 +251,8 @@ def _mixed(hashes: np.ndarray) -> np.ndarray:
 
 
 def _joined(parts: list[Ngrams]) -> Ngrams:
+    if len(parts) == 1:
+        return parts[0]
     if not parts:
-        return Ngrams(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    return Ngrams(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "starts", "stops")))
+        return Ngrams(np.zeros(0, np.uint64), *(np.zeros(0, np.int64) for _ in range(3)))
+    return Ngrams(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Ngrams)))
