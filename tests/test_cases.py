@@ -180,7 +180,8 @@ def test_texts_without_blanks_or_letters_are_learnt(name: str, cases: Path) -> N
     data = read_texts(cases / name, valid=0)
     assert data.labels == ("neg", "pos")
     assert sorted([*data.train, *data.test]) == sorted(pd.read_csv(cases / name)["text"])
-    assert TextClassifier("tfidf").fit(data).evaluate(data.test).accuracy >= 0.95
+    for level in ("tfidf", "lstm"):
+        assert TextClassifier(level).fit(data).evaluate(data.test).accuracy >= 0.95, level
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from conftest import SENTENCES
 from textladder import TextClassifier, TextData, TextladderError, read_texts
 from textladder.batching import Padding, TextBatches
 from textladder.errors import ConfigError, DataError
+from textladder.levels.lstm import LSTMConfig, LSTMLevel
 from textladder.text.vocabulary import EncodedTexts
 from textladder.training.learner import make_learner
 from textladder.training.stages import Stage, run_stages, seeded
@@ -421,6 +422,35 @@ def test_another_tokenizer(tokenizer: str, sentences_file: Path, vectors_file: P
     assert classifier.tokenize("Not bad!") == expected
     loaded = TextClassifier.load(classifier.save(tmp_path / "bundle"))
     assert np.array_equal(loaded.predict_proba(["Not bad!"]), classifier.predict_proba(["Not bad!"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("the book is good", "basic_english"),
+        ("这本书很好", "words"),
+        ("the book👍 is good", "words"),
+        ("हाँ नमस्ते", "words"),
+    ],
+)
+def test_the_tokenizer_suits_the_texts(text: str, expected: str, tmp_path: Path) -> None:
+    vectors, words = tmp_path / "vectors.2d.txt", ["the", "book", "is", "good", "bad"]
+    vectors.write_text("".join(f"{word} 0.5 {number}\n" for number, word in enumerate(words)))
+    rows = pd.DataFrame({"label": ["a", "b"] * 12, "text": [text, text.replace("good", "bad")] * 12})
+    classifier = TextClassifier("lstm", vectors=str(vectors), hidden_size=4, epochs=1).fit(rows)
+    assert classifier.record["tokenizer"] == expected
+    loaded = TextClassifier.load(classifier.save(tmp_path / "bundle"))
+    assert loaded.config.tokenizer == classifier.config.tokenizer == expected
+    assert loaded.tokenize(text) == classifier.tokenize(text)
+    english = rows.assign(text=["the book is good", "the book is bad"] * 12)
+    assert classifier.fit(english).config.tokenizer == "basic_english"  # another fit decides anew
+
+
+def test_many_classes_take_more_epochs() -> None:
+    level = LSTMLevel(LSTMConfig(), classes=77)
+    assert level.resolved(9_000).epochs == 14  # 25 steps of 64 rows for each class
+    assert LSTMLevel(LSTMConfig(), classes=2).resolved(9_000).epochs == 3
+    assert LSTMLevel(LSTMConfig(epochs=2), classes=77).resolved(9_000).epochs == 2
 
 
 def test_earlier_stages_set_the_best() -> None:

@@ -58,7 +58,6 @@ class TextClassifier:
     Attributes:
         level: the level's name.
         preset: the preset that its settings started from.
-        config: the resolved settings.
         labels: the labels in the order of the classes, as text; empty before `fit`.
         label_names: their display names.
         label_type: what they are in the data: `text`, `integer`, `number` or `boolean`.
@@ -82,7 +81,7 @@ class TextClassifier:
         """
         self._level_type = find_level(level)
         self.level, self.preset, self.seed = level, preset, checked_seed(seed)
-        self.config = make_config(self._level_type, preset, settings)
+        self._config = make_config(self._level_type, preset, settings)
         self.labels: tuple[str, ...] = ()
         self.label_names: tuple[str, ...] = ()
         self.label_type = TEXT
@@ -96,6 +95,11 @@ class TextClassifier:
         self._recorded_weights: str | None = None  # digest of the weights that the record describes
         self._data_record: dict[str, Any] = {}
         self._fitted: Any = None
+
+    @property
+    def config(self) -> Any:
+        """The level's settings; after a fit, with what it chose for its texts."""
+        return self._config if self._fitted is None else self._fitted.config
 
     @property
     def learner(self) -> Any:
@@ -160,7 +164,7 @@ class TextClassifier:
         self.label_values = label_values(self.labels, self.label_type)
         self.text_columns, self.label_column = data.text_columns, data.label_column
         self.data = data
-        level: Any = self._level_type(self.config, len(self.labels))
+        level: Any = self._level_type(self._config, len(self.labels))
         work: Callable[..., FitReport] = level.prepare if only_prepare else level.fit
         monitor = monitor or Monitor()
         started = time.perf_counter()

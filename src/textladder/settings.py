@@ -125,7 +125,12 @@ def _checked(item: "dataclasses.Field[Any]", kind: Any, value: Any) -> Any:
         raise ConfigError(f"Setting {item.name!r} must be of type {names}; received {value!r}.")
     choices, low, high = (item.metadata.get(name) for name in ("choices", "low", "high"))
     for one in value if isinstance(value, tuple) else (value,):
-        if choices and one not in choices and not (callable(one) and item.metadata.get("functions")):
+        if (
+            choices
+            and one is not None
+            and one not in choices
+            and not (callable(one) and item.metadata.get("functions"))
+        ):
             raise ConfigError(unknown_name(f"value of {item.name!r}:", str(one), choices))
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high):

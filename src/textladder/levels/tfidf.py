@@ -8,7 +8,7 @@ predicts with plain arrays.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -97,7 +97,6 @@ class TfidfLevel:
 
     def __init__(self, config: TfidfConfig, classes: int) -> None:
         self.config, self.classes = config, classes
-        self._characters = 0  # longest run that is counted
         self._terms: dict[str, Terms] = {}  # of each kind that is counted; numbered through both kinds
         self._term_weights = np.zeros(0, np.float32)  # (terms,)
         self._model = LinearModel(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
@@ -105,8 +104,8 @@ class TfidfLevel:
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Fit with scikit-learn; the validation rows are not used."""
-        self._characters = self._longest_run(train)
-        kinds = KINDS if self._characters else KINDS[:1]
+        self.config = replace(self.config, characters=self._longest_run(train))
+        kinds = KINDS if self.config.characters else KINDS[:1]
         monitor.start("counting n-grams", 2 * len(train))
         self._terms = self._candidates(train, kinds, monitor)
         counted = self._frequent(self._count_all(train, monitor))
@@ -119,7 +118,7 @@ class TfidfLevel:
         regression = self._regression(seed).fit(counted, train.label_ids)
         monitor.stop()
         self._model = LinearModel.from_sklearn(regression)
-        facts = {"terms": len(self._term_weights), "characters": self._characters}
+        facts = {"terms": len(self._term_weights), "characters": self.config.characters}
         return FitReport(parameters=self._model.parameters, facts=facts)
 
     def _regression(self, seed: int) -> Any:
@@ -214,7 +213,7 @@ class TfidfLevel:
         parts = list(pieces(batch))
         found = {"words": word_ngrams(parts, self.config.max_ngram)}
         if "characters" in kinds:
-            found["characters"] = character_ngrams(parts, self._characters)
+            found["characters"] = character_ngrams(parts, self.config.characters or 0)
         return found
 
     def _count(self, texts: int, batch: str) -> Counts:
@@ -330,8 +329,6 @@ class TfidfLevel:
                 f"(received {shapes}, expected {expected})."
             )
         level._terms = {kind: Terms(one) for kind, one in hashes.items()}
-        if "characters" in hashes:
-            level._characters = CHARACTERS if config.characters is None else config.characters
         level._term_weights = tensors["term_weights"]
         level._model = LinearModel.from_tensors(tensors)
         return level

@@ -1,7 +1,8 @@
 """`basic_english`: torchtext's rule-based tokenizer, for one text in Python and for many at once in polars.
 
-First step of `lstm`. Both ways use one table of rules, and a test checks both against an independent version of the
-rules. The fast way never makes a Python string for each token: a token is a number as soon as it is split off.
+First step of `lstm`, unless the words of `ngrams.py` suit the texts better. Both ways use one table of rules, and a
+test checks both against an independent version of the rules. The fast way never makes a Python string for each token:
+a token is a number as soon as it is split off.
 """
 
 from collections import deque
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textladder.cores import available_cores
+from textladder.text.ngrams import tokens as words
 
 # torchtext 0.18, data/utils.py, `basic_english`: applied to the lower-cased text in this order, then `str.split`.
 RULES: tuple[tuple[str, str], ...] = (
@@ -50,6 +52,7 @@ def basic_english(text: str) -> list[str]:
 # The tokenizers that `lstm` can use.
 TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
     "basic_english": basic_english,
+    "words": words,
     "whitespace": str.split,
     "characters": list,
 }

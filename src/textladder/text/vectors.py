@@ -80,6 +80,15 @@ class WordVectors:
         """The length of a vector."""
         return int(self.matrix.shape[1])
 
+    def known(self, tokens: Sequence[str]) -> np.ndarray:
+        """Which tokens have a vector, bool (tokens,)."""
+        import pyarrow as pa
+        import pyarrow.compute as compute
+
+        found = compute.is_in(pa.array(tokens, self.words.type), value_set=self.words)
+        known: np.ndarray = found.to_numpy(zero_copy_only=False)
+        return known
+
     def lookup(self, tokens: Sequence[str], *, seed: int = 0, spread: float = 1.0) -> tuple[np.ndarray, int]:
         """Look up the vectors of a vocabulary's tokens.
 
