@@ -449,6 +449,9 @@ def test_the_tokenizer_suits_the_texts(text: str, expected: str, tmp_path: Path)
 def test_many_classes_take_more_epochs() -> None:
     level = LSTMLevel(LSTMConfig(), classes=77)
     assert level.resolved(9_000).epochs == 14  # 25 steps of 64 rows for each class
+    assert level.resolved(600).epochs == 25  # the most
+    few = LSTMLevel(LSTMConfig(), classes=2)
+    assert [few.resolved(rows).batch_size for rows in (50, 500, 1_000, 2_000)] == [16, 16, 32, 64]
     assert LSTMLevel(LSTMConfig(), classes=2).resolved(9_000).epochs == 3
     assert LSTMLevel(LSTMConfig(epochs=2), classes=77).resolved(9_000).epochs == 2
 
