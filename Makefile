@@ -51,6 +51,7 @@ bench: $(STAMP)
 	$(PYTHON) benchmarks/large_file.py
 	$(PYTHON) benchmarks/tokenizing.py
 	$(PYTHON) benchmarks/baseline.py
+	$(PYTHON) benchmarks/zoo.py $(VENV)/cache/zoo.jsonl --levels tfidf lstm
 	$(PYTHON) benchmarks/time_to_accuracy.py
 	$(PYTHON) benchmarks/transformer_speed.py
 	$(PYTHON) benchmarks/ulmfit_speed.py
