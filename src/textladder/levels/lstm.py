@@ -150,7 +150,7 @@ class LSTMLevel:
     network_files: ClassVar[tuple[str, ...]] = (MODEL_FILE,)
     network_inputs: ClassVar[tuple[str, ...]] = ("ids",)
     presets: ClassVar[Mapping[str, Preset]] = {
-        "default": Preset("the recipe chosen on Amazon validation rows"),
+        "default": Preset("the recipe chosen on validation rows of Amazon reviews and four other sets"),
         "tutorial": TUTORIAL,
     }
     # Below this range an LSTM hardly moves in a few epochs; above, its gates saturate in the first hundred steps.
@@ -178,7 +178,7 @@ class LSTMLevel:
         train_texts = self.vocabulary.encode_tokenized(tokens)
         matrix, found = vectors.lookup(self.vocabulary.tokens, seed=seed, spread=config.missing_vector_std)
         monitor.stop()
-        monitor.say(f"Tokens: {config.tokenizer}; {share:.0%} of them have a vector.")
+        monitor.say(f"Tokens: {config.tokenizer}; {share:.1%} of them have a vector.")
         monitor.say(
             f"Vectors: {vectors.name} ({vectors.dimension}d), {found:,} of {len(self.vocabulary):,} tokens found."
         )

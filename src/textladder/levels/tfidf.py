@@ -237,7 +237,7 @@ class TfidfLevel:
         return np.array([len(tokens(text)) for text in texts], np.int64)
 
     def resolved(self, rows: int, share: float = 1.0) -> TfidfConfig:
-        """The config as it is: nothing depends on the number of rows."""
+        """The config as it is: whether characters are counted is chosen in `fit`, by the texts."""
         return self.config
 
     def tokenize(self, text: str) -> list[str]:
@@ -247,13 +247,13 @@ class TfidfLevel:
     def score(self, texts: Sequence[str]) -> Scored:
         """The class probabilities of texts, of which none is truncated."""
         run = self._model.logits if self.exported is None else self._exported_logits
-        logits = [
-            run(counts.terms[start:stop], values[start:stop])
-            for size, batch in batches(texts)
-            for counts in [self._count(size, batch)]
-            for values in [self._values(counts, self._term_weights)]
-            for start, stop in pairwise(counts.ends.tolist())
-        ]
+        logits = []
+        for size, batch in batches(texts):
+            counts = self._count(size, batch)
+            values = self._values(counts, self._term_weights)
+            logits += [
+                run(counts.terms[start:stop], values[start:stop]) for start, stop in pairwise(counts.ends.tolist())
+            ]
         return Scored(softmax(np.stack(logits)), truncated=0)
 
     def graph(self) -> "ModelProto":
