@@ -1,5 +1,6 @@
 """The public names where torch is not installed: what needs none of it works, and the rest says how to install it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,13 @@ def test_kinds_of_missing_extras() -> None:
     for kind in (MissingLibraryError, MissingNameError):
         assert issubclass(kind, MissingExtraError)
         assert issubclass(kind, TextladderError)
+
+
+@pytest.mark.parametrize(("variable", "spin"), [(None, "1000"), ("GOMP_SPINCOUNT", "7"), ("OMP_WAIT_POLICY", "None")])
+def test_waiting_threads_spin_for_a_bounded_time(variable: str | None, spin: str) -> None:
+    """Unless the user chose how long; torch reads the variable when it is loaded."""
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_"))}
+    given |= {variable: "7"} if variable else {}
+    code = "import textladder, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=given)
+    assert done.stdout.strip() == spin

@@ -3,6 +3,7 @@
 The public names are loaded on first use (PEP 562), so that `import textladder` costs nothing.
 """
 
+import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from textladder.text.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
+
+# Threads of torch that wait for each other spin for up to milliseconds by default (GNU's OpenMP, which reads this when
+# torch is loaded). Beside other busy processes the one that they wait for may not be running, and the spinning keeps it
+# from a core: on two busy cores a fit of `lstm` took up to 20 times as long. A thousand turns, some microseconds, cost
+# nothing alone.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "1000"
 
 _HOMES = {
     "Audit": "audit",
