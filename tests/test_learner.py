@@ -341,6 +341,15 @@ class Deep(nn.Module):
         return [list(one.parameters()) for one in (self.embedding, self.first, self.second, self.head)]
 
 
+def test_the_head_has_its_own_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = EncodedTexts(np.arange(2, 26, dtype=np.int32), np.arange(0, 25, 3))
+    learner = make_learner(Deep(), TextBatches(texts, np.arange(8) % 2, Padding(3), batch_size=4), None)
+    rates: list[list[float]] = []
+    monkeypatch.setattr(learner, "fit_one_cycle", lambda epochs, lr_max, **options: rates.append(lr_max))
+    run_stages(learner, [Stage("s", 1, 1e-3, decay=0.5, head_factor=10)])
+    assert rates == [pytest.approx([1.25e-4, 2.5e-4, 5e-4, 1e-2])]
+
+
 @pytest.mark.parametrize(("grouped", "rows", "noise"), [(True, 512, 0.15), (False, 256, 0.25)])
 def test_slices_of_rates_go_over_groups_of_layers(grouped: bool, rows: int, noise: float) -> None:
     """`fine_tune` ends where plain fastai's does, with the same network, seed and batches.

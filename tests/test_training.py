@@ -17,6 +17,7 @@ from textladder.errors import ConfigError
 from textladder.progress import Monitor
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.text.vocabulary import EncodedTexts
+from textladder.training.callbacks import validation_score
 from textladder.training.learner import Adversarial, class_weights, make_learner
 from textladder.training.precision import trains_in_bfloat16
 from textladder.training.stages import LearningRateCurve, Stage, find_learning_rate, run_stages, seeded
@@ -156,6 +157,28 @@ def test_the_best_validation_is_kept() -> None:
     assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 4
 
 
+def test_rare_classes_count_in_the_best_validation() -> None:
+    common_class_alone = validation_score(0.3, accuracy=0.90, macro_f1=0.47)
+    assert validation_score(0.4, accuracy=0.88, macro_f1=0.80) > common_class_alone
+    assert validation_score(0.2, accuracy=0.90, macro_f1=0.47) > common_class_alone
+    assert validation_score(0.2, None, None) > validation_score(0.3, None, None)
+
+
+def test_patience_goes_by_the_validation_loss() -> None:
+    class LessAndLessSure(StepCounter):
+        """Right from the first step on, with a loss that rises with every step."""
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(ids)
+            sign = (ids == 3).any(1).float() * 2 - 1
+            return logits + torch.stack([-sign, sign], 1) * 5 / (1 + self.count)
+
+    learner = make_learner(LessAndLessSure(), batches(), batches())
+    entries = run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)
+    assert len(entries) == 3
+    assert len({entry["valid_accuracy"] for entry in entries}) == 1
+
+
 def test_the_first_of_equal_validations_is_kept() -> None:
     learner = make_learner(StepCounter(), batches(), batches())
     entries = run_stages(learner, [Stage("s", 3, 1e-3)])
@@ -260,7 +283,7 @@ def test_a_real_learner(sentences_file: Path, vectors_file: Path) -> None:
     with learner.no_logging(), learner.no_bar():
         assert learner.lr_find(show_plot=False).valley > 0
         learner.fit_one_cycle(2, 5e-3)
-        loss, accuracy = learner.validate()
+        loss, accuracy, _ = learner.validate()
     assert loss > 0
     assert 0 <= accuracy <= 1
     assert len(classifier.predict(["good lamp"])) == 1

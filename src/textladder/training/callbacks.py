@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelFitException
 from torch import Tensor, nn
 
 from textladder.batching import Batches
 from textladder.errors import ConfigError
+from textladder.metrics import macro_f1
 from textladder.progress import Monitor
 from textladder.training.precision import autocast
 
@@ -181,7 +183,7 @@ class EpochLog(Callback):  # type: ignore[misc]
         """Add an entry."""
         if not hasattr(self, "train_seconds"):
             return
-        values = [*self.recorder.final_record[1:], None] if len(self.dls.valid) else (None, None)
+        values = validation_record(self)
         groups = len(self.opt.param_lists)
         self.entries.append(
             {
@@ -192,6 +194,7 @@ class EpochLog(Callback):  # type: ignore[misc]
                 "train_loss": self.loss_sum / max(1, self.rows),
                 "valid_loss": values[0],
                 "valid_accuracy": values[1],
+                "valid_macro_f1": values[2],
                 "train_seconds": self.train_seconds,
                 "seconds": time.perf_counter() - self.started,
             }
@@ -204,11 +207,12 @@ class EpochLog(Callback):  # type: ignore[misc]
 class History(Callback):  # type: ignore[misc]
     """The record of the stages of a fit: losses, times, validations and the best weights; reports to the monitor.
 
-    A validation is better if its accuracy is higher or, if the accuracy is equal or missing, if its loss is lower.
+    A validation is better if the mean of its accuracy and its macro F1 is higher, so that rare classes count too, or,
+    if that is equal or missing, if its loss is lower.
 
     Args:
         keep_best: keep the weights of the best validation.
-        patience: stop a stage after this many epochs without a better validation; 0 for never.
+        patience: stop a stage after this many epochs without a lower validation loss; 0 for never.
         validations: validation runs per epoch, the one at its end included.
         monitor: receives progress.
         parts_per_epoch: how many of fastai's epochs make an epoch, where each goes over a part of the texts.
@@ -225,9 +229,9 @@ class History(Callback):  # type: ignore[misc]
         self.trainable: str | int = "all"
         self.error: ConfigError | None = None
         self.entries: list[dict[str, Any]] = []
-        self.best: tuple[float, float] = (-1.0, -math.inf)  # accuracy and negative loss
+        self.best: tuple[float, float] = (-1.0, -math.inf)  # mean of accuracy and macro F1, and negative loss
         self.best_weights: dict[str, Tensor] | None = None
-        self.epochs_since_best = self._first_epoch = 0
+        self._first_epoch = 0
 
     def begin_stage(self, name: str, trainable: str | int = "all") -> None:
         """Start a stage, to which the next entries belong."""
@@ -236,7 +240,7 @@ class History(Callback):  # type: ignore[misc]
     def begin_from(self, entries: Sequence[Mapping[str, Any]], network: nn.Module) -> None:
         """Let the current weights count as the best of earlier validations, which later ones have to beat."""
         scores = [
-            (entry["valid_accuracy"] or 0.0, -entry["valid_loss"])
+            validation_score(entry["valid_loss"], entry.get("valid_accuracy"), entry.get("valid_macro_f1"))
             for entry in entries
             if entry["valid_loss"] is not None
         ]
@@ -275,7 +279,7 @@ class History(Callback):  # type: ignore[misc]
             else set()
         )
         self.monitor.start(self.stage, self.steps * self.n_epoch)
-        self.epochs_since_best = 0
+        self.lowest_loss, self.epochs_since_lowest = math.inf, 0
         self._restart()
 
     def _restart(self) -> None:
@@ -305,7 +309,7 @@ class History(Callback):  # type: ignore[misc]
             self.monitor.advance(done, f"epoch {epoch}/{epochs}  loss {self.loss_sum / self.rows:.3f}")
         if self.iter + 1 in self.validation_steps:
             seconds = time.perf_counter() - self.train_started
-            self._add_entry(*measure(self.model, self.dls.valid, self.loss_func), seconds)
+            self._add_entry(*measure(self.model, self.dls.valid, self.loss_func), train_seconds=seconds)
             self.model.train()
             self._restart()
 
@@ -317,15 +321,19 @@ class History(Callback):  # type: ignore[misc]
         """Add the entry of the epoch's end; stop when patience is exhausted."""
         if self.epoch < self._first_epoch:
             return
-        validated = len(self.dls.valid) > 0
-        valid_loss, valid_accuracy, *_ = [*self.recorder.final_record[1:], None] if validated else (None, None)
-        better = self._add_entry(valid_loss, valid_accuracy, self.train_seconds)
-        self.epochs_since_best = 0 if better else self.epochs_since_best + 1
-        if validated and self.patience and self.epochs_since_best >= self.patience:
+        valid_loss, *scores = validation_record(self)
+        self._add_entry(valid_loss, *scores, train_seconds=self.train_seconds)
+        if valid_loss is None:
+            return
+        self.epochs_since_lowest = 0 if valid_loss < self.lowest_loss else self.epochs_since_lowest + 1
+        self.lowest_loss = min(valid_loss, self.lowest_loss)
+        if self.patience and self.epochs_since_lowest >= self.patience:
             raise CancelFitException
 
-    def _add_entry(self, valid_loss: float | None, valid_accuracy: float | None, train_seconds: float) -> bool:
-        """Add an entry; True if it is the best so far."""
+    def _add_entry(
+        self, valid_loss: float | None, accuracy: float | None, macro_f1: float | None, *, train_seconds: float
+    ) -> None:
+        """Add an entry, and keep the weights if it is the best so far."""
         done = self.epoch + (self.iter + 1) / self.steps if self.training else self.epoch + 1
         self.entries.append(
             {
@@ -335,21 +343,35 @@ class History(Callback):  # type: ignore[misc]
                 "rows": self.rows,
                 "train_loss": self.loss_sum / max(1, self.rows),
                 "valid_loss": valid_loss,
-                "valid_accuracy": valid_accuracy,
+                "valid_accuracy": accuracy,
+                "valid_macro_f1": macro_f1,
                 "train_seconds": train_seconds,
                 "seconds": time.perf_counter() - self.started,
             }
         )
         if valid_loss is None:
-            return True
-        if valid_accuracy is not None:
-            self.monitor.validated(valid_accuracy)
-        score = (valid_accuracy or 0.0, -valid_loss)
-        better = score > self.best
-        if better:
+            return
+        if accuracy is not None:
+            self.monitor.validated(accuracy)
+        score = validation_score(valid_loss, accuracy, macro_f1)
+        if score > self.best:
             self.best = score
             self._keep(self.model)
-        return better
+
+
+def validation_record(callback: Callback) -> tuple[float | None, float | None, float | None]:
+    """Loss, accuracy and macro F1 of the validation that just ended; None for what was not measured."""
+    recorder: Any = callback.recorder
+    if not len(callback.dls.valid):
+        return None, None, None
+    values = dict(zip(recorder.metric_names[1:], recorder.final_record, strict=False))  # after the epoch's number
+    return values.get("valid_loss"), values.get("accuracy"), values.get("macro_f1")
+
+
+def validation_score(loss: float, accuracy: float | None, macro_f1: float | None) -> tuple[float, float]:
+    """What the validations of a fit are compared by, the higher the better."""
+    present = [value for value in (accuracy, macro_f1) if value is not None]
+    return sum(present) / max(1, len(present)), -loss
 
 
 class Resumable(Callback):  # type: ignore[misc]
@@ -377,8 +399,8 @@ class Resumable(Callback):  # type: ignore[misc]
             self.done(self.epoch + 1)
 
 
-def measure(network: nn.Module, batches: Batches, loss_function: Callable[..., Tensor]) -> tuple[float, float]:
-    """Mean loss and accuracy over batches, in float32; the network is left in evaluation mode.
+def measure(network: nn.Module, batches: Batches, loss_function: Callable[..., Tensor]) -> tuple[float, float, float]:
+    """Mean loss, accuracy and macro F1 over batches, in float32; the network is left in evaluation mode.
 
     Args:
         network: gives logits, (batch, classes).
@@ -387,11 +409,13 @@ def measure(network: nn.Module, batches: Batches, loss_function: Callable[..., T
     """
     device = next(network.parameters()).device
     network.eval()
-    loss_sum, right, rows = 0.0, 0, 0
+    loss_sum, predicted, true = 0.0, [], []
     with torch.inference_mode():
         for *inputs, labels in batches:
             logits, labels = network(*(one.to(device) for one in inputs)).float(), labels.to(device)
             loss_sum += float(loss_function(logits, labels)) * len(labels)
-            right += int((logits.argmax(dim=1) == labels).sum())
-            rows += len(labels)
-    return loss_sum / rows, right / rows
+            predicted.append(logits.argmax(dim=1).cpu().numpy())
+            true.append(labels.cpu().numpy())
+    predicted_ids, label_ids = np.concatenate(predicted), np.concatenate(true)
+    accuracy = float((predicted_ids == label_ids).mean())
+    return loss_sum / len(label_ids), accuracy, macro_f1(predicted_ids, label_ids)

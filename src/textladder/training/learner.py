@@ -21,11 +21,12 @@ from fastai.callback.rnn import ModelResetter
 from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
-from fastai.metrics import accuracy
+from fastai.metrics import AccumMetric, accuracy
 from torch import Tensor, nn
 
 from textladder.batching import Batches, TextBatches
 from textladder.errors import TextladderError
+from textladder.metrics import macro_f1
 from textladder.networks.awd_lstm import LanguageModel
 from textladder.networks.next_word_loss import NextWordLoss
 from textladder.training.callbacks import ActivationRegularization, AdversarialTraining, Autocast, EpochLog
@@ -191,7 +192,7 @@ def make_learner(
         loss_func=ClassificationLoss(weight, label_smoothing).to(training_device()),
         opt_func=optimizer_function(optimizer),
         splitter=_parameter_groups,
-        metrics=[accuracy],
+        metrics=[accuracy, AccumMetric(macro_f1, dim_argmax=-1, to_np=True, name="macro_f1")],
         cbs=callbacks,
         wd=weight_decay,
         moms=momentum,

@@ -27,6 +27,7 @@ class Stage:
         trainable: which groups of layers are trained: `all`, the `head` alone, or how many from the top.
         decay: the peak of a group is this times that of the group above it (Howard & Ruder 2018, section 3.2,
             "discriminative fine-tuning").
+        head_factor: the peak of the topmost group is multiplied by this.
         div: the rate starts at the peak divided by this.
     """
 
@@ -37,6 +38,7 @@ class Stage:
     shortest_first: bool = False
     trainable: str | int = "all"
     decay: float = 1.0
+    head_factor: float = 1.0
     div: float = 25.0
 
 
@@ -102,15 +104,16 @@ def run_stages(
     Args:
         learner: the result of `make_learner`.
         stages: the stages, in order.
-        keep_best: end with the weights of the validation that had the highest accuracy.
-        patience: stop a stage after this many epochs without a better validation; 0 for never.
+        keep_best: end with the weights of the best validation, by the mean of accuracy and macro F1.
+        patience: stop a stage after this many epochs without a lower validation loss; 0 for never.
         validations_per_epoch: validation runs per epoch, the one at its end included.
         earlier: entries of earlier stages; the current weights count as the best of these.
         monitor: receives progress.
 
     Returns:
-        An entry for each validation: stage, epoch, trainable, rows, train_loss, valid_loss, valid_accuracy (None
-        without validation rows), train_seconds (training alone) and seconds (everything) since the entry before.
+        An entry for each validation: stage, epoch, trainable, rows, train_loss, valid_loss, valid_accuracy,
+        valid_macro_f1 (None without validation rows), train_seconds (training alone) and seconds (everything) since the
+        entry before.
 
     Raises:
         ConfigError: the loss is no longer finite.
@@ -159,7 +162,8 @@ def _prepare_groups(learner: Learner, stage: Stage) -> list[float]:
     trained = {"all": groups, "head": 1}.get(str(stage.trainable), stage.trainable)
     learner.freeze_to(groups - int(trained))
     learner.opt.zero_grad()  # gradients that an earlier stage accumulated and did not use
-    return [stage.learning_rate * stage.decay ** (groups - 1 - number) for number in range(groups)]
+    rates = [stage.learning_rate * stage.decay ** (groups - 1 - number) for number in range(groups)]
+    return [*rates[:-1], rates[-1] * stage.head_factor]
 
 
 def suggested_rate(learner: Learner, bounds: tuple[float, float], monitor: Monitor) -> float:
