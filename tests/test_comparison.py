@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -406,6 +407,29 @@ def test_levels_that_were_not_requested_are_left_out(
         assert "lacks &lt;something&gt;" in (left.folder / "report.html").read_text()
     with pytest.raises(TextladderError, match="lstm cannot be trained here. lstm lacks"):
         compare(data, ["tfidf", "lstm"], out=tmp_path / "named")
+
+
+def test_levels_that_cannot_read_the_texts_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoders: Callable[[str], Path]
+) -> None:
+    run = TrainingStore.run
+
+    def baseline_alone(self: TrainingStore, job: Job, **options: Any) -> dict[str, Any]:
+        if job.level != "tfidf":
+            raise TextladderError("It lacks something.")
+        return run(self, job, **options)
+
+    monkeypatch.setattr(TrainingStore, "run", baseline_alone)
+    rows = pd.DataFrame({"label": ["good", "bad"] * 20, "text": ["味道很好", "味道很差"] * 20})
+    data = read_texts(rows, test=rows, valid=0)
+    settings = {"transformer": {"encoder": str(encoders("bert"))}}
+    found = compare(data, settings=settings, seeds=1, out=tmp_path / "run")
+    assert found.failed["lstm"] == "It lacks something."
+    assert "does not know 100% of the words of these texts" in found.failed["ulmfit"]
+    assert "no word pieces for 100% of the characters of these texts" in found.failed["transformer"]
+    assert "name it among the levels" in found.failed["transformer"]
+    with pytest.raises(TextladderError, match="ulmfit cannot be trained here. It lacks something."):
+        compare(data, ["tfidf", "ulmfit"], out=tmp_path / "named")  # named, so it is tried
 
 
 def test_a_failed_training_leaves_the_others(data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,10 @@ class ToyLevel:
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([len(self.tokenize(text)) for text in texts], np.int64)
 
-    def resolved(self, rows: int, share: float = 1.0) -> ToyConfig:
+    def unsuitable(self, texts: Sequence[str]) -> None:
+        return None
+
+    def resolved(self, rows: int) -> ToyConfig:
         return self.config
 
     def tokenize(self, text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from conftest import SENTENCES
@@ -17,7 +19,7 @@ from textladder import TextClassifier, TextladderError, read_texts
 from textladder.bundle import read_bundle, write_bundle
 from textladder.encoders import check_reading
 from textladder.errors import BundleError, ConfigError, PretrainedError
-from textladder.levels.transformer import TransformerLevel
+from textladder.levels.transformer import MOST_EPOCHS, STEPS_PER_CLASS, TransformerConfig, TransformerLevel
 from textladder.progress import Monitor
 
 TEXTS = [text for _, text in SENTENCES]
@@ -86,6 +88,27 @@ def test_how_many_texts_lose_tokens_is_always_said(data: Any, tiny_settings: Set
     none_cut = Listening()
     TextClassifier("transformer", **tiny_settings("transformer") | {"epochs": 1}).fit(data, monitor=none_cut)
     assert any(sentence.startswith("Truncated 0 of 16 training texts to ") for sentence in none_cut.sentences)
+
+
+def test_characters_that_the_encoder_does_not_know_are_said(encoders: Encoders, tiny_settings: Settings) -> None:
+    rows = pd.DataFrame({"label": ["good", "bad"] * 8, "text": ["味道很好 good", "味道很差 bad"] * 8})
+    monitor = Listening()
+    classifier = TextClassifier("transformer", **tiny_settings("transformer") | {"epochs": 1})
+    classifier.fit(read_texts(rows, test=rows, valid=0), monitor=monitor)
+    assert classifier.record["unknown_characters"] == pytest.approx(8 / 15)
+    assert sum("no word pieces for 53% of the characters" in sentence for sentence in monitor.sentences) == 1
+
+
+def test_epochs_and_batches_go_by_rows_and_classes() -> None:
+    def resolved(rows: int, classes: int, **settings: Any) -> tuple[int | None, int | None]:
+        config = TransformerLevel(TransformerConfig(**settings), classes).resolved(rows)
+        return config.epochs, config.batch_size
+
+    assert resolved(9_000, 2) == (3, 32)
+    assert resolved(9_000, 77) == (math.ceil(STEPS_PER_CLASS * 77 / math.ceil(9_000 / 32)), 32)
+    assert resolved(90, 4) == (MOST_EPOCHS, 8)
+    assert resolved(500, 4)[1] == 16
+    assert resolved(90, 4, epochs=2, batch_size=5) == (2, 5)
 
 
 def test_windows_average_their_logits(data: Any, tiny_settings: Settings) -> None:
@@ -249,13 +272,14 @@ def test_the_best_validation_of_the_frozen_epochs_is_kept(
     tuned = [entry for entry in classifier.history if entry["stage"] == "fine-tuning"]
 
     def score(entry: dict[str, Any]) -> tuple[float, float]:
-        return entry["valid_accuracy"], -entry["valid_loss"]
+        return entry["valid_accuracy"] + entry["valid_macro_f1"], -entry["valid_loss"]
 
     assert max(map(score, head)) > max(map(score, tuned))
     with classifier.learner.no_bar(), classifier.learner.no_logging():
-        loss, accuracy = classifier.learner.validate()
+        loss, accuracy, macro_f1 = classifier.learner.validate()
     best = max(head, key=score)
     assert accuracy == pytest.approx(best["valid_accuracy"])
+    assert macro_f1 == pytest.approx(best["valid_macro_f1"])
     assert loss == pytest.approx(best["valid_loss"], rel=1e-4)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from conftest import SENTENCES
 from textladder.errors import ConfigError
@@ -66,6 +66,21 @@ def test_equal_to_the_library_on_short_texts(pieces: WordPieces) -> None:
 def test_a_text_that_contains_special_tokens_means_words(pieces: WordPieces) -> None:
     assert pieces.pieces("[PAD] a [SEP]") != ["[PAD]", "a", "[SEP]"]
     assert not {0, 2, 3} & set(pieces.encode(["[PAD] a [SEP] [CLS]"]).ids.tolist())
+
+
+def test_unknown_characters_are_counted(pieces: WordPieces) -> None:
+    assert pieces.unknown_share(TEXTS) == 0
+    assert pieces.unknown_share(["good 味道", "a"]) == pytest.approx(2 / 7)
+    assert pieces.unknown_share([]) == 0
+    every_byte = Tokenizer(models.BPE(unk_token=None))
+    every_byte.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    every_byte.train_from_iterator(["a b"], trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    every_byte.post_processor = processors.TemplateProcessing("a $A", None, [("a", 0)])
+    assert WordPieces(every_byte, 0).unknown_share(["味道"]) == 0
+    unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("▁good", -1.0)], unk_id=0))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    unigram.post_processor = processors.TemplateProcessing("<unk> $A", None, [("<unk>", 0)])
+    assert WordPieces(unigram, 0).unknown_share(["good 味道"]) == pytest.approx(2 / 6)
 
 
 def numbered(lengths: list[int]) -> EncodedTexts:

@@ -65,9 +65,12 @@ class Plan:
             self.presets[name] = settings.pop("preset", "default")
             self.settings[name] = settings
             _check_plain(name, settings)
-            level = find_level(name)
-            config = make_config(level, self.presets[name], settings)
-            level(config, len(self.data.labels))  # raises if the settings contradict each other or the classes
+            # raises if the settings contradict each other or the classes
+            find_level(name)(self.config(name), len(self.data.labels))
+
+    def config(self, level: str) -> Any:
+        """The config of a level, by its name."""
+        return make_config(find_level(level), self.presets[level], self.settings[level])
 
     def first_neural(self, folder: Path, overwrite: bool) -> str | None:
         """The first neural level that has yet to be trained.

@@ -52,6 +52,7 @@ class Run:
         self.plan, self.store, self.shared_rows, self.monitor = plan, store, shared_rows, store.monitor
         self.results: list[LevelResult] = []
         self.failed: dict[str, str] = {}
+        self.levels = list(plan.levels)
 
     def check_requested(self, overwrite: bool) -> None:
         """Check that the levels that the user asked for can be trained, before spending time on the first of them.
@@ -75,6 +76,7 @@ class Run:
 
     def train_all(self) -> None:
         """Train whatever the folder does not hold yet."""
+        self._leave_out_unsuitable()
         allocation = self._allocate()
         self.failed |= allocation.left_out
         for name, rows in allocation.rows.items():
@@ -85,6 +87,18 @@ class Run:
             estimate = allocation.estimates.get(name)
             seconds = None if estimate is None else estimate.seconds(trainings[0].record["train_rows"])
             self.results.append(LevelResult(name, trainings, curve, seconds))
+
+    def _leave_out_unsuitable(self) -> None:
+        """Leave out levels that were not requested and cannot read such texts."""
+        texts = self.plan.data.train.sample() if self.plan.requested is None else []
+        for name in list(self.levels) if texts else ():
+            level, config = find_level(name), self.plan.config(name)
+            with suppress(TextladderError):  # what is not available is reported by the training
+                reason = level(config, len(self.plan.data.labels)).unsuitable(texts)
+                if reason is not None:
+                    self.levels.remove(name)
+                    self.failed[name] = f"{reason} To train it all the same, name it among the levels."
+                    self.monitor.say(f"{name} is left out. {self.failed[name]}")
 
     def _train(self, name: str, rows: int) -> list[Training]:
         """Train a level with each seed; stop at the first that fails."""
@@ -144,9 +158,9 @@ class Run:
         """
         plan = self.plan
         if plan.time_budget is None:
-            return Allocation(dict.fromkeys(plan.levels, 0))
+            return Allocation(dict.fromkeys(self.levels, 0))
         path = self.store.folder / PLAN
-        key = [plan.levels, plan.time_budget, plan.seeds, plan.learning_curve, plan.presets, plan.settings, plan.seed]
+        key = [self.levels, plan.time_budget, plan.seeds, plan.learning_curve, plan.presets, plan.settings, plan.seed]
         key = json.loads(json.dumps(key))
         with suppress(OSError, ValueError, KeyError, TypeError):
             stored = json.loads(path.read_text(encoding="utf-8"))
@@ -160,7 +174,7 @@ class Run:
     def _budgeted(self, budget: float) -> Allocation:
         """Probe every level, then give each, from the lowest, as many rows as the remaining time allows."""
         allocation = Allocation()
-        for name in self.plan.levels:
+        for name in self.levels:
             self.monitor.begin(name)
             try:
                 probe = self.store.run(self.plan.job("probe", name, self.shared_rows))

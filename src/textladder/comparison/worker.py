@@ -236,7 +236,7 @@ def _probe(job: Job, monitor: Monitor) -> dict[str, Any]:
     def fit_seconds(rows: int) -> float:
         sample = fewer_rows(data, rows, job.seed) if rows < total else data
         config = make_config(level, job.preset, job.settings)
-        resolved = level(config, len(data.labels)).resolved(total, rows / total)
+        resolved = level(config, len(data.labels)).resolved(total)
         classifier = TextClassifier(job.level, preset=job.preset, seed=job.seed, **asdict(resolved))
         seconds: float = classifier.fit(sample).record["fit_seconds"]
         return seconds

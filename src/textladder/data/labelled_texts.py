@@ -61,6 +61,10 @@ class LabelledTexts:
         for texts in self.batches():
             yield from texts
 
+    def sample(self, size: int = 2_000) -> list[str]:
+        """About `size` of the texts, evenly spaced: enough to tell what kind of texts they are."""
+        return list(islice(self, 0, None, max(1, len(self) // size)))
+
     def batches(self, size: int = 4096) -> Iterator[list[str]]:
         """The texts in order, at most `size` at a time."""
         # Each chunk is asked by itself: Arrow would join all of them first, at the cost of the whole table for every

@@ -90,13 +90,15 @@ class Level(Protocol):
             TextladderError: the tokenizer is not available offline; nothing is downloaded for it.
         """
 
-    def resolved(self, rows: int, share: float = 1.0) -> Any:
-        """The config with every setting resolved that depends on the number of training rows.
+    def unsuitable(self, texts: Sequence[str]) -> str | None:
+        """Why the level cannot read such texts, in a sentence; None if it can. Needs no fit.
 
-        Args:
-            rows: number of training rows.
-            share: share of them that is trained on; less than 1 when a probe measures how long training takes.
+        Raises:
+            TextladderError: what the level reads texts with is not available offline; nothing is downloaded for it.
         """
+
+    def resolved(self, rows: int) -> Any:
+        """The config with every setting resolved that depends on the number of training rows."""
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Train on `train`, validate on `valid`.
@@ -161,7 +163,7 @@ class TrainingConfig:
         "none", "weight rows so that all classes count the same", choices=("none", "balanced"), shared=True
     )
     keep_best: bool = setting(True, "keep the weights that did best on the validation rows")
-    patience: int = setting(0, "stop after this many epochs without improvement; 0 for never", low=0)
+    patience: int = setting(0, "stop after this many epochs without a lower validation loss; 0 for never", low=0)
     validations_per_epoch: int = setting(1, "validation runs per epoch", low=1)
     # with AVX512-BF16 a fit of `lstm` took 25 s instead of 34 s, to the same accuracy; that of a DistilBERT a quarter
     precision: str = setting(

@@ -9,7 +9,6 @@ Every step is a public piece that can be used on its own; this file holds their 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,7 +44,6 @@ BATCH_SIZES, STEPS_PER_EPOCH = (16, 32, 64), 24
 # The tokens are `words` where fewer of those of `basic_english` have a vector than the first share, as in Chinese, or
 # where more of the words have one by at least the second: in tweets 89% instead of 81%, which gained 2.8 points.
 KNOWN_SHARE, MORE_KNOWN = 0.7, 0.02
-SAMPLE = 2_000  # texts by which the tokenizer is chosen
 
 POOLINGS = ("mean", "max", "attention", "last")  # those of networks/lstm.py, which needs torch
 MODEL_FILE, VOCABULARY_FILE = "model.safetensors", "vocabulary.json"
@@ -230,7 +228,7 @@ class LSTMLevel:
 
     def _choose_tokenizer(self, train: LabelledTexts, vectors: WordVectors) -> float:
         """Decide on the tokenizer that suits the texts, unless one is configured; the share of tokens with a vector."""
-        sample = list(islice(train, 0, None, max(1, len(train) // SAMPLE)))
+        sample = train.sample()
         candidates = [self.config.tokenizer] if self.config.tokenizer else ["basic_english", "words"]
         shares = {}
         for name in candidates:
@@ -265,7 +263,10 @@ class LSTMLevel:
         trainable = len(self._ready().parameter_groups()) - 1 if config.freeze_vectors else "all"
         return [Stage("lstm", epochs, learning_rate, config.warm_up, config.shortest_first, trainable)]
 
-    def resolved(self, rows: int, share: float = 1.0) -> LSTMConfig:
+    def unsuitable(self, texts: Sequence[str]) -> None:
+        """Nothing: it learns a vector for words that have none."""
+
+    def resolved(self, rows: int) -> LSTMConfig:
         """The config with the number of epochs and the size of a batch resolved."""
         largest = BATCH_SIZES[-1]
         fitting = [size for size in BATCH_SIZES if size * STEPS_PER_EPOCH <= rows]

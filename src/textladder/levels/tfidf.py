@@ -236,7 +236,10 @@ class TfidfLevel:
         """Number of words, marks and emoji in each text, int64 (texts,)."""
         return np.array([len(tokens(text)) for text in texts], np.int64)
 
-    def resolved(self, rows: int, share: float = 1.0) -> TfidfConfig:
+    def unsuitable(self, texts: Sequence[str]) -> None:
+        """Nothing: it learns its words and characters from the texts."""
+
+    def resolved(self, rows: int) -> TfidfConfig:
         """The config as it is: whether characters are counted is chosen in `fit`, by the texts."""
         return self.config
 

@@ -4,6 +4,7 @@ First step of `transformer`. Texts become token ids once; the sequences that an 
 them with array arithmetic. `encoders.py` knows where an encoder's tokenizer comes from; here it is read from its file.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,24 @@ class WordPieces:
                 parts.append(ids)
                 lengths.append(len(ids))
         return EncodedTexts(np.concatenate(parts), np.cumsum(lengths, dtype=np.int64), self.pad_id)
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Share of the characters, blanks aside, that the tokenizer has no word piece for and drops or replaces."""
+        model = json.loads(self.tokenizer.to_str())["model"]
+        unknown = model.get("unk_id")  # of a unigram model; the others have the token itself, if any
+        if unknown is None and model.get("unk_token") is not None:
+            unknown = self.tokenizer.token_to_id(model["unk_token"])
+        if unknown is None:
+            return 0.0
+        lost = total = 0
+        for text, encoding in zip(
+            texts, self.tokenizer.encode_batch(list(texts), add_special_tokens=False), strict=True
+        ):
+            total += sum(not character.isspace() for character in text)
+            for number, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+                if number == unknown:
+                    lost += sum(not character.isspace() for character in text[start:stop])
+        return lost / max(1, total)
 
     def to_sequences(
         self, texts: EncodedTexts, max_tokens: int, long_text: str = "head", *, most_windows: int | None = None
