@@ -57,8 +57,9 @@ TINY: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
         "batch_size": 8,
     },
-    "transformer": {"encoder": "distilbert", "max_tokens": 48, "epochs": 40, "learning_rate": 3e-3},
-    "transformer/bert": {"encoder": "bert", "max_tokens": 48, "epochs": 40, "learning_rate": 3e-3},
+    # everything in a tiny encoder is as new as its head
+    "transformer": {"encoder": "distilbert", "max_tokens": 48, "epochs": 40, "learning_rate": 3e-3, "head_factor": 1.0},
+    "transformer/bert": {"encoder": "bert", "max_tokens": 48, "epochs": 40, "learning_rate": 3e-3, "head_factor": 1.0},
 }
 
 

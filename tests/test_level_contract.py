@@ -146,7 +146,12 @@ def test_class_weights_help_the_rare_class(level: str, tmp_path: Path, tiny_sett
     path.write_text("label,text\n" + "".join(f"{label},{text}\n" for label, text in rows))
     data = read_texts(path, test=path, valid=0)
     # few enough not to learn the rows by heart
-    few: dict[str, dict[str, Any]] = {"tfidf": {}, "ulmfit": {"epochs": 0, "gradual": False, "frozen_epochs": 5}}
+    few: dict[str, dict[str, Any]] = {
+        "tfidf": {},
+        "ulmfit": {"epochs": 0, "gradual": False, "frozen_epochs": 5},
+        "transformer": {"epochs": 1},
+        "transformer/bert": {"epochs": 1},
+    }
     settings = tiny_settings(level) | few.get(level, {"epochs": 5})
     shares = [
         TextClassifier(level_of(level), class_weights=weights, **settings).fit(data).predict_proba(["a b c e"])[0, 1]
