@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 
+MIN_STEPS_PER_EPOCH = 24
+
+
 @dataclass(frozen=True)
 class Preset:
     """A named set of settings.
@@ -189,6 +192,11 @@ class TrainingConfig:
             "gradient_clip": self.gradient_clip,
             "precision": self.precision,
         }
+
+
+def batch_size_for(rows: int, sizes: Sequence[int]) -> int:
+    """The largest of some batch sizes, in rising order, of which an epoch has enough steps; else the smallest."""
+    return max((size for size in sizes if size * MIN_STEPS_PER_EPOCH <= rows), default=sizes[0])
 
 
 def make_config(level: type[Level], preset: str, settings: Mapping[str, Any]) -> Any:

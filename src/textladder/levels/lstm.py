@@ -18,7 +18,7 @@ from textladder.batching import Padding, TextBatches
 from textladder.bundle import Bundle
 from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import BundleError, ConfigError, import_extra
-from textladder.levels.base import FitReport, Preset, Scored, TrainingConfig
+from textladder.levels.base import FitReport, Preset, Scored, TrainingConfig, batch_size_for
 from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor, say_truncated
 from textladder.scoring import NetworkScorer, predict_probabilities
@@ -40,7 +40,7 @@ EPOCHS, MOST_EPOCHS = 3, 25
 MIN_STEPS, STEPS_PER_CLASS = 250, 25
 # With few rows, batches are smaller: with 90 AG News rows, 40 epochs of batches of 16 are 2 points better than of 64;
 # with 900 rows, 32 are as good in half the time. More than 25 epochs are 2 points worse on 539 rows of banking77.
-BATCH_SIZES, STEPS_PER_EPOCH = (16, 32, 64), 24
+BATCH_SIZES = (16, 32, 64)
 # The tokens are `words` where fewer of those of `basic_english` have a vector than the first share, as in Chinese, or
 # where more of the words have one by at least the second: in tweets 89% instead of 81%, which gained 2.8 points.
 KNOWN_SHARE, MORE_KNOWN = 0.7, 0.02
@@ -269,8 +269,7 @@ class LSTMLevel:
     def resolved(self, rows: int) -> LSTMConfig:
         """The config with the number of epochs and the size of a batch resolved."""
         largest = BATCH_SIZES[-1]
-        fitting = [size for size in BATCH_SIZES if size * STEPS_PER_EPOCH <= rows]
-        batch_size = self.config.batch_size or (fitting or BATCH_SIZES)[-1 if fitting else 0]
+        batch_size = self.config.batch_size or batch_size_for(rows, BATCH_SIZES)
         steps_per_epoch = math.ceil(rows / batch_size)
         # steps of fewer rows are worth less
         steps = max(MIN_STEPS, STEPS_PER_CLASS * self.classes) * max(1, largest / batch_size) ** 0.5
