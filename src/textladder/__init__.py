@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Threads of torch that wait for each other spin for milliseconds by default (GNU's OpenMP, which reads this when torch is
-# loaded). Beside other busy processes the one that they wait for may not be running, and the spinning keeps it from a
-# core: on two busy cores a fit of `lstm` took 3 times as long as alone in one run and over 12 times in another, with
+# Threads of torch that wait for each other spin for milliseconds by default (GNU's OpenMP, which reads this when torch
+# is loaded). Beside other busy processes the one that they wait for may not be running, and the spinning keeps it from
+# a core: on two busy cores a fit of `lstm` took 3 times as long as alone in one run and over 12 times in another; with
 # a thousand turns, some microseconds, 1.8 times. Alone it makes no difference.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "1000"
