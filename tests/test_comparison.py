@@ -415,6 +415,8 @@ def test_levels_that_cannot_read_the_texts_are_left_out(
     run = TrainingStore.run
 
     def baseline_alone(self: TrainingStore, job: Job, **options: Any) -> dict[str, Any]:
+        if job.kind == "check":
+            return {}
         if job.level != "tfidf":
             raise TextladderError("It lacks something.")
         return run(self, job, **options)
@@ -428,8 +430,8 @@ def test_levels_that_cannot_read_the_texts_are_left_out(
     assert "does not know 100% of the words of these texts" in found.failed["ulmfit"]
     assert "no word pieces for 100% of the characters of these texts" in found.failed["transformer"]
     assert "name it among the levels" in found.failed["transformer"]
-    with pytest.raises(TextladderError, match="ulmfit cannot be trained here. It lacks something."):
-        compare(data, ["tfidf", "ulmfit"], out=tmp_path / "named")  # named, so it is tried
+    named = compare(data, ["tfidf", "ulmfit"], seeds=1, out=tmp_path / "named")
+    assert named.failed == {"ulmfit": "It lacks something."}  # it was tried
 
 
 def test_a_failed_training_leaves_the_others(data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,14 @@ def test_epochs_and_batches_go_by_rows_and_classes() -> None:
     assert resolved(90, 4, epochs=2, batch_size=5) == (2, 5)
 
 
+def test_the_head_is_trained_at_its_own_rate(data: Any, tiny_settings: Settings) -> None:
+    found = []
+    for factor in (1.0, 10.0):
+        settings = tiny_settings("transformer") | {"epochs": 1, "head_factor": factor}
+        found.append(TextClassifier("transformer", **settings).fit(data).predict_proba(TEXTS))
+    assert not np.allclose(*found, atol=1e-3)
+
+
 def test_windows_average_their_logits(data: Any, tiny_settings: Settings) -> None:
     settings = tiny_settings("transformer") | {"max_tokens": 6, "epochs": 3, "long_text": "windows"}
     classifier = TextClassifier("transformer", **settings).fit(data)

@@ -15,9 +15,10 @@ from textladder import TextClassifier, TextData, read_texts
 from textladder.bundle import LANGUAGE_MODEL, read_bundle, write_bundle
 from textladder.cli import main
 from textladder.errors import BundleError, ConfigError, DataError
-from textladder.language_models import load_language_model
+from textladder.language_models import PretrainedLanguageModel, load_language_model
+from textladder.levels.ulmfit import UlmfitConfig, UlmfitLevel, _unknown_share
 from textladder.progress import Monitor
-from textladder.text.fastai_words import SPECIAL_TOKENS
+from textladder.text.fastai_words import SPECIAL_TOKENS, tokenize_words
 
 TEXTS = [text for _, text in SENTENCES]
 Fit = Callable[[str], Any]
@@ -240,3 +241,13 @@ def test_the_bundled_language_model() -> None:
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"{manifest['metrics']['perplexity']:.1f}" in card
     assert len(model.words) == len(set(model.words)) > 15_000
+
+
+def test_words_that_the_language_model_does_not_know_are_counted() -> None:
+    model = PretrainedLanguageModel([*SPECIAL_TOKENS, "a", "good"], {})
+    assert _unknown_share(tokenize_words(["A good good kettle", "kettle"]), model) == pytest.approx(2 / 5)
+    assert _unknown_share(tokenize_words([""]), model) == 0
+    level = UlmfitLevel(UlmfitConfig(), classes=2)
+    assert level.unsuitable(["this is a good kettle", "it broke on the second day"]) is None
+    assert "does not know 100% of the words" in str(level.unsuitable(["味道很好", "味道很差"]))
+    assert UlmfitLevel(UlmfitConfig(language_model="random"), classes=2).unsuitable(["味道很好"]) is None

@@ -264,7 +264,7 @@ class LSTMLevel:
         return [Stage("lstm", epochs, learning_rate, config.warm_up, config.shortest_first, trainable)]
 
     def unsuitable(self, texts: Sequence[str]) -> None:
-        """Nothing: it learns a vector for words that have none."""
+        """None: the level learns a vector for words that have none."""
 
     def resolved(self, rows: int) -> LSTMConfig:
         """The config with the number of epochs and the size of a batch resolved."""

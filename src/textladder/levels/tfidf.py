@@ -237,7 +237,7 @@ class TfidfLevel:
         return np.array([len(tokens(text)) for text in texts], np.int64)
 
     def unsuitable(self, texts: Sequence[str]) -> None:
-        """Nothing: it learns its words and characters from the texts."""
+        """None: the level learns its words and characters from the texts."""
 
     def resolved(self, rows: int) -> TfidfConfig:
         """The config as it is: whether characters are counted is chosen in `fit`, by the texts."""

@@ -586,8 +586,7 @@ class UlmfitLevel:
 
 def _unknown_share(words: TokenizedTexts, pretrained: PretrainedLanguageModel) -> float:
     """Share of the words of some texts, each as often as it occurs, that a language model does not know."""
-    counts = np.bincount(words.ids, minlength=len(words.tokens))
-    own = np.array([token not in SPECIAL_TOKENS for token in words.tokens], bool)  # fastai's marks are no words
-    known = set(pretrained.words)
+    counts, known = np.bincount(words.ids, minlength=len(words.tokens)), set(pretrained.words)
     unknown = np.array([token not in known for token in words.tokens], bool)
-    return float((counts * (own & unknown)).sum() / max(1, (counts * own).sum()))
+    own = np.array([token not in SPECIAL_TOKENS for token in words.tokens], bool)  # fastai's marks are no words
+    return float(counts[unknown].sum() / max(1, counts[own].sum()))
