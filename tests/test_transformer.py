@@ -106,7 +106,8 @@ def test_epochs_and_batches_go_by_rows_and_classes() -> None:
 
     assert resolved(9_000, 2) == (3, 32)
     assert resolved(9_000, 77) == (math.ceil(STEPS_PER_CLASS * 77 / math.ceil(9_000 / 32)), 32)
-    assert resolved(90, 4) == (MOST_EPOCHS, 8)
+    assert resolved(90, 4) == (17, 8)  # 200 steps
+    assert resolved(40, 4) == (MOST_EPOCHS, 8)
     assert resolved(500, 4)[1] == 16
     assert resolved(90, 4, epochs=2, batch_size=5) == (2, 5)
 
