@@ -309,6 +309,15 @@ def test_a_word_that_the_network_does_not_know_is_an_error() -> None:
         network.run(np.array([[3, 9]]))
 
 
+def test_threads_of_onnx_runtime_do_not_hold_their_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    content = lstm_graph(LSTMClassifier(9, 4, 2), 2).SerializeToString()
+    for cores, expected in ((None, 3), (1, 1)):
+        options = ExportedNetwork(content, ("ids",), 2, cores=cores)._session.get_session_options()
+        assert options.intra_op_num_threads == expected
+        assert int(options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 100
+
+
 POOLED = [*((name,) for name in POOLINGS), POOLINGS, ("attention", "mean")]
 
 

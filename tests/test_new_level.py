@@ -35,6 +35,7 @@ class ToyLevel:
     config_type: ClassVar[type] = ToyConfig
     network_files: ClassVar[tuple[str, ...]] = ()
     network_inputs: ClassVar[tuple[str, ...]] = ()
+    batch_cores: ClassVar[int | None] = 1
     presets: ClassVar[Mapping[str, Preset]] = {"default": Preset("as it is"), "loud": Preset("louder", {"weight": 8.0})}
 
     longest_text: int | None = None

@@ -110,6 +110,25 @@ def test_predictions_come_in_order() -> None:
     assert network.training
 
 
+def test_one_batch_takes_as_many_cores_as_it_can_use() -> None:
+    seen: list[int] = []
+
+    class Counted(Bag):
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.get_num_threads())
+            return super().forward(ids)
+
+    chosen = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        batch = np.array([[3, 4, 5]])
+        NetworkScorer(Counted(), 1).score([batch])
+        NetworkScorer(Counted()).score([batch])
+        assert (*seen, torch.get_num_threads()) == (1, 2, 2)
+    finally:
+        torch.set_num_threads(chosen)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_stages_train_and_are_noted(precision: str) -> None:
     with seeded(0):

@@ -377,7 +377,9 @@ class TextClassifier:
         exported = (
             None
             if network is None
-            else ExportedNetwork(network, level.network_inputs, classes, one_by_one=form == INT8)
+            else ExportedNetwork(
+                network, level.network_inputs, classes, cores=level.batch_cores, one_by_one=form == INT8
+            )
         )
         classifier.form, classifier.digest = form, manifest["sha256"]
         classifier._fitted = level.load(bundle, classifier.config, classes, exported)

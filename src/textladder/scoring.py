@@ -32,12 +32,18 @@ class Scorer(Protocol):
 
 
 class NetworkScorer:
-    """A torch network in prediction: without dropout, in float32, whatever precision it was trained in."""
+    """A torch network in prediction: without dropout, in float32, whatever precision it was trained in.
+
+    Args:
+        network: the network.
+        batch_cores: cores for one batch; None for all.
+    """
 
     one_by_one = False
 
-    def __init__(self, network: "nn.Module") -> None:
+    def __init__(self, network: "nn.Module", batch_cores: int | None = None) -> None:
         self.network, self.device = network, next(network.parameters()).device
+        self.batch_cores = batch_cores
         self.batch_tokens = BATCH_TOKENS if self.device.type == "cpu" else 32 * BATCH_TOKENS
 
     def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
@@ -48,9 +54,12 @@ class NetworkScorer:
         self.network.eval()
         try:
             several = list(batches)
-            if self.device.type != "cpu" or cores == 1 or len(several) == 1:
+            if self.device.type != "cpu" or cores == 1:
                 return [self._logits(ids) for ids in several]
             try:
+                if len(several) == 1:
+                    torch.set_num_threads(self.batch_cores or cores)
+                    return [self._logits(several[0])]
                 return map_over_cores(self._logits, several, cores, initializer=lambda: torch.set_num_threads(1))
             finally:
                 torch.set_num_threads(cores)  # for threads that start later

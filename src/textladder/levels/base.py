@@ -78,6 +78,7 @@ class Level(Protocol):
     presets: ClassVar[Mapping[str, Preset]]
     network_files: ClassVar[tuple[str, ...]]  # files of a bundle that an exported network replaces
     network_inputs: ClassVar[tuple[str, ...]]  # inputs of an exported network
+    batch_cores: ClassVar[int | None]  # cores that one batch of its network can make use of; None for any number
 
     def __init__(self, config: Any, classes: int) -> None:
         """A level that is not fitted yet."""

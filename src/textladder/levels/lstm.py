@@ -147,6 +147,7 @@ class LSTMLevel:
     config_type: ClassVar[type] = LSTMConfig
     network_files: ClassVar[tuple[str, ...]] = (MODEL_FILE,)
     network_inputs: ClassVar[tuple[str, ...]] = ("ids",)
+    batch_cores: ClassVar[int | None] = 1  # its steps are so small that a second core gains nothing
     presets: ClassVar[Mapping[str, Preset]] = {
         "default": Preset("the recipe chosen on validation rows of Amazon reviews and four other sets"),
         "tutorial": TUTORIAL,
@@ -293,7 +294,7 @@ class LSTMLevel:
     def score(self, texts: Sequence[str]) -> Scored:
         """The class probabilities of texts, truncated to `max_tokens`."""
         encoded = self.vocabulary.encode_texts(texts)
-        scorer = self.exported or NetworkScorer(self._ready())
+        scorer = self.exported or NetworkScorer(self._ready(), self.batch_cores)
         probabilities = predict_probabilities(scorer, encoded, self._padding())
         return Scored(probabilities, int((encoded.lengths > self.config.max_tokens).sum()))
 

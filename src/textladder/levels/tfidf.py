@@ -93,6 +93,7 @@ class TfidfLevel:
     config_type: ClassVar[type] = TfidfConfig
     network_files: ClassVar[tuple[str, ...]] = ()
     network_inputs: ClassVar[tuple[str, ...]] = ("terms", "values")
+    batch_cores: ClassVar[int | None] = 1
     presets: ClassVar[Mapping[str, Preset]] = {"default": Preset("the recipe chosen on eight sets of texts")}
 
     def __init__(self, config: TfidfConfig, classes: int) -> None:

@@ -136,6 +136,7 @@ class TransformerLevel:
     config_type: ClassVar[type] = TransformerConfig
     network_files: ClassVar[tuple[str, ...]] = (WEIGHTS_FILE,)
     network_inputs: ClassVar[tuple[str, ...]] = ("ids",)
+    batch_cores: ClassVar[int | None] = None
     presets: ClassVar[Mapping[str, Preset]] = {
         "default": Preset("the recipe chosen on validation rows of Amazon reviews, banking77 and tweets"),
         "tutorial": TUTORIAL,

@@ -196,6 +196,7 @@ class UlmfitLevel:
     config_type: ClassVar[type] = UlmfitConfig
     network_files: ClassVar[tuple[str, ...]] = (MODEL_FILE,)
     network_inputs: ClassVar[tuple[str, ...]] = ("ids",)
+    batch_cores: ClassVar[int | None] = None
     presets: ClassVar[Mapping[str, Preset]] = {
         "default": Preset("the recipe chosen on Amazon training rows"),
         "paper": PAPER,
