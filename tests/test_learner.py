@@ -458,7 +458,7 @@ def test_the_tokenizer_suits_the_texts(text: str, expected: str, tmp_path: Path)
 def test_many_classes_take_more_epochs() -> None:
     level = LSTMLevel(LSTMConfig(), classes=77)
     assert level.resolved(9_000).epochs == 14  # 25 steps of 64 rows for each class
-    assert level.resolved(600).epochs == 25  # the most
+    assert level.resolved(600).epochs == 20  # the most
     few = LSTMLevel(LSTMConfig(), classes=2)
     assert [few.resolved(rows).batch_size for rows in (50, 500, 1_000, 2_000)] == [16, 16, 32, 64]
     assert LSTMLevel(LSTMConfig(), classes=2).resolved(9_000).epochs == 3
@@ -468,10 +468,10 @@ def test_many_classes_take_more_epochs() -> None:
 def test_earlier_stages_set_the_best() -> None:
     """A stage that begins from earlier entries keeps the present weights, unless one of its validations is better."""
     texts = EncodedTexts(np.arange(2, 26, dtype=np.int32), np.arange(0, 25, 3))
-    batches = TextBatches(texts, np.arange(8) % 2, Padding(3), batch_size=4)
+    batches, opposite = (TextBatches(texts, (np.arange(8) + n) % 2, Padding(3), batch_size=4) for n in (0, 1))
     for loss, kept in ((0.0, True), (9.0, False)):
         with seeded(0):
-            learner = make_learner(Deep(), batches, batches, precision="float32")
+            learner = make_learner(Deep(), batches, opposite, precision="float32")
         before = learner.model.head.weight.detach().clone()
         accuracy_now = 1.0 if kept else 0.0
         run_stages(

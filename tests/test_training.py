@@ -17,7 +17,7 @@ from textladder.errors import ConfigError
 from textladder.progress import Monitor
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.text.vocabulary import EncodedTexts
-from textladder.training.callbacks import validation_score
+from textladder.training.callbacks import History, validation_score
 from textladder.training.learner import Adversarial, class_weights, make_learner
 from textladder.training.precision import trains_in_bfloat16
 from textladder.training.stages import LearningRateCurve, Stage, find_learning_rate, run_stages, seeded
@@ -176,6 +176,25 @@ def test_the_best_validation_is_kept() -> None:
     assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 4
 
 
+@pytest.mark.parametrize(
+    ("rows", "accuracies", "kept"),
+    [
+        (1000, [0.80, 0.90, 0.85], "best"),
+        (1000, [0.80, 0.90, 0.895], "last"),
+        (20, [0.80, 0.90, 0.85], "last"),
+        (10, [0.50, 1.00, 0.90], "last"),
+        (10, [0.50, 1.00, 0.50], "best"),
+    ],
+)
+def test_an_earlier_validation_is_kept_if_it_is_better_by_more_than_chance(
+    rows: int, accuracies: list[float], kept: str
+) -> None:
+    history = History(keep_best=True, patience=0, validations=1, monitor=Monitor())
+    history.entries = [{"valid_loss": 1.0, "valid_accuracy": one, "valid_macro_f1": one} for one in accuracies]
+    history.best, history.best_weights, history.valid_rows = (max(accuracies), -1.0), {}, rows
+    assert (history.chosen_weights() is None) == (kept == "last")
+
+
 def test_rare_classes_count_in_the_best_validation() -> None:
     common_class_alone = validation_score(0.3, accuracy=0.90, macro_f1=0.47)
     assert validation_score(0.4, accuracy=0.88, macro_f1=0.80) > common_class_alone
@@ -198,11 +217,11 @@ def test_patience_goes_by_the_validation_loss() -> None:
     assert len({entry["valid_accuracy"] for entry in entries}) == 1
 
 
-def test_the_first_of_equal_validations_is_kept() -> None:
+def test_the_last_of_equal_validations_is_kept() -> None:
     learner = make_learner(StepCounter(), batches(), batches())
     entries = run_stages(learner, [Stage("s", 3, 1e-3)])
     assert len({(entry["valid_accuracy"], entry["valid_loss"]) for entry in entries}) == 1
-    assert int(learner.model.count) == 13  # of the first epoch
+    assert int(learner.model.count) == 39  # three epochs of 13 batches
     learner = make_learner(StepCounter(), batches(), batches())
     assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 3
 

@@ -211,7 +211,7 @@ class History(Callback):  # type: ignore[misc]
     if that is equal or missing, if its loss is lower.
 
     Args:
-        keep_best: keep the weights of the best validation.
+        keep_best: keep the weights of the best validation, for `chosen_weights`.
         patience: stop a stage after this many epochs without a lower validation loss; 0 for never.
         validations: validation runs per epoch, the one at its end included.
         monitor: receives progress.
@@ -247,6 +247,22 @@ class History(Callback):  # type: ignore[misc]
         if scores:
             self.best = max(scores)
             self._keep(network)
+
+    def chosen_weights(self) -> dict[str, Tensor] | None:
+        """The weights of the best validation, if it was better than the last one by more than chance.
+
+        One of many validations on few rows is often the best by luck, and a cycle that has come to its end is better
+        than one cut short. So what counts as equal is what is within one standard error of the best (Breiman et al.
+        1984, "Classification and regression trees", section 3.4.3), and of those the last is taken.
+
+        Returns:
+            None if the network's own weights are the ones to keep.
+        """
+        if not self.entries or self.entries[-1]["valid_accuracy"] is None:
+            return self.best_weights
+        last, (best, _), rows = self.entries[-1], self.best, self.valid_rows
+        score, _ = validation_score(last["valid_loss"], last["valid_accuracy"], last["valid_macro_f1"])
+        return None if score >= best - standard_error(best, rows) else self.best_weights
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides the best weights, as JSON."""
@@ -352,6 +368,7 @@ class History(Callback):  # type: ignore[misc]
         if valid_loss is None:
             return
         if accuracy is not None:
+            self.valid_rows = self.dls.valid.rows
             self.monitor.validated(accuracy)
         score = validation_score(valid_loss, accuracy, macro_f1)
         if score > self.best:
@@ -372,6 +389,16 @@ def validation_score(loss: float, accuracy: float | None, macro_f1: float | None
     """What the validations of a fit are compared by, the higher the better."""
     present = [value for value in (accuracy, macro_f1) if value is not None]
     return sum(present) / max(1, len(present)), -loss
+
+
+def standard_error(score: float, rows: int) -> float:
+    """The standard error of a proportion of some rows.
+
+    Two right and two wrong rows are added (Agresti & Coull 1998, "Approximate is better than exact"), since ten of ten
+    do not make a certainty.
+    """
+    proportion = (score * rows + 2) / (rows + 4)
+    return math.sqrt(proportion * (1 - proportion) / rows)
 
 
 class Resumable(Callback):  # type: ignore[misc]

@@ -104,7 +104,8 @@ def run_stages(
     Args:
         learner: the result of `make_learner`.
         stages: the stages, in order.
-        keep_best: end with the weights of the best validation, by the mean of accuracy and macro F1.
+        keep_best: end with the weights of the best validation, by the mean of accuracy and macro F1, if it was better
+            than the last one by more than a standard error.
         patience: stop a stage after this many epochs without a lower validation loss; 0 for never.
         validations_per_epoch: validation runs per epoch, the one at its end included.
         earlier: entries of earlier stages; the current weights count as the best of these.
@@ -136,8 +137,9 @@ def run_stages(
         for callback in learner.cbs:
             if hasattr(callback, "close"):  # an interrupted fit calls no after_fit
                 callback.close()
-    if history.best_weights is not None:
-        learner.model.load_state_dict(history.best_weights)
+    chosen = history.chosen_weights()
+    if chosen is not None:
+        learner.model.load_state_dict(chosen)
     return history.entries
 
 
