@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -512,3 +513,22 @@ def test_minilm_on_real_rows(shared: Path, tmp_path: Path, run: Any) -> None:
     assert result["texts_truncated"] > 0
     assert "training texts to 64 tokens" in done.stderr
     assert "to the level's token limit" in done.stderr
+
+
+@pytest.mark.parametrize(("before", "after", "chosen"), [(3, 15, "windows"), (0, 0, "head-tail"), (22, 0, "head-tail")])
+def test_validation_rows_decide_how_long_texts_are_read(
+    before: int, after: int, chosen: str, data: Any, tmp_path: Path, tiny_settings: Settings
+) -> None:
+    """What is said in the middle of a text is in a window, and neither in its head nor in its tail."""
+    rows = [(label, "x " * before + text + " x" * after) for label, text in SENTENCES[::2]]
+    frame = pd.DataFrame(rows, columns=["label", "text"])
+    long = read_texts(frame, test=frame, valid=0)
+    monitor = Listening()
+    classifier = TextClassifier("transformer", **tiny_settings("transformer") | {"max_tokens": 14})
+    classifier.fit(replace(data, valid=long.train), monitor=monitor)
+    assert classifier.config.long_text == chosen
+    said = [sentence for sentence in monitor.sentences if "long validation text" in sentence]
+    assert len(said) == (before + after > 0)
+    assert all(sentence.endswith(f"{chosen} from now on.") for sentence in said)
+    saved = TextClassifier.load(classifier.save(tmp_path / "bundle"))
+    assert np.array_equal(saved.predict_proba([rows[0][1]]), classifier.predict_proba([rows[0][1]]))

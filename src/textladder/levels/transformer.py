@@ -46,6 +46,7 @@ MIN_STEPS, STEPS_PER_CLASS = 200, 20
 # batches filled with 3,072 tokens, and 0.49. With few rows, batches are smaller.
 BATCH_SIZES = (8, 16, 32)
 UNKNOWN_SHARE, UNREADABLE_SHARE = 0.01, 0.3  # of the characters: that many are said, that many make texts unreadable
+MOST_LONG_TEXTS = 2_000  # validation texts that decide on how long texts are read
 LENGTH_MULTIPLE = 8  # so that oneDNN compiles kernels for fewer shapes
 VALIDATION_BATCH_TOKENS = 4096
 MAX_BATCH_PADDING = 16  # tokens, in prediction: more padding costs more than reading all weights once more
@@ -66,9 +67,10 @@ class TransformerConfig(TrainingConfig):
     )
     # all but 2 in 1,000 Amazon reviews; the cost of attention is quadratic in it
     max_tokens: int = setting(256, "maximum length of a sequence in subword tokens", low=3, high=8192, shared=True)
-    long_text: str = setting(
-        "head-tail",
-        "what to read of a longer text: its head, its head and tail, or all of it in windows",
+    long_text: str | None = setting(
+        None,
+        "what to read of a longer text: its head, its head and tail, or all of it in windows (default: head-tail in "
+        "training, then windows if validation texts are classified better in them)",
         choices=("head", "head-tail", "windows"),
     )
     fixed_length: bool = setting(False, "pad every text to max_tokens instead of to the longest of its batch")
@@ -232,7 +234,40 @@ class TransformerLevel:
             if config.find_rate:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
             report.epochs += run_stages(self.learner, self.stages(rate), earlier=report.epochs, **options)
+        if config.long_text is None:
+            self.config = replace(config, long_text=self._better_reading(train, valid, monitor))
         return report
+
+    def _better_reading(self, train: LabelledTexts, valid: LabelledTexts | None, monitor: Monitor) -> str:
+        """How to read long texts from now on: in windows, if the validation rows say so by more than chance."""
+        config, pieces, modes = self.config, self._pieces(), ("head-tail", "windows")
+        if valid is None:
+            return modes[0]
+        some = replace(valid, rows=valid.rows[:: max(1, len(valid) // MOST_LONG_TEXTS)])
+        long = self.token_counts(list(some)) > config.max_tokens
+        some = replace(some, rows=some.rows[long])
+        texts = list(some)
+        if not texts:
+            return modes[0]
+        in_windows = pieces.to_sequences(pieces.encode(texts), config.max_tokens, modes[1])
+        # an epoch of training computes forwards and, at twice the cost, backwards
+        if len(in_windows.sequences.ids) > 3 * len(self.learner.dls.train.batches.texts.ids):
+            monitor.say(f"{counted(len(texts), 'long validation text')} would take more time in windows than an epoch.")
+            return modes[0]
+        right = []
+        for mode in modes:
+            monitor.start(f"reading long validation texts: {mode}", None)
+            self.config = replace(config, long_text=mode)
+            right.append(self.score(texts).probabilities.argmax(axis=1) == some.label_ids)
+        monitor.stop()
+        gained, lost = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
+        # more than a standard error of the difference between the two
+        chosen = modes[gained - lost > math.sqrt(gained + lost)]
+        monitor.say(
+            f"Of {counted(len(texts), 'long validation text')}, {right[0].sum():,} are classified right by head and "
+            f"tail and {right[1].sum():,} in windows: {chosen} from now on."
+        )
+        return chosen
 
     def stages(self, learning_rate: float) -> list["Stage"]:
         """One cycle over everything, with lower learning rates for lower layers."""
@@ -388,7 +423,8 @@ class TransformerLevel:
         """Texts as sequences; a text gets no more windows than a batch of `batch_tokens` holds."""
         config, pieces = self.config, self._pieces()
         most = None if batch_tokens is None else max(1, batch_tokens // config.max_tokens)
-        return pieces.to_sequences(pieces.encode(texts), config.max_tokens, config.long_text, most_windows=most)
+        long_text = config.long_text or "head-tail"
+        return pieces.to_sequences(pieces.encode(texts), config.max_tokens, long_text, most_windows=most)
 
     def _batches(self, inputs: EncoderInputs, label_ids: np.ndarray, **options: Any) -> TextBatches:
         return TextBatches(
@@ -406,7 +442,7 @@ class TransformerLevel:
     def _long_text_sentence(self, inputs: EncoderInputs, texts: int) -> str:
         limit = counted(self.config.max_tokens, "token")
         if self.config.long_text != "windows":
-            limit = f"{limit} ({self.config.long_text} is kept)"
+            limit = f"{limit} ({self.config.long_text or 'head-tail'} is kept)"
             return truncation_sentence(inputs.truncated, texts, noun="training text", limit=limit)
         return (
             f"Split {inputs.windowed:,} of {counted(texts, 'training text')} into windows of {limit}; "
