@@ -1,6 +1,7 @@
 """The level `ulmfit`: its three stages, what is frozen, what it reads and writes."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,14 @@ from textladder.bundle import LANGUAGE_MODEL, read_bundle, write_bundle
 from textladder.cli import main
 from textladder.errors import BundleError, ConfigError, DataError
 from textladder.language_models import PretrainedLanguageModel, load_language_model
-from textladder.levels.ulmfit import UlmfitConfig, UlmfitLevel, _unknown_share
+from textladder.levels.ulmfit import (
+    MIN_STEPS,
+    MOST_EPOCHS,
+    STEPS_PER_CLASS,
+    UlmfitConfig,
+    UlmfitLevel,
+    _unknown_share,
+)
 from textladder.progress import Monitor
 from textladder.text.fastai_words import SPECIAL_TOKENS, tokenize_words
 
@@ -124,6 +132,18 @@ def test_frozen_layers_stay_as_they_are_and_are_computed_once(
 def test_no_stage_at_all_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot both be 0"):
         TextClassifier("ulmfit", epochs=0, frozen_epochs=0, gradual=False).fit(read_texts("sample"))
+
+
+def test_epochs_go_by_rows_and_classes() -> None:
+    def resolved(rows: int, classes: int, **settings: Any) -> tuple[int | None, int | None]:
+        config = UlmfitLevel(UlmfitConfig(**settings), classes).resolved(rows)
+        return config.frozen_epochs, config.epochs
+
+    assert resolved(9_000, 2) == (2, 3)
+    assert resolved(9_000, 77) == (2, math.ceil(STEPS_PER_CLASS * 77 / math.ceil(9_000 / 32)))
+    assert resolved(2_900, 4) == (3, math.ceil(MIN_STEPS / math.ceil(2_900 / 32)))
+    assert resolved(90, 4) == (20, MOST_EPOCHS)
+    assert resolved(90, 4, epochs=2, frozen_epochs=0) == (0, 2)
 
 
 def test_long_texts_are_truncated_and_counted(data: TextData, tiny_settings: Settings) -> None:

@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 
 MODEL_FILE, VOCABULARY_FILE, RULES_FILE = "model.safetensors", "vocabulary.json", "word_rules.json"
 FROZEN_EPOCHS, FROZEN_STEPS = (2, 20), 230  # with few rows the head is trained for more epochs
+# The length of the cycle over everything, by rows and classes. On validation rows, 6 epochs instead of 3 brought 0.881
+# instead of 0.852 on banking77 (251 steps each, 77 classes) and 0.722 instead of 0.696 on tweets (82 steps each).
+EPOCHS, MOST_EPOCHS = 3, 8
+MIN_STEPS, STEPS_PER_CLASS = 480, 20
 # Of the words, each counted as often as it occurs. The included model does not know 4 to 13% of the words of five
 # English sets, and 65% of German news.
 UNKNOWN_SHARE = 0.3
@@ -97,7 +101,7 @@ class UlmfitConfig(TrainingConfig):
     )
     cache_frozen: bool = setting(True, "cache the states of frozen layers, without dropout, for the frozen epochs")
     gradual: bool = setting(False, "gradual unfreezing: one more layer per epoch, from the top")
-    epochs: int = setting(3, "epochs of training the whole network", low=0)
+    epochs: int | None = setting(None, "epochs of training the whole network (default: by rows and classes)", low=0)
     learning_rate: float = setting(3e-3, "peak learning rate of the head in the one-cycle policy", low=1e-8, high=1)
     layer_decay: float = setting(0.8, "learning rate of a layer as a share of the layer above", low=0.1, high=1)
     warm_up: float = setting(0.1, "share of the steps in which the learning rate rises", low=0.01, high=0.99)
@@ -164,6 +168,7 @@ PAPER = Preset(
         "frozen_epochs": 1,
         "frozen_learning_rate": 1e-2,
         "gradual": True,
+        "epochs": 3,
         "learning_rate": 4e-3,
         # on a thousand Amazon rows 0.833 on 2,000 others; their 1 / 2.6, with half of the dropout, gave 0.783
         "layer_decay": 0.7,
@@ -314,16 +319,16 @@ class UlmfitLevel:
         """The head alone, then one more layer at a time, then everything (section 3.3, "gradual unfreezing")."""
         from textladder.training.stages import Stage
 
-        config = self.config
+        config = self.resolved(self.learner.dls.train.rows)
         layers = self.language_model.encoder.lstms
         rates: dict[str, Any] = {"warm_up": config.warm_up, "decay": config.layer_decay}
         frozen = {**rates, "warm_up": config.frozen_warm_up or config.warm_up}
-        stages = [Stage("head", self._frozen_epochs(), config.frozen_learning_rate, trainable="head", **frozen)]
+        stages = [Stage("head", config.frozen_epochs or 0, config.frozen_learning_rate, trainable="head", **frozen)]
         if config.gradual:
             for number in range(1, len(layers)):
                 name = f"{number} of {len(layers)} layers"
                 stages.append(Stage(name, 1, config.frozen_learning_rate / 2, trainable=number + 1, **frozen))
-        stages.append(Stage("classifier", config.epochs, learning_rate, div=config.div, **rates))
+        stages.append(Stage("classifier", config.epochs or 0, learning_rate, div=config.div, **rates))
         return [one for one in stages if one.epochs]
 
     def unsuitable(self, texts: Sequence[str]) -> str | None:
@@ -340,16 +345,16 @@ class UlmfitLevel:
         )
 
     def resolved(self, rows: int) -> UlmfitConfig:
-        """The config with the number of frozen epochs resolved."""
-        if self.config.frozen_epochs is not None:
-            return self.config
-        (least, most), steps = FROZEN_EPOCHS, -(-rows // self.config.batch_size)
-        return replace(self.config, frozen_epochs=min(max(least, -(-FROZEN_STEPS // steps)), most))
-
-    def _frozen_epochs(self) -> int:
-        epochs = self.resolved(self.learner.dls.train.rows).frozen_epochs
-        assert epochs is not None
-        return epochs
+        """The config with the numbers of epochs resolved."""
+        config, steps_per_epoch = self.config, math.ceil(rows / self.config.batch_size)
+        frozen_epochs, epochs = config.frozen_epochs, config.epochs
+        if frozen_epochs is None:
+            least, most = FROZEN_EPOCHS
+            frozen_epochs = min(max(least, math.ceil(FROZEN_STEPS / steps_per_epoch)), most)
+        if epochs is None:
+            steps = max(MIN_STEPS, STEPS_PER_CLASS * self.classes)
+            epochs = min(max(EPOCHS, math.ceil(steps / steps_per_epoch)), MOST_EPOCHS)
+        return replace(config, frozen_epochs=frozen_epochs, epochs=epochs)
 
     def _backward(self) -> "LanguageModel":
         """The language model that reads from right to left, with the same word vectors."""
@@ -455,7 +460,7 @@ class UlmfitLevel:
         options: dict[str, Any] = {
             "first_only": False,
             "half": True,
-            "keep": self._frozen_epochs() + self.config.gradual > 1,
+            "keep": (self.resolved(loaders.train.rows).frozen_epochs or 0) + self.config.gradual > 1,
         }
         train = CachedStateBatches(loaders.train.batches, compute, top.width, **options)
         if not len(loaders.valid):
