@@ -505,7 +505,8 @@ def test_minilm_on_real_rows(shared: Path, tmp_path: Path, run: Any) -> None:
     folder = shared / "amazon_polarity"
     first = tmp_path / "test.csv"
     first.write_text("".join((folder / "test.csv").read_text().splitlines(keepends=True)[:150]))
-    words = ("--level", "transformer", "--encoder", "all-MiniLM-L6-v2", "--rows", 400, "--max-tokens", 64)
+    encoder = ("--encoder", "all-MiniLM-L6-v2", "--max-tokens", 64, "--long-text", "head-tail")
+    words = ("--level", "transformer", "--rows", 400, *encoder)
     done = run("train", folder / "train.csv", "--test", first, *words, "--epochs", 2, "--out", tmp_path / "b", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

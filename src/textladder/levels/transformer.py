@@ -235,11 +235,15 @@ class TransformerLevel:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
             report.epochs += run_stages(self.learner, self.stages(rate), earlier=report.epochs, **options)
         if config.long_text is None:
-            self.config = replace(config, long_text=self._better_reading(train, valid, monitor))
+            self.config = replace(config, long_text=self._better_reading(valid, monitor))
         return report
 
-    def _better_reading(self, train: LabelledTexts, valid: LabelledTexts | None, monitor: Monitor) -> str:
-        """How to read long texts from now on: in windows, if the validation rows say so by more than chance."""
+    def _better_reading(self, valid: LabelledTexts | None, monitor: Monitor) -> str:
+        """How to read long texts from now on: in windows, if more of the validation rows are right so.
+
+        Windows were better by 2 points on 350 long IMDb reviews, after training on head and tail of 1,350; a margin of
+        a standard error would need thousands of validation rows to see that.
+        """
         config, pieces, modes = self.config, self._pieces(), ("head-tail", "windows")
         if valid is None:
             return modes[0]
@@ -254,18 +258,16 @@ class TransformerLevel:
         if len(in_windows.sequences.ids) > 3 * len(self.learner.dls.train.batches.texts.ids):
             monitor.say(f"{counted(len(texts), 'long validation text')} would take more time in windows than an epoch.")
             return modes[0]
-        right = []
+        right: list[int] = []
         for mode in modes:
             monitor.start(f"reading long validation texts: {mode}", None)
             self.config = replace(config, long_text=mode)
-            right.append(self.score(texts).probabilities.argmax(axis=1) == some.label_ids)
+            right.append(int((self.score(texts).probabilities.argmax(axis=1) == some.label_ids).sum()))
         monitor.stop()
-        gained, lost = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
-        # more than a standard error of the difference between the two
-        chosen = modes[gained - lost > math.sqrt(gained + lost)]
+        chosen = modes[right[1] > right[0]]
         monitor.say(
-            f"Of {counted(len(texts), 'long validation text')}, {right[0].sum():,} are classified right by head and "
-            f"tail and {right[1].sum():,} in windows: {chosen} from now on."
+            f"Of {counted(len(texts), 'long validation text')}, {right[0]:,} are classified right by head and tail and "
+            f"{right[1]:,} in windows: {chosen} from now on."
         )
         return chosen
 
