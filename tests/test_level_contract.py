@@ -82,6 +82,24 @@ def test_strange_texts(level: str, fitted: Fit, text: str) -> None:
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize(("level", "cores"), [("lstm", 1), ("ulmfit", 2), ("transformer", 2)])
+def test_one_text_takes_the_cores_that_make_it_faster(
+    level: str, cores: int, fitted: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from textladder.scoring import NetworkScorer
+
+    classifier, compute, seen, chosen = fitted(level), NetworkScorer._logits, [], torch.get_num_threads()
+    monkeypatch.setattr(NetworkScorer, "_logits", lambda *of: seen.append(torch.get_num_threads()) or compute(*of))
+    torch.set_num_threads(2)
+    try:
+        classifier.predict_proba(TEXTS[:1])
+    finally:
+        torch.set_num_threads(chosen)
+    assert seen == [cores]
+
+
 def test_a_very_long_text(level: str, fitted: Fit) -> None:
     assert np.isfinite(fitted(level).predict_proba(["kettle broke " * 100_000])).all()
 

@@ -533,3 +533,6 @@ def test_validation_rows_decide_how_long_texts_are_read(
     assert all(sentence.endswith(f"{chosen} from now on.") for sentence in said)
     saved = TextClassifier.load(classifier.save(tmp_path / "bundle"))
     assert np.array_equal(saved.predict_proba([rows[0][1]]), classifier.predict_proba([rows[0][1]]))
+    with classifier.learner.no_bar(), classifier.learner.no_logging():
+        found, _ = classifier.learner.get_preds()
+    assert np.abs(found.numpy() - classifier.predict_proba(long.train)).max() < 1e-5

@@ -170,19 +170,7 @@ class TransformerLevel:
             self.encoder = load_encoder(config.encoder, train.label_names, config.max_tokens)
         network, self.pieces = self.encoder.network, self.encoder.pieces
         monitor.start("tokenizing", None)
-        inputs = self._to_sequences(train, config.batch_tokens)
-        train_batches = self._batches(
-            inputs,
-            train.label_ids,
-            batch_size=config.batch_size,
-            batch_tokens=config.batch_tokens,
-            shuffle=True,
-            seed=seed,
-        )
-        valid_batches = None
-        if valid is not None:
-            validation = self._to_sequences(valid, VALIDATION_BATCH_TOKENS)
-            valid_batches = self._batches(validation, valid.label_ids, batch_tokens=VALIDATION_BATCH_TOKENS)
+        inputs, train_batches, valid_batches = self._all_batches(train, valid, seed)
         unknown = self.pieces.unknown_share(train.sample())
         monitor.stop()
         monitor.say(self._long_text_sentence(inputs, len(train)))
@@ -207,6 +195,26 @@ class TransformerLevel:
             "unknown_characters": unknown,
         }
         return FitReport(sum(one.numel() for one in network.parameters()), facts=facts)
+
+    def _all_batches(
+        self, train: LabelledTexts, valid: LabelledTexts | None, seed: int
+    ) -> tuple[EncoderInputs, TextBatches, TextBatches | None]:
+        """The sequences of the training texts, and the batches of training and validation."""
+        config = self.resolved(len(train))
+        inputs = self._to_sequences(train, config.batch_tokens)
+        train_batches = self._batches(
+            inputs,
+            train.label_ids,
+            batch_size=config.batch_size,
+            batch_tokens=config.batch_tokens,
+            shuffle=True,
+            seed=seed,
+        )
+        if valid is None:
+            return inputs, train_batches, None
+        validation = self._to_sequences(valid, VALIDATION_BATCH_TOKENS)
+        valid_batches = self._batches(validation, valid.label_ids, batch_tokens=VALIDATION_BATCH_TOKENS)
+        return inputs, train_batches, valid_batches
 
     def _codec(self, labels: tuple[str, ...]) -> "TextCodec":
         """How the Learner encodes new texts and shows those it has."""
@@ -236,6 +244,15 @@ class TransformerLevel:
             report.epochs += run_stages(self.learner, self.stages(rate), earlier=report.epochs, **options)
         if config.long_text is None:
             self.config = replace(config, long_text=self._better_reading(valid, monitor))
+        if self.config.long_text != (config.long_text or "head-tail"):
+            # what the Learner predicts from now on, and trains on, is read as the level reads it
+            from textladder.training.data_loaders import text_data_loaders
+            from textladder.training.precision import training_device
+
+            _, train_batches, valid_batches = self._all_batches(train, valid, seed)
+            codec = self._codec(train.labels)
+            with seeded(seed):  # fastai draws from Python's generator for each loader
+                self.learner.dls = text_data_loaders(train_batches, valid_batches, codec, training_device())
         return report
 
     def _better_reading(self, valid: LabelledTexts | None, monitor: Monitor) -> str:
