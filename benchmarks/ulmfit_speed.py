@@ -3,7 +3,7 @@
     python benchmarks/ulmfit_speed.py [TRAIN.csv]
 
 Both sides use the same thousand Amazon reviews (title and text), words, pretrained weights, head, batch size, dropout,
-learning rates and schedule, the level's default for that many rows: eight epochs of the head, then three of the whole
+learning rates and schedule: eight epochs of the head, the level's default for that many rows, then three of the whole
 network. Neither fine-tunes the language model, and texts are split into words before the clock starts. fastai's side
 has its own batches, padding and optimizer, in float32; validation counts on both sides. The sides take turns. Accuracy
 is measured afterwards, on two thousand other rows.

@@ -41,7 +41,8 @@ class ExportedNetwork:
     ) -> None:
         self.inputs, self.one_by_one, self._content = inputs, one_by_one, content
         self.batch_tokens = BATCH_TOKENS
-        self._session = _session(content, cores or available_cores())
+        self._cores = cores or available_cores()
+        self._session = _session(content, self._cores)
         taken = tuple(one.name for one in self._session.get_inputs())
         shapes = {one.name: one.shape for one in self._session.get_outputs()}
         if set(taken) != set(inputs) or len(shapes.get("logits", [])) != 2 or shapes["logits"][1] != classes:
@@ -67,7 +68,7 @@ class ExportedNetwork:
 
     @cached_property
     def _on_one_core(self) -> Any:
-        return _session(self._content, 1)
+        return self._session if self._cores == 1 else _session(self._content, 1)
 
     def _run(self, session: Any, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
         try:

@@ -244,7 +244,7 @@ class LSTMLevel:
         return shares[chosen]
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Train on `train`, and keep the weights that did best on `valid`."""
+        """Train on `train`, and choose the weights on `valid`."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
         from textladder.training.stages import run_stages, seeded, suggested_rate
 

@@ -46,7 +46,7 @@ MIN_STEPS, STEPS_PER_CLASS = 200, 20
 # batches filled with 3,072 tokens, and 0.49. With few rows, batches are smaller.
 BATCH_SIZES = (8, 16, 32)
 UNKNOWN_SHARE, UNREADABLE_SHARE = 0.01, 0.3  # of the characters: that many are said, that many make texts unreadable
-MOST_LONG_TEXTS = 2_000  # validation texts that decide on how long texts are read
+VALIDATION_TEXTS = 2_000  # about as many are looked at to decide how long texts are read
 LENGTH_MULTIPLE = 8  # so that oneDNN compiles kernels for fewer shapes
 VALIDATION_BATCH_TOKENS = 4096
 MAX_BATCH_PADDING = 16  # tokens, in prediction: more padding costs more than reading all weights once more
@@ -228,7 +228,7 @@ class TransformerLevel:
         return TextCodec(encode, pieces.decode, lambda: pieces.vocabulary, labels)
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Train on `train`, and keep the weights that did best on `valid`."""
+        """Train on `train`, and choose the weights and how to read long texts on `valid`."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
         from textladder.training.stages import run_stages, seeded, suggested_rate
 
@@ -242,9 +242,10 @@ class TransformerLevel:
             if config.find_rate:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
             report.epochs += run_stages(self.learner, self.stages(rate), earlier=report.epochs, **options)
+        trained_on = self._long_text
         if config.long_text is None:
             self.config = replace(config, long_text=self._better_reading(valid, monitor))
-        if self.config.long_text != (config.long_text or "head-tail"):
+        if self._long_text != trained_on:
             # what the Learner predicts from now on, and trains on, is read as the level reads it
             from textladder.training.data_loaders import text_data_loaders
             from textladder.training.precision import training_device
@@ -261,18 +262,18 @@ class TransformerLevel:
         Windows were better by 2 points on 350 long IMDb reviews, after training on head and tail of 1,350; a margin of
         a standard error would need thousands of validation rows to see that.
         """
-        config, pieces, modes = self.config, self._pieces(), ("head-tail", "windows")
+        config, modes = self.config, ("head-tail", "windows")
         if valid is None:
             return modes[0]
-        some = replace(valid, rows=valid.rows[:: max(1, len(valid) // MOST_LONG_TEXTS)])
-        long = self.token_counts(list(some)) > config.max_tokens
+        some = replace(valid, rows=valid.rows[:: max(1, len(valid) // VALIDATION_TEXTS)])
+        counts = self.token_counts(list(some))
+        long = counts > config.max_tokens
         some = replace(some, rows=some.rows[long])
         texts = list(some)
         if not texts:
             return modes[0]
-        in_windows = pieces.to_sequences(pieces.encode(texts), config.max_tokens, modes[1])
         # an epoch of training computes forwards and, at twice the cost, backwards
-        if len(in_windows.sequences.ids) > 3 * len(self.learner.dls.train.batches.texts.ids):
+        if counts[long].sum() > 3 * len(self.learner.dls.train.batches.texts.ids):
             monitor.say(f"{counted(len(texts), 'long validation text')} would take more time in windows than an epoch.")
             return modes[0]
         right: list[int] = []
@@ -338,6 +339,11 @@ class TransformerLevel:
         if not train.cached:
             monitor.say("The frozen encoder's states are too large to cache, so they are recomputed in every epoch.")
         return make_learner(EncoderHead(network), train, valid, **self._learner_options)
+
+    @property
+    def _long_text(self) -> str:
+        """How long texts are read: by head and tail until the validation rows have decided."""
+        return self.config.long_text or "head-tail"
 
     @property
     def longest_text(self) -> int | None:
@@ -442,8 +448,7 @@ class TransformerLevel:
         """Texts as sequences; a text gets no more windows than a batch of `batch_tokens` holds."""
         config, pieces = self.config, self._pieces()
         most = None if batch_tokens is None else max(1, batch_tokens // config.max_tokens)
-        long_text = config.long_text or "head-tail"
-        return pieces.to_sequences(pieces.encode(texts), config.max_tokens, long_text, most_windows=most)
+        return pieces.to_sequences(pieces.encode(texts), config.max_tokens, self._long_text, most_windows=most)
 
     def _batches(self, inputs: EncoderInputs, label_ids: np.ndarray, **options: Any) -> TextBatches:
         return TextBatches(
@@ -461,7 +466,7 @@ class TransformerLevel:
     def _long_text_sentence(self, inputs: EncoderInputs, texts: int) -> str:
         limit = counted(self.config.max_tokens, "token")
         if self.config.long_text != "windows":
-            limit = f"{limit} ({self.config.long_text or 'head-tail'} is kept)"
+            limit = f"{limit} ({self._long_text} is kept)"
             return truncation_sentence(inputs.truncated, texts, noun="training text", limit=limit)
         return (
             f"Split {inputs.windowed:,} of {counted(texts, 'training text')} into windows of {limit}; "
