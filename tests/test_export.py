@@ -309,6 +309,18 @@ def test_a_word_that_the_network_does_not_know_is_an_error() -> None:
         network.run(np.array([[3, 9]]))
 
 
+@pytest.mark.parametrize(("level", "cores"), [("lstm", 1), ("ulmfit", 3), ("transformer", 3)])
+def test_an_exported_network_takes_the_cores_that_make_it_faster(
+    level: str, cores: int, fitted: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = fitted(level).save(tmp_path / "bundle")
+    export_bundle(bundle, TEXTS)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    network = TextClassifier.load(bundle, form=FLOAT32)._fitted.exported
+    assert network._session.get_session_options().intra_op_num_threads == cores
+    assert (network._on_one_core is network._session) == (cores == 1)
+
+
 def test_threads_of_onnx_runtime_do_not_hold_their_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     content = lstm_graph(LSTMClassifier(9, 4, 2), 2).SerializeToString()
