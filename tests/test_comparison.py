@@ -434,6 +434,19 @@ def test_levels_that_cannot_read_the_texts_are_left_out(
     assert named.failed == {"ulmfit": "It lacks something."}  # it was tried
 
 
+def test_what_a_level_warned_about_is_repeated(found: Comparison, tmp_path: Path) -> None:
+    training = found["lstm"].kept
+    assert found["lstm"].warnings == training.record["warnings"] == []
+    assert "warning" not in found.verdict
+    warned = replace(training, record={**training.record, "warnings": ["It has <few> rows."]})
+    again = replace(found, levels=[found["tfidf"], replace(found["lstm"], trainings=[warned])])
+    assert "there is a warning about lstm" in again.verdict
+    assert again.text_table().splitlines()[-1] == "lstm: It has <few> rows."
+    assert again.as_dict()["levels"][1]["warnings"] == ["It has <few> rows."]
+    assert "<b>lstm:</b> It has &lt;few&gt; rows." in again.report(tmp_path / "report.html").read_text()
+    assert "- lstm: It has &lt;few> rows." in again.report(tmp_path / "report.md").read_text()
+
+
 def test_a_failed_training_leaves_the_others(data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = TrainingStore.run
     faults: dict[str, Exception] = {

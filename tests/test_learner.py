@@ -455,6 +455,22 @@ def test_the_tokenizer_suits_the_texts(text: str, expected: str, tmp_path: Path)
     assert classifier.fit(english).config.tokenizer == "basic_english"  # another fit decides anew
 
 
+def test_lstm_knows_words_that_only_the_vectors_have(vectors_file: Path) -> None:
+    def vocabulary(texts: list[str], **settings: Any) -> list[str]:
+        rows = texts * 2, ["a", "b"] * 2
+        data = read_texts(rows, test=rows, valid=0)
+        classifier = TextClassifier("lstm", vectors=str(vectors_file), min_freq=1, hidden_size=8, epochs=1, **settings)
+        return list(classifier.prepare(data).learner.dls.vocab[0])
+
+    own = ["<unk>", "<pad>", "a", "kettle", "lamp"]
+    words = [line.split()[0] for line in vectors_file.read_text().splitlines()]
+    others = [word for word in words if word not in own]
+    assert vocabulary(["a kettle", "a lamp"]) == own + others
+    assert vocabulary(["a kettle", "a lamp"], min_vocabulary=7) == own + others[:2]
+    assert vocabulary(["a kettle", "a lamp"], min_vocabulary=0) == own
+    assert "lamp" not in vocabulary(["a kettle", "ein Topf aus Stahl"])  # texts in another language
+
+
 def test_many_classes_take_more_epochs() -> None:
     level = LSTMLevel(LSTMConfig(), classes=77)
     assert level.resolved(9_000).epochs == 14  # 25 steps of 64 rows for each class

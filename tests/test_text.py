@@ -116,6 +116,14 @@ def test_vocabulary_order_and_counts() -> None:
     assert vocabulary.decode([3, 0, 1]) == "a <unk> <pad>"
 
 
+def test_a_vocabulary_is_filled_with_further_words() -> None:
+    own = Vocabulary.from_texts(["b a b"])
+    filled = own.filled(["a", "x", "<pad>", "y", "x", "z"], size=6)
+    assert filled.tokens == ["<unk>", "<pad>", "b", "a", "x", "y"]
+    assert filled.counts == own.counts
+    assert own.filled(["x"], size=3).tokens == own.tokens  # never fewer than its own
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(alphabet="abc d.", max_size=20), max_size=90), st.integers(1, 3))
 def test_vocabulary_as_a_counter_makes_it(texts: list[str], min_freq: int) -> None:

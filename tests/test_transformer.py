@@ -99,6 +99,7 @@ def test_characters_that_the_encoder_does_not_know_are_said(encoders: Encoders, 
     classifier.fit(read_texts(rows, test=rows, valid=0), monitor=monitor)
     assert classifier.record["unknown_characters"] == pytest.approx(8 / 15)
     assert sum("no word pieces for 53% of the characters" in sentence for sentence in monitor.sentences) == 1
+    assert [sentence in monitor.sentences for sentence in classifier.record["warnings"]] == [True]
 
 
 def test_epochs_and_batches_go_by_rows_and_classes() -> None:

@@ -263,6 +263,17 @@ def test_the_bundled_language_model() -> None:
     assert len(model.words) == len(set(model.words)) > 15_000
 
 
+def test_few_rows_of_a_class_are_said(tiny_settings: Settings) -> None:
+    for rows, few in ((39, True), (40, False)):
+        listening = Listening()
+        texts, labels = [text for _, text in SENTENCES], [label for label, _ in SENTENCES]
+        data = read_texts(((texts * 3)[:rows], (labels * 3)[:rows]), test=(texts, labels), valid=0)
+        settings = tiny_settings("ulmfit") | {"epochs": 0, "language_epochs": 0, "frozen_epochs": 1}
+        found = TextClassifier("ulmfit", **settings).fit(data, monitor=listening).record["warnings"]
+        assert [sentence in listening.sentences for sentence in found] == [True] * few
+        assert all(sentence.startswith(f"{rows} training rows for 2 classes are few") for sentence in found)
+
+
 def test_words_that_the_language_model_does_not_know_are_counted() -> None:
     model = PretrainedLanguageModel([*SPECIAL_TOKENS, "a", "good"], {})
     assert _unknown_share(tokenize_words(["A good good kettle", "kettle"]), model) == pytest.approx(2 / 5)

@@ -181,6 +181,7 @@ class TextClassifier:
             "fit_seconds": seconds,
             "epochs": report.epochs,
             "valid": self._validation_metrics(),
+            "warnings": report.warnings,
             **report.facts,
         }
         self._recorded_weights = self._weights_digest()

@@ -73,6 +73,11 @@ class LevelResult:
         """Peak memory over all training runs; None if the system does not report it."""
         return max((one.record["peak_memory_mb"] or 0.0 for one in self.trainings), default=0.0) or None
 
+    @property
+    def warnings(self) -> list[str]:
+        """Why the level may be worse on these rows than its kind of model can be, in sentences."""
+        return list(self.kept.record["warnings"])
+
     @cached_property
     def candidate(self) -> Candidate:
         """Its accuracy and costs, for the verdict."""
@@ -110,6 +115,7 @@ class LevelResult:
             "peak_memory_mb": self.peak_memory_mb,
             **{name: record[name] for name in MEASURED},
             "train_texts_truncated": record.get("texts_truncated", 0),
+            "warnings": self.warnings,
             "seed_spread": self.seed_spread,
             "seeds": self._seeds(),
             "bundle": f"{self.kept.folder.name}/bundle",

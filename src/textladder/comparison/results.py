@@ -129,6 +129,8 @@ class Comparison:
         if fewer := [one for one in self.levels if one.kept.record["train_rows"] < total]:
             rows = ", ".join(f"{one.level}: {one.kept.record['train_rows']:,}" for one in fewer)
             caveats.append(f"to stay within the time budget, not all {total:,} training rows were used ({rows})")
+        if warned := [one.level for one in self.levels if one.warnings]:
+            caveats.append(f"there is a warning about {listed(warned)}")
         if self.failed:
             caveats.append(f"there is no result for {listed(list(self.failed))}")
         if not caveats:
@@ -205,6 +207,7 @@ class Comparison:
         spreads = [f"{one.level} {one.seed_spread:.1f}" for one in self.levels if one.seed_spread is not None]
         if spreads:
             lines.append(f"Spread between runs: {', '.join(spreads)} points.")
+        lines += [f"{one.level}: {sentence}" for one in self.levels for sentence in one.warnings]
         return "\n".join(lines)
 
     def report(self, path: str | Path) -> Path:

@@ -48,11 +48,13 @@ class FitReport:
         parameters: number of parameters.
         epochs: an entry for each validation, as from `training.stages.run_stages`.
         facts: what only this level records, by its keys in `train --json`.
+        warnings: why the level may be worse on these rows than its kind of model can be, in sentences.
     """
 
     parameters: int
     epochs: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

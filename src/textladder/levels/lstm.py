@@ -70,6 +70,10 @@ class LSTMConfig(TrainingConfig):
     )
     # 1 leaves nothing to learn <unk> from (1.0 lower); 5 drops words that have good vectors (0.2 lower)
     min_freq: int = setting(2, "drop tokens that occur less often than this", low=1)
+    # a text to classify has words that the training texts lack: with 100 rows of AG News, 16 points higher
+    min_vocabulary: int = setting(
+        20_000, "fill the vocabulary up to this size with the first words of the vectors, the most frequent ones", low=0
+    )
     # about the spread of GloVe's own values (0.5 in 100d, 0.7 in 50d); a standard normal is wider (0.4 lower)
     missing_vector_std: float = setting(0.4, "standard deviation of random vectors for words without one", low=1e-6)
     # truncates none of the Amazon reviews, and bounds the cost of one very long text
@@ -113,6 +117,7 @@ TUTORIAL = Preset(
     settings={
         "tokenizer": "basic_english",
         "min_freq": 20,
+        "min_vocabulary": 0,
         "missing_vector_std": 1.0,
         "max_tokens": 128,
         "hidden_size": 64,
@@ -174,7 +179,9 @@ class LSTMLevel:
         share = self._choose_tokenizer(train, vectors)
         config = self.resolved(len(train))
         tokens = tokenize(train, self._split)
-        self.vocabulary = Vocabulary.from_tokenized(tokens, min_freq=config.min_freq, split=self._split)
+        own = Vocabulary.from_tokenized(tokens, min_freq=config.min_freq, split=self._split)
+        more = vectors.first_words(config.min_vocabulary) if share >= KNOWN_SHARE else []
+        self.vocabulary = own.filled(more, config.min_vocabulary)
         train_texts = self.vocabulary.encode_tokenized(tokens)
         matrix, found = vectors.lookup(self.vocabulary.tokens, seed=seed, spread=config.missing_vector_std)
         monitor.stop()

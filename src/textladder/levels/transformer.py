@@ -47,7 +47,7 @@ MIN_STEPS, STEPS_PER_CLASS = 200, 20
 BATCH_SIZES = (8, 16, 32)
 UNKNOWN_SHARE, UNREADABLE_SHARE = 0.01, 0.3  # of the characters: that many are said, that many make texts unreadable
 VALIDATION_TEXTS = 2_000  # about as many are looked at to decide how long texts are read
-_WAYS = {"head-tail": "by head and tail", "windows": "in windows"}
+READINGS = {"head-tail": "by head and tail", "windows": "in windows"}
 LENGTH_MULTIPLE = 8  # so that oneDNN compiles kernels for fewer shapes
 VALIDATION_BATCH_TOKENS = 4096
 MAX_BATCH_PADDING = 16  # tokens, in prediction: more padding costs more than reading all weights once more
@@ -175,8 +175,9 @@ class TransformerLevel:
         unknown = self.pieces.unknown_share(train.sample())
         monitor.stop()
         monitor.say(self._long_text_sentence(inputs, len(train)))
-        if unknown >= UNKNOWN_SHARE:
-            monitor.say(self._unknown_sentence(unknown))
+        warnings = [self._unknown_sentence(unknown)] if unknown >= UNKNOWN_SHARE else []
+        for sentence in warnings:
+            monitor.say(sentence)
         check_reading(config.encoder, network, self.pieces, config.max_tokens)
         use_training_kernels(network)
         self._learner_options: dict[str, Any] = {
@@ -195,7 +196,7 @@ class TransformerLevel:
             "tokens": len(inputs.sequences.ids),
             "unknown_characters": unknown,
         }
-        return FitReport(sum(one.numel() for one in network.parameters()), facts=facts)
+        return FitReport(sum(one.numel() for one in network.parameters()), facts=facts, warnings=warnings)
 
     def _all_batches(
         self, train: LabelledTexts, valid: LabelledTexts | None, seed: int
@@ -263,7 +264,7 @@ class TransformerLevel:
         Windows were better by 2 points on 350 long IMDb reviews, after training on head and tail of 1,350; a margin of
         a standard error would need thousands of validation rows to see that.
         """
-        config, modes = self.config, tuple(_WAYS)
+        config, modes = self.config, tuple(READINGS)
         if valid is None:
             return modes[0]
         some = replace(valid, rows=valid.rows[:: max(1, len(valid) // VALIDATION_TEXTS)])
@@ -286,7 +287,7 @@ class TransformerLevel:
         chosen = modes[right[1] > right[0]]
         monitor.say(
             f"Of {counted(len(texts), 'long validation text')}, {right[0]:,} are classified right by head and tail and "
-            f"{right[1]:,} in windows; long texts are read {_WAYS[chosen]} from now on."
+            f"{right[1]:,} in windows; long texts are read {READINGS[chosen]} from now on."
         )
         return chosen
 

@@ -52,6 +52,8 @@ MIN_STEPS, STEPS_PER_CLASS = 480, 20
 # Of the words, each counted as often as it occurs. The included model does not know 4 to 13% of the words of five
 # English sets, and 65% of German news.
 UNKNOWN_SHARE = 0.3
+# With 616 and 1,000 rows of banking77 (77 classes) it was 13 points behind tfidf, with 100 of AG News (4) not.
+FEW_ROWS_OF_CLASS = 20
 POOLINGS = ("layers", "concat")
 TIME = 70  # tokens per sequence of the language model: the length of backpropagation through time
 # The dropout that fastai tuned for language models and for classifiers; the settings scale it.
@@ -245,8 +247,14 @@ class UlmfitLevel:
         monitor.say(
             f"Language model: {config.language_model}, {known:,} words; {new:,} words of the texts are new to it."
         )
-        if unknown >= UNKNOWN_SHARE:
-            monitor.say(self._unknown_sentence(unknown))
+        warnings = [self._unknown_sentence(unknown)] if unknown >= UNKNOWN_SHARE else []
+        if len(train) < FEW_ROWS_OF_CLASS * self.classes:
+            warnings.append(
+                f"{counted(len(train), 'training row')} for {self.classes:,} classes are few: with less than "
+                f"{FEW_ROWS_OF_CLASS} of each, ulmfit is often worse than tfidf."
+            )
+        for sentence in warnings:
+            monitor.say(sentence)
         truncated = int((texts.lengths > config.max_tokens).sum())
         say_truncated(truncated, len(train), monitor, noun="training text", limit=counted(config.max_tokens, "token"))
         with seeded(seed):
@@ -288,7 +296,7 @@ class UlmfitLevel:
             "unknown_words": unknown,
             "texts_truncated": truncated,
         }
-        return FitReport(sum(one.numel() for one in self.network.parameters()), facts=facts)
+        return FitReport(sum(one.numel() for one in self.network.parameters()), facts=facts, warnings=warnings)
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Fine-tune the language model on the texts, one direction after the other, then train the classifier."""

@@ -80,6 +80,10 @@ class WordVectors:
         """The length of a vector."""
         return int(self.matrix.shape[1])
 
+    def first_words(self, number: int) -> list[str]:
+        """The first words of the file, which in GloVe's are the most frequent ones."""
+        return list(self.words.slice(0, number).to_pylist())
+
     def known(self, tokens: Sequence[str]) -> np.ndarray:
         """Which tokens have a vector, bool (tokens,)."""
         import pyarrow as pa

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,16 @@ class Vocabulary:
         frequent = [texts.tokens[i] for i in order[: int((counts >= min_freq).sum())]]
         tokens = [*special_tokens, *(token for token in frequent if token not in special_tokens)]
         return cls(tokens[:max_size], counter, special_tokens=special_tokens, split=split)
+
+    def filled(self, words: Iterable[str], size: int) -> "Vocabulary":
+        """This vocabulary followed by further words until it has `size` tokens.
+
+        >>> Vocabulary(["<unk>", "<pad>", "good"]).filled(["good", "bad", "fair"], size=4).tokens
+        ['<unk>', '<pad>', 'good', 'bad']
+        """
+        more = islice((word for word in dict.fromkeys(words) if word not in self), max(0, size - len(self)))
+        special = self.tokens[: PAD_ID + 1]
+        return Vocabulary([*self.tokens, *more], self.counts, special_tokens=special, split=self._split)
 
     def __len__(self) -> int:
         return len(self.tokens)
