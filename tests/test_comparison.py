@@ -25,6 +25,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from textladder import Comparison, Terms, TextClassifier, compare, read_texts
 from textladder.cli import main
+from textladder.comparison.budget import fit_estimate
 from textladder.comparison.hardware import peak_memory_mb
 from textladder.comparison.label_errors import find_label_errors
 from textladder.comparison.run_folder import locked_folder
@@ -562,6 +563,17 @@ def test_leaks_are_dropped_and_a_temporary_folder_goes_with_its_result() -> None
     assert result.as_dict()["report"] is None
     del result
     assert not folder.exists()
+
+
+def test_the_predicted_fit_time_continues_from_the_largest_samples() -> None:
+    found = fit_estimate({128: 1.0, 256: 1.5, 512: 4.0}, 3.0, 612, 9.5)
+    assert found.fit_seconds == pytest.approx(2 + 4 + 100 * 2.5 / 256)  # 2 seconds of the first fit were one-off costs
+    assert found.affordable_rows(10, 612) == 0
+    assert found.affordable_rows(6, 612) == 512
+    steeper = fit_estimate({256: 0.5, 512: 3.0}, 0.5, 612, 4.0)  # more rows cost more each
+    assert steeper.fit_seconds == pytest.approx(3 + 100 * 2.5 / 256)
+    assert steeper.seconds(10) == 0
+    assert steeper.affordable_rows(3, 612) == 512
 
 
 def test_a_time_budget(data: TextData, tmp_path: Path) -> None:

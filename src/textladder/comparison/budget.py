@@ -10,7 +10,8 @@ class FitEstimate:
     """What a probe found about the duration of a fit.
 
     Attributes:
-        fixed_seconds: part of a fit that does not depend on the number of training rows.
+        fixed_seconds: part of a fit that does not depend on the number of training rows; negative if the time per row
+            grows with the rows.
         row_seconds: part of a fit per training row.
         fit_seconds: a fit on all training rows.
         probe_seconds: what the probe itself took.
@@ -23,7 +24,7 @@ class FitEstimate:
 
     def seconds(self, rows: int) -> float:
         """The expected duration of a fit on some of the training rows."""
-        return self.fixed_seconds + self.row_seconds * rows
+        return max(0.0, self.fixed_seconds + self.row_seconds * rows)
 
     def affordable_rows(self, seconds: float, total: int) -> int | None:
         """How many training rows can be fitted in a given time.
@@ -56,5 +57,5 @@ def fit_estimate(seconds_by_rows: dict[int, float], first_fit: float, total: int
     one_off = max(0.0, first_fit - seconds_by_rows[min(seconds_by_rows)])
     (few, quick), (many, slow) = (list(seconds_by_rows.items()) * 2)[-2:]
     row_seconds = max(0.0, slow - quick) / (many - few) if many > few else 0.0
-    fixed = max(0.0, one_off + slow - row_seconds * many)
+    fixed = one_off + slow - row_seconds * many
     return FitEstimate(fixed, row_seconds, fixed + row_seconds * total, probe_seconds)
