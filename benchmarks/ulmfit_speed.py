@@ -67,7 +67,7 @@ def theirs(data: Any, level: UlmfitLevel, seed: int) -> tuple[list[float], float
 
     texts, valid_texts = (loader.dataset.batches.texts for loader in level.learner.dls)
     schedule, decay = level.resolved(len(data.train)), level.config.layer_decay
-    sizes = load_language_model(level.config.language_model).forward_only().sizes
+    sizes = load_language_model(level.config.language_model or "compact").forward_only().sizes
     config = {"emb_sz": sizes["dimension"], "n_hid": sizes["hidden_size"], "n_layers": sizes["layers"]}
     with seeded(seed):
         loaders = DataLoaders(
@@ -102,7 +102,7 @@ def theirs(data: Any, level: UlmfitLevel, seed: int) -> tuple[list[float], float
 
 def fill(encoder: Any, level: UlmfitLevel) -> None:
     """Copy the pretrained weights into fastai's network."""
-    pretrained = load_language_model(level.config.language_model).forward_only()
+    pretrained = load_language_model(level.config.language_model or "compact").forward_only()
     weights, _ = pretrained.weights_for(level.vocabulary.tokens)
     with torch.no_grad():
         encoder.encoder.weight.copy_(torch.from_numpy(weights["encoder.embedding.weight"]))

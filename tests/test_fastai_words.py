@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from textladder.errors import BundleError
 from textladder.text.fastai_words import (
     SPECIAL_TOKENS,
     _Processes,
@@ -137,9 +138,20 @@ def test_the_rules_are_the_same_in_every_process(executable: str) -> None:
         "print(json.dumps(rules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    rules = WordRules.from_spacy(spacy_tokenizer()).as_json()
+    rules = WordRules.from_spacy(spacy_tokenizer(), unspaced=True).as_json()
     assert json.loads(done.stdout) == rules
     assert list(json.loads(done.stdout)["special_cases"]) == list(rules["special_cases"])
+
+
+def test_scripts_that_do_not_separate_their_words() -> None:
+    assert fastai_words("味道很好, Very快！") == ["xxbos", "味", "道", "很", "好", ",", "xxmaj", "very", "快", "！"]
+    assert fastai_words("ดีมาก") == ["xxbos", "ดี", "ม", "า", "ก"]
+    assert fastai_words("한국어 слова") == ["xxbos", "한국어", "слова"]
+    rules = spacy_rules().as_json()
+    earlier = {name: rules[name] for name in ("patterns", "special_cases")}  # as in bundles of earlier versions
+    assert fastai_words("味道 ok", WordRules.from_json(earlier)) == ["xxbos", "味道", "ok"]
+    with pytest.raises(BundleError, match="neither true nor false"):
+        WordRules.from_json({**rules, "unspaced": 1})
 
 
 def test_joined_and_taken() -> None:

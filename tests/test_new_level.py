@@ -14,6 +14,7 @@ import pytest
 from textladder import TextClassifier, read_texts
 from textladder.bundle import Bundle
 from textladder.cli import main
+from textladder.data.labelled_texts import LabelledTexts
 from textladder.levels import LEVELS
 from textladder.levels.base import FitReport, Preset, Scored
 from textladder.settings import setting
@@ -47,7 +48,7 @@ class ToyLevel:
     def token_counts(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([len(self.tokenize(text)) for text in texts], np.int64)
 
-    def unsuitable(self, texts: Sequence[str]) -> None:
+    def unsuitable(self, train: LabelledTexts) -> None:
         return None
 
     def resolved(self, rows: int) -> ToyConfig:

@@ -280,7 +280,39 @@ def test_words_that_the_language_model_does_not_know_are_counted() -> None:
     model = PretrainedLanguageModel([*SPECIAL_TOKENS, "a", "good"], {})
     assert _unknown_share(tokenize_words(["A good good kettle", "kettle"]), model) == pytest.approx(2 / 5)
     assert _unknown_share(tokenize_words([""]), model) == 0
-    level = UlmfitLevel(UlmfitConfig(), classes=2)
-    assert level.unsuitable(["this is a good kettle", "it broke on the second day"]) is None
-    assert "does not know 100% of the words" in str(level.unsuitable(["味道很好", "味道很差"]))
-    assert UlmfitLevel(UlmfitConfig(language_model="random"), classes=2).unsuitable(["味道很好"]) is None
+
+
+def test_a_language_model_of_another_language(
+    tmp_path: Path, language_model: Path, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows(first: str, second: str) -> TextData:
+        return read_texts(([first, second] * 8, ["a", "b"] * 8), test=([first, second], ["a", "b"]), valid=0)
+
+    def unsuitable(data: TextData, **settings: Any) -> str:
+        return str(UlmfitLevel(UlmfitConfig(**settings), classes=2).unsuitable(data.train))
+
+    english, chinese = rows("this is a good kettle", "it broke on the second day"), rows("味道很好", "味道很差")
+    more = tmp_path / "more.txt"
+    more.write_text("这道菜的味道真的很好，下次还会再来\n" * 4)
+    assert unsuitable(english) == unsuitable(chinese, language_model="random") == "None"
+    assert "compact does not know 100% of the words of these texts, and 80 tokens are few" in unsuitable(chinese)
+    assert "and 165 tokens are few" in unsuitable(chinese, unlabelled=str(more))  # 17 characters four times more
+    assert unsuitable(chinese, language_model="compact").startswith("The language model compact does not know 100%")
+    monkeypatch.setattr("textladder.levels.ulmfit.ENOUGH_TOKENS", 80)
+    assert unsuitable(chinese) == "None"
+    assert unsuitable(chinese, language_model="compact") != "None"  # not the level's own choice
+
+    settings = tiny_settings("ulmfit") | {"language_model": None, "language_epochs": None, "max_tokens": 20}
+    listening = Listening()
+    classifier = TextClassifier("ulmfit", **settings).fit(chinese, monitor=listening)
+    sentence = "The language model compact does not know 100% of the words of these texts, so one is trained on them"
+    assert [one.startswith(sentence) and one in listening.sentences for one in classifier.record["warnings"][:1]]
+    assert classifier.record["language_model"] == classifier.config.language_model == "random"
+    assert classifier.record["unknown_words"] == 1
+    assert len([entry for entry in classifier.history if entry["stage"] == "language model"]) == 8
+    assert classifier.tokenize("味道") == ["xxbos", "味", "道"]
+    loaded = TextClassifier.load(classifier.save(tmp_path / "bundle"))
+    assert np.array_equal(loaded.predict_proba(["味道很好"]), classifier.predict_proba(["味道很好"]))
+    named = TextClassifier("ulmfit", **settings | {"language_model": str(language_model)}).fit(chinese)
+    assert named.config.language_model == str(language_model)
+    assert "does not know 100% of the words of these texts: name one" in named.record["warnings"][0]

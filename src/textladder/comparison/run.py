@@ -90,11 +90,10 @@ class Run:
 
     def _leave_out_unsuitable(self) -> None:
         """Leave out levels that were not requested and cannot read such texts."""
-        texts = self.plan.data.train.sample() if self.plan.requested is None else []
-        for name in list(self.levels) if texts else ():
+        for name in list(self.levels) if self.plan.requested is None else ():
             level, config = find_level(name), self.plan.config(name)
             with suppress(TextladderError):  # what is not available is reported by the training
-                reason = level(config, len(self.plan.data.labels)).unsuitable(texts)
+                reason = level(config, len(self.plan.data.labels)).unsuitable(self.plan.data.train)
                 if reason is not None:
                     self.levels.remove(name)
                     self.failed[name] = f"{reason} To train it all the same, name it among the levels."

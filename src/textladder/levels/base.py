@@ -96,8 +96,8 @@ class Level(Protocol):
             TextladderError: the tokenizer is not available offline; nothing is downloaded for it.
         """
 
-    def unsuitable(self, texts: Sequence[str]) -> str | None:
-        """Why the level cannot read such texts, in a sentence; None if it can. Needs no fit.
+    def unsuitable(self, train: LabelledTexts) -> str | None:
+        """Why the level cannot read the texts, in a sentence; None if it can. Needs no fit.
 
         Raises:
             TextladderError: what the level reads texts with is not available offline; nothing is downloaded for it.

@@ -272,7 +272,7 @@ class LSTMLevel:
         trainable = len(self._ready().parameter_groups()) - 1 if config.freeze_vectors else "all"
         return [Stage("lstm", epochs, learning_rate, config.warm_up, config.shortest_first, trainable)]
 
-    def unsuitable(self, texts: Sequence[str]) -> None:
+    def unsuitable(self, train: LabelledTexts) -> None:
         """None: the level learns a vector for words that have none."""
 
     def resolved(self, rows: int) -> LSTMConfig:

@@ -237,7 +237,7 @@ class TfidfLevel:
         """Number of words, marks and emoji in each text, int64 (texts,)."""
         return np.array([len(tokens(text)) for text in texts], np.int64)
 
-    def unsuitable(self, texts: Sequence[str]) -> None:
+    def unsuitable(self, train: LabelledTexts) -> None:
         """None: the level learns its words and characters from the texts."""
 
     def resolved(self, rows: int) -> TfidfConfig:

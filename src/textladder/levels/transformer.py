@@ -357,9 +357,9 @@ class TransformerLevel:
         pieces = self.pieces or self._find_pieces()
         return pieces.encode(texts).lengths + len(pieces.before) + len(pieces.after)
 
-    def unsuitable(self, texts: Sequence[str]) -> str | None:
+    def unsuitable(self, train: LabelledTexts) -> str | None:
         """A sentence if the encoder's tokenizer does not know the characters of the texts."""
-        unknown = (self.pieces or self._find_pieces()).unknown_share(texts)
+        unknown = (self.pieces or self._find_pieces()).unknown_share(train.sample())
         return self._unknown_sentence(unknown) if unknown >= UNREADABLE_SHARE else None
 
     def _unknown_sentence(self, share: float) -> str:

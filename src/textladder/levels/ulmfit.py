@@ -53,7 +53,10 @@ EPOCHS, MOST_EPOCHS, MOST_EPOCHS_OF_MANY_CLASSES = 3, 6, 15
 MIN_STEPS, STEPS_PER_CLASS = 480, 20
 # Of the words, each counted as often as it occurs. The included model does not know 4 to 13% of the words of five
 # English sets, and 65% of German news.
-UNKNOWN_SHARE = 0.3
+INCLUDED, UNKNOWN_SHARE = "compact", 0.3
+# Where the included model does not know the words, one is trained on the texts from random weights, if they are enough.
+LANGUAGE_EPOCHS, LANGUAGE_EPOCHS_FROM_RANDOM = 2, 8
+ENOUGH_TOKENS = 500_000
 # With 616 and 1,000 rows of banking77 (77 classes) it was 13 points behind tfidf, with 100 of AG News (4) not.
 FEW_ROWS_OF_CLASS = 20
 POOLINGS = ("layers", "concat")
@@ -67,8 +70,11 @@ CLASSIFIER_DROPOUT = {"embedding": 0.05, "input": 0.4, "hidden": 0.3, "weight": 
 class UlmfitConfig(TrainingConfig):
     """The recipe's hyperparameters, with the reason for each."""
 
-    language_model: str = setting(
-        "compact", "pretrained language model: compact, wt103, a folder, an archive, or random for none", shared=True
+    language_model: str | None = setting(
+        None,
+        "pretrained language model: compact, wt103, a folder, an archive, or random for none (default: compact, or "
+        "random where it does not know the words)",
+        shared=True,
     )
     unlabelled: str | None = setting(
         None, "also fine-tune the language model on this file, one text per line", shared=True
@@ -77,7 +83,9 @@ class UlmfitConfig(TrainingConfig):
     max_vocabulary: int = setting(60_000, "maximum vocabulary size", low=len(SPECIAL_TOKENS) + 1)
     language_model_words: bool = setting(True, "keep words that only the language model knows")
     max_tokens: int = setting(600, "truncate texts to this many tokens", low=1)
-    language_epochs: int = setting(2, "epochs of fine-tuning the language model", low=0)
+    language_epochs: int | None = setting(
+        None, "epochs of training the language model on the texts (default: 2; 8 from random weights)", low=0
+    )
     language_learning_rate: float = setting(
         4e-3, "peak learning rate of the top layer as the language model is fine-tuned", low=1e-7, high=1
     )
@@ -227,29 +235,33 @@ class UlmfitLevel:
 
     def prepare(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
         """Texts to batches, a pretrained language model to a classifier, and both to a Learner."""
+        import torch
+
         from textladder.training.data_loaders import TextCodec
         from textladder.training.learner import Regularization, class_weights, make_learner
         from textladder.training.stages import seeded
 
-        config = self.config
         monitor.start("building the vocabulary", None)
-        random = config.language_model == "random"
-        pretrained = load_language_model("compact" if random else config.language_model)
-        if random:  # only its sizes, so that random and pretrained weights can be compared
-            pretrained = replace(pretrained, words=[])
+        words = tokenize_words(train)
+        pretrained, unknown = self._choose_language_model(words)
+        config = self.config
         if config.pooling == "concat":
             pretrained = pretrained.forward_only()
-        words = tokenize_words(train)
         more = tokenize_words(read_documents(config.unlabelled)) if config.unlabelled else None
         self.vocabulary, known = self._vocabulary(words if more is None else words.joined(more), pretrained)
         texts = self.vocabulary.encode_tokenized(words)
         monitor.stop()
         new = len(self.vocabulary) - known
-        unknown = 0.0 if random else _unknown_share(words, pretrained)
         monitor.say(
             f"Language model: {config.language_model}, {known:,} words; {new:,} words of the texts are new to it."
         )
-        warnings = [self._unknown_sentence(unknown)] if unknown >= UNKNOWN_SHARE else []
+        counts = np.bincount(texts.ids, minlength=len(self.vocabulary))
+        unlabelled = None if more is None else self.vocabulary.encode_tokenized(more)
+        if unlabelled is not None:
+            counts = counts + np.bincount(unlabelled.ids, minlength=len(self.vocabulary))
+        warnings = []
+        if unknown >= UNKNOWN_SHARE:
+            warnings = [self._unknown_sentence(unknown, int(counts.sum()))]
         if len(train) < FEW_ROWS_OF_CLASS * self.classes:
             warnings.append(
                 f"{counted(len(train), 'training row')} for {self.classes:,} classes are few: with less than "
@@ -261,8 +273,10 @@ class UlmfitLevel:
         say_truncated(truncated, len(train), monitor, noun="training text", limit=counted(config.max_tokens, "token"))
         with seeded(seed):
             self.language_model = self._make_language_model(len(self.vocabulary), pretrained.sizes)
-            if not random:
+            if pretrained.words:
                 self._fill(self.language_model, pretrained.weights_for(self.vocabulary.tokens)[0])
+            else:
+                self.language_model.start_from(torch.from_numpy(counts))
             self.network = self._make_classifier(self.language_model.encoder)
         self._set_dropout(config.dropout, CLASSIFIER_DROPOUT)
         train_batches = self._batches(texts, train.label_ids, shuffle=True, seed=seed)
@@ -270,7 +284,6 @@ class UlmfitLevel:
         if valid is not None:
             valid_texts = self.vocabulary.encode_tokenized(tokenize_words(valid))
             valid_batches = self._batches(valid_texts, valid.label_ids)
-        unlabelled = None if more is None else self.vocabulary.encode_tokenized(more)
         self._texts = _StreamTexts(texts, valid_texts, unlabelled)
         self._learner_options: dict[str, Any] = {
             "class_weights": class_weights(config.class_weights, train.label_ids, self.classes),
@@ -341,18 +354,49 @@ class UlmfitLevel:
         stages.append(Stage("classifier", config.epochs or 0, learning_rate, div=config.div, **rates))
         return [one for one in stages if one.epochs]
 
-    def unsuitable(self, texts: Sequence[str]) -> str | None:
-        """A sentence if the language model does not know the words of the texts."""
-        if self.config.language_model == "random":
-            return None
-        unknown = _unknown_share(tokenize_words(texts), load_language_model(self.config.language_model))
-        return self._unknown_sentence(unknown) if unknown >= UNKNOWN_SHARE else None
+    def _choose_language_model(self, words: TokenizedTexts) -> tuple[PretrainedLanguageModel, float]:
+        """Decide on the language model, unless one is configured, and on its epochs.
 
-    def _unknown_sentence(self, share: float) -> str:
-        return (
-            f"The language model {self.config.language_model} does not know {share:.0%} of the words of these texts: "
-            "name one of their language, which `textladder pretrain` makes from texts without labels."
-        )
+        Returns:
+            The language model, without words if the weights are random, and the share of the words that were unknown to
+            the one that it was to be.
+        """
+        name, epochs = self.config.language_model, self.config.language_epochs
+        pretrained = load_language_model(INCLUDED if name in (None, "random") else name)
+        unknown = 0.0 if name == "random" else _unknown_share(words, pretrained)
+        if name is None:
+            name = INCLUDED if unknown < UNKNOWN_SHARE else "random"
+        if name == "random":  # with the sizes of the included one, so that the two can be compared
+            pretrained = replace(pretrained, words=[])
+        if epochs is None:
+            epochs = LANGUAGE_EPOCHS_FROM_RANDOM if name == "random" else LANGUAGE_EPOCHS
+        self.config = replace(self.config, language_model=name, language_epochs=epochs)
+        return pretrained, unknown
+
+    def unsuitable(self, train: LabelledTexts) -> str | None:
+        """A sentence if the language model does not know the words, and they are too few to train one on them."""
+        sample = train.sample()
+        words = tokenize_words(sample)
+        _, unknown = self._choose_language_model(words)
+        if unknown < UNKNOWN_SHARE:
+            return None
+        characters = sum(map(len, sample)) * len(train) / len(sample)
+        if self.config.unlabelled:
+            characters += sum(map(len, read_documents(self.config.unlabelled)))
+        tokens = int(characters * len(words.ids) / max(1, sum(map(len, sample))))
+        enough = self.config.language_model == "random" and tokens >= ENOUGH_TOKENS
+        return None if enough else self._unknown_sentence(unknown, tokens)
+
+    def _unknown_sentence(self, share: float, tokens: int) -> str:
+        """What to know about a language model that does not know a share of the words, in this many tokens of text."""
+        name = self.config.language_model
+        of_their_own = "name one of their language, made by `textladder pretrain` from texts without labels"
+        if name != "random":
+            return f"The language model {name} does not know {share:.0%} of the words of these texts: {of_their_own}."
+        begin = f"The language model {INCLUDED} does not know {share:.0%} of the words of these texts"
+        if tokens >= ENOUGH_TOKENS:
+            return f"{begin}, so one is trained on them, from random weights."
+        return f"{begin}, and {tokens:,} tokens are few to train one on: {of_their_own}, or add texts by `unlabelled`."
 
     def resolved(self, rows: int) -> UlmfitConfig:
         """The config with the numbers of epochs resolved."""
@@ -415,7 +459,7 @@ class UlmfitLevel:
         direction = "backward_" if model.backward else ""
         stage = Stage(
             "backward model" if model.backward else "language model",
-            config.language_epochs,
+            config.language_epochs or 0,
             config.language_learning_rate,
             config.warm_up,
             # shared with the other direction, which has just adapted them

@@ -218,6 +218,15 @@ class LanguageModel(nn.Module):
         self._state = [(hidden.detach(), cell.detach()) for hidden, cell in end]
         return variational_dropout(states, self.output_dropout, self.training)
 
+    def start_from(self, counts: Tensor) -> None:
+        """Let the scores start from the words' frequencies, which would take hundreds of steps to learn.
+
+        Args:
+            counts: how often each word occurs, (words,).
+        """
+        with torch.no_grad():
+            self.bias.copy_(((counts + 1) / (counts + 1).sum()).log())
+
     def reset(self) -> None:
         """Forget the state, so that the next batch starts from zeros."""
         self._state = None

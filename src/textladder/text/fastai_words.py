@@ -2,7 +2,8 @@
 
 First step of `ulmfit`, so that language models trained with fastai can be used. The rules are written out here, because
 importing fastai takes longer than the rest of a prediction; a test compares them with fastai's own. Of spaCy only the
-rules are used (`word_rules.py`); they are applied without it and saved with a classifier.
+rules are used (`word_rules.py`); they are applied without it and saved with a classifier. What neither of them splits,
+a sentence in a script that does not separate its words, is split into characters.
 """
 
 import html
@@ -23,6 +24,7 @@ import numpy as np
 
 from textladder.cores import available_cores
 from textladder.errors import import_extra
+from textladder.text.ngrams import UNSPACED, tokens
 from textladder.text.tokenizer import Split, TokenizedTexts, combine, in_batches, in_parallel
 from textladder.text.word_rules import WordRules
 
@@ -195,7 +197,10 @@ def _words_of(chunk: str, rules: WordRules) -> list[str]:
         special = ["xxup"] if len(chunk) > 1 else []
     elif CAPITALISED.fullmatch(chunk):
         special = ["xxmaj"]
-    return [*special, *(word.replace(" ", "▁") for word in rules.split(chunk.lower()))]
+    words = rules.split(chunk.lower())
+    if rules.unspaced and UNSPACED.search(chunk):
+        words = [part for word in words for part in (tokens(word) if UNSPACED.search(word) else [word])]
+    return [*special, *(word.replace(" ", "▁") for word in words)]
 
 
 @cache
@@ -214,7 +219,7 @@ def spacy_rules() -> WordRules:
         if done.returncode == 0:
             return WordRules.from_json(json.loads(done.stdout))
         # what went wrong there is raised by the same import here
-    return WordRules.from_spacy(spacy_tokenizer())
+    return WordRules.from_spacy(spacy_tokenizer(), unspaced=True)
 
 
 def spacy_tokenizer() -> Any:
@@ -232,7 +237,7 @@ def spacy_tokenizer() -> Any:
 def _print_rules() -> None:
     """Print spaCy's rules as JSON, from a process that does nothing else."""
     sys.modules["torch"] = None  # type: ignore[assignment]
-    print(json.dumps(WordRules.from_spacy(spacy_tokenizer()).as_json()))
+    print(json.dumps(WordRules.from_spacy(spacy_tokenizer(), unspaced=True).as_json()))
 
 
 if __name__ == "__main__":

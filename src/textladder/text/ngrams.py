@@ -13,11 +13,13 @@ from functools import lru_cache
 import numpy as np
 import regex
 
+# Characters of scripts that do not separate their words.
+UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 # As in Unicode Standard Annex 29: a word with its accents and vowel signs, or what people see as one character, be it a
 # mark, an emoji with its skin tone, or a character of a script that does not separate its words. A sign that is written
 # before others stands alone, since a cluster would join it with a space.
 TOKEN = regex.compile(
-    r"(?V1)[[\w\p{M}]--[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]+"
+    rf"(?V1)[[\w\p{{M}}]--{UNSPACED.pattern}]+"
     r"|\p{Grapheme_Cluster_Break=Prepend}|(?! )\X"
 )
 LONGEST_PIECE = 1 << 16  # characters that are hashed at once

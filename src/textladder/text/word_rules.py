@@ -20,10 +20,13 @@ class WordRules:
     Args:
         patterns: regular expressions by spaCy's names for them; None for those that are not used.
         special_cases: chunks that no pattern applies to, with their words.
+        unspaced: whether `fastai_words` then splits the words of scripts that do not separate them, such as Chinese.
     """
 
-    def __init__(self, patterns: dict[str, str | None], special_cases: dict[str, list[str]]) -> None:
-        self.patterns, self.special_cases = patterns, special_cases
+    def __init__(
+        self, patterns: dict[str, str | None], special_cases: dict[str, list[str]], unspaced: bool = False
+    ) -> None:
+        self.patterns, self.special_cases, self.unspaced = patterns, special_cases, unspaced
         compiled = {name: re.compile(patterns[name] or MATCHES_NOTHING) for name in PATTERNS}
         self._prefix, self._suffix = compiled["prefix_search"].search, compiled["suffix_search"].search
         self._infixes = compiled["infix_finditer"].finditer
@@ -38,7 +41,7 @@ class WordRules:
                 self._max_parts[parts[0]] = max(len(parts), self._max_parts.get(parts[0], 0))
 
     @classmethod
-    def from_spacy(cls, tokenizer: Any) -> "WordRules":
+    def from_spacy(cls, tokenizer: Any, unspaced: bool = False) -> "WordRules":
         """Take the rules of a `spacy.tokenizer.Tokenizer`."""
         from spacy.symbols import ORTH
 
@@ -47,7 +50,7 @@ class WordRules:
         cases = {
             chunk: [str(word.get(ORTH, word.get("ORTH"))) for word in words] for chunk, words in tokenizer.rules.items()
         }
-        return cls(patterns, cases)
+        return cls(patterns, cases, unspaced)
 
     @classmethod
     def from_json(cls, content: Any) -> "WordRules":
@@ -63,13 +66,16 @@ class WordRules:
             cases = {chunk: list(words) for chunk, words in content["special_cases"].items()}
             if any("".join(words) != chunk or not all(words) for chunk, words in cases.items()):
                 raise ValueError("the words of a special case do not add up to it")
-            return cls(patterns, cases)
+            unspaced = content.get("unspaced", False)  # bundles of earlier versions do not have it
+            if not isinstance(unspaced, bool):
+                raise TypeError("'unspaced' is neither true nor false")
+            return cls(patterns, cases, unspaced)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, re.error) as error:
             raise BundleError(f"The rules that split texts into words cannot be read ({error}).") from None
 
     def as_json(self) -> dict[str, Any]:
-        """The patterns and special cases, for `json.dumps`."""
-        return {"patterns": self.patterns, "special_cases": self.special_cases}
+        """The arguments of `WordRules` by name, for `json.dumps`."""
+        return {"patterns": self.patterns, "special_cases": self.special_cases, "unspaced": self.unspaced}
 
     def split(self, chunk: str) -> list[str]:
         """The words of a chunk, which contains either no white space or nothing else."""

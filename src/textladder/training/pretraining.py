@@ -205,10 +205,7 @@ class _Run:
             encoder.set_dropout(embedding=config.word_dropout, input=share, hidden=share, weight=share)
             self.model: LanguageModel = LanguageModel(encoder, output_dropout=share, backward=base is not None)
         if base is None:
-            # start from the words' frequencies, which would take hundreds of steps to learn
-            counts = texts.counts + 1
-            with torch.no_grad():
-                self.model.bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
+            self.model.start_from(torch.from_numpy(texts.counts))
         else:
             weights, _ = base.forward_only().weights_for(texts.vocabulary.tokens)
             tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
