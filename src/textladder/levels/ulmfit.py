@@ -259,14 +259,7 @@ class UlmfitLevel:
         unlabelled = None if more is None else self.vocabulary.encode_tokenized(more)
         if unlabelled is not None:
             counts = counts + np.bincount(unlabelled.ids, minlength=len(self.vocabulary))
-        warnings = []
-        if unknown >= UNKNOWN_SHARE:
-            warnings = [self._unknown_sentence(unknown, int(counts.sum()))]
-        if len(train) < FEW_ROWS_OF_CLASS * self.classes:
-            warnings.append(
-                f"{counted(len(train), 'training row')} for {self.classes:,} classes are few: with less than "
-                f"{FEW_ROWS_OF_CLASS} of each, ulmfit is often worse than tfidf."
-            )
+        warnings = self._warnings(unknown, int(counts.sum()), len(train))
         for sentence in warnings:
             monitor.say(sentence)
         truncated = int((texts.lengths > config.max_tokens).sum())
@@ -386,6 +379,16 @@ class UlmfitLevel:
         tokens = int(characters * len(words.ids) / max(1, sum(map(len, sample))))
         enough = self.config.language_model == "random" and tokens >= ENOUGH_TOKENS
         return None if enough else self._unknown_sentence(unknown, tokens)
+
+    def _warnings(self, unknown: float, tokens: int, rows: int) -> list[str]:
+        """What makes these rows hard on the level, in sentences."""
+        found = [self._unknown_sentence(unknown, tokens)] if unknown >= UNKNOWN_SHARE else []
+        if rows < FEW_ROWS_OF_CLASS * self.classes:
+            found.append(
+                f"{counted(rows, 'training row')} for {self.classes:,} classes are few: with less than "
+                f"{FEW_ROWS_OF_CLASS} of each, ulmfit is often worse than tfidf."
+            )
+        return found
 
     def _unknown_sentence(self, share: float, tokens: int) -> str:
         """What to know about a language model that does not know a share of the words, in this many tokens of text."""
