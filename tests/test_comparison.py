@@ -439,6 +439,8 @@ def test_what_a_level_warned_about_is_repeated(found: Comparison, tmp_path: Path
     training = found["lstm"].kept
     assert found["lstm"].warnings == training.record["warnings"] == []
     assert "warning" not in found.verdict
+    older = replace(training, record={name: value for name, value in training.record.items() if name != "warnings"})
+    assert replace(found["lstm"], trainings=[older]).warnings == []
     warned = replace(training, record={**training.record, "warnings": ["It has <few> rows."]})
     again = replace(found, levels=[found["tfidf"], replace(found["lstm"], trainings=[warned])])
     assert "there is a warning about lstm" in again.verdict

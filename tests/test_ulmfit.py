@@ -301,6 +301,7 @@ def test_a_language_model_of_another_language(
     monkeypatch.setattr("textladder.levels.ulmfit.ENOUGH_TOKENS", 80)
     assert unsuitable(chinese) == "None"
     assert unsuitable(chinese, language_model="compact") != "None"  # not the level's own choice
+    assert unsuitable(chinese, language_epochs=0) != "None"  # nothing would be trained on the texts
 
     settings = tiny_settings("ulmfit") | {"language_model": None, "language_epochs": None, "max_tokens": 20}
     listening = Listening()

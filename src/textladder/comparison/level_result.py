@@ -76,7 +76,7 @@ class LevelResult:
     @property
     def warnings(self) -> list[str]:
         """Why the level may be worse on these rows than its kind of model can be, in sentences."""
-        return list(self.kept.record["warnings"])
+        return list(self.kept.record.get("warnings", ()))  # bundles of earlier versions have none
 
     @cached_property
     def candidate(self) -> Candidate:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from textladder.audit import Audit
@@ -207,7 +208,7 @@ class Comparison:
         spreads = [f"{one.level} {one.seed_spread:.1f}" for one in self.levels if one.seed_spread is not None]
         if spreads:
             lines.append(f"Spread between runs: {', '.join(spreads)} points.")
-        lines += [f"{one.level}: {sentence}" for one in self.levels for sentence in one.warnings]
+        lines += [fill(f"{one.level}: {sentence}", 80) for one in self.levels for sentence in one.warnings]
         return "\n".join(lines)
 
     def report(self, path: str | Path) -> Path:

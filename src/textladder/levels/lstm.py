@@ -43,7 +43,8 @@ MIN_STEPS, STEPS_PER_CLASS = 250, 25
 # 16 epochs reached 0.668 and 0.784, 42 and 25 epochs 0.631 and 0.774; with 539 rows of banking77 0.617 and 0.622.
 BATCH_SIZES = (16, 32, 64)
 # The tokens are `words` where fewer of those of `basic_english` have a vector than the first share, as in Chinese, or
-# where more of the words have one by at least the second: in tweets 89% instead of 81%, which gained 2.8 points.
+# where more of the words have one by at least the second: in tweets 89% instead of 81%, which gained 2.8 points. Where
+# fewer of the tokens than the first share have a vector, the words of the vectors are of another language.
 KNOWN_SHARE, MORE_KNOWN = 0.7, 0.02
 
 POOLINGS = ("mean", "max", "attention", "last")  # those of networks/lstm.py, which needs torch

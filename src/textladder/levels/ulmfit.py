@@ -243,7 +243,7 @@ class UlmfitLevel:
 
         monitor.start("building the vocabulary", None)
         words = tokenize_words(train)
-        pretrained, unknown = self._choose_language_model(words)
+        self.config, pretrained, unknown = self._language_model_for(words)
         config = self.config
         if config.pooling == "concat":
             pretrained = pretrained.forward_only()
@@ -347,59 +347,48 @@ class UlmfitLevel:
         stages.append(Stage("classifier", config.epochs or 0, learning_rate, div=config.div, **rates))
         return [one for one in stages if one.epochs]
 
-    def _choose_language_model(self, words: TokenizedTexts) -> tuple[PretrainedLanguageModel, float]:
-        """Decide on the language model, unless one is configured, and on its epochs.
+    def _language_model_for(self, words: TokenizedTexts) -> tuple[UlmfitConfig, PretrainedLanguageModel, float]:
+        """The language model for some texts, unless one is configured.
 
         Returns:
-            The language model, without words if the weights are random, and the share of the words that were unknown to
-            the one that it was to be.
+            The config with the language model and its epochs resolved; the model, without words if its weights are to
+            be random; and the share of the words that a pretrained one does not know, 0 if none was to be used.
         """
         name, epochs = self.config.language_model, self.config.language_epochs
         pretrained = load_language_model(INCLUDED if name in (None, "random") else name)
         unknown = 0.0 if name == "random" else _unknown_share(words, pretrained)
-        if name is None:
-            name = INCLUDED if unknown < UNKNOWN_SHARE else "random"
+        if name is None:  # without an epoch nothing would be trained on the texts
+            name = INCLUDED if unknown < UNKNOWN_SHARE or epochs == 0 else "random"
         if name == "random":  # with the sizes of the included one, so that the two can be compared
             pretrained = replace(pretrained, words=[])
         if epochs is None:
             epochs = LANGUAGE_EPOCHS_FROM_RANDOM if name == "random" else LANGUAGE_EPOCHS
-        self.config = replace(self.config, language_model=name, language_epochs=epochs)
-        return pretrained, unknown
+        return replace(self.config, language_model=name, language_epochs=epochs), pretrained, unknown
 
     def unsuitable(self, train: LabelledTexts) -> str | None:
         """A sentence if the language model does not know the words, and they are too few to train one on them."""
         sample = train.sample()
         words = tokenize_words(sample)
-        _, unknown = self._choose_language_model(words)
+        config, _, unknown = self._language_model_for(words)
         if unknown < UNKNOWN_SHARE:
             return None
-        characters = sum(map(len, sample)) * len(train) / len(sample)
-        if self.config.unlabelled:
-            characters += sum(map(len, read_documents(self.config.unlabelled)))
-        tokens = int(characters * len(words.ids) / max(1, sum(map(len, sample))))
-        enough = self.config.language_model == "random" and tokens >= ENOUGH_TOKENS
-        return None if enough else self._unknown_sentence(unknown, tokens)
+        sampled = sum(map(len, sample))  # characters
+        characters = sampled * len(train) / len(sample)
+        if config.unlabelled:
+            characters += sum(map(len, read_documents(config.unlabelled)))
+        tokens = int(characters * len(words.ids) / max(1, sampled))
+        enough = config.language_model == "random" and tokens >= ENOUGH_TOKENS
+        return None if enough else _unknown_sentence(config, unknown, tokens)
 
     def _warnings(self, unknown: float, tokens: int, rows: int) -> list[str]:
         """What makes these rows hard on the level, in sentences."""
-        found = [self._unknown_sentence(unknown, tokens)] if unknown >= UNKNOWN_SHARE else []
+        found = [_unknown_sentence(self.config, unknown, tokens)] if unknown >= UNKNOWN_SHARE else []
         if rows < FEW_ROWS_OF_CLASS * self.classes:
             found.append(
                 f"{counted(rows, 'training row')} for {self.classes:,} classes are few: with less than "
                 f"{FEW_ROWS_OF_CLASS} of each, ulmfit is often worse than tfidf."
             )
         return found
-
-    def _unknown_sentence(self, share: float, tokens: int) -> str:
-        """What to know about a language model that does not know a share of the words, in this many tokens of text."""
-        name = self.config.language_model
-        of_their_own = "name one of their language, made by `textladder pretrain` from texts without labels"
-        if name != "random":
-            return f"The language model {name} does not know {share:.0%} of the words of these texts: {of_their_own}."
-        begin = f"The language model {INCLUDED} does not know {share:.0%} of the words of these texts"
-        if tokens >= ENOUGH_TOKENS:
-            return f"{begin}, so one is trained on them, from random weights."
-        return f"{begin}, and {tokens:,} tokens are few to train one on: {of_their_own}, or add texts by `unlabelled`."
 
     def resolved(self, rows: int) -> UlmfitConfig:
         """The config with the numbers of epochs resolved."""
@@ -654,3 +643,16 @@ def _unknown_share(words: TokenizedTexts, pretrained: PretrainedLanguageModel) -
     unknown = np.array([token not in known for token in words.tokens], bool)
     own = np.array([token not in SPECIAL_TOKENS for token in words.tokens], bool)  # fastai's marks are no words
     return float(counts[unknown].sum() / max(1, counts[own].sum()))
+
+
+def _unknown_sentence(config: UlmfitConfig, share: float, tokens: int) -> str:
+    """What to know about a language model that does not know a share of the words of so many tokens of text."""
+    random = config.language_model == "random"
+    unknown = (
+        f"The language model {INCLUDED if random else config.language_model} does not know {share:.0%} of the words of "
+        "these texts"
+    )
+    if random and tokens >= ENOUGH_TOKENS:
+        return f"{unknown}, so one is trained on them, from random weights."
+    few = f", and {tokens:,} tokens are few to train one on" if random else ""
+    return f"{unknown}{few}: name one of their language, made by `textladder pretrain` from texts without labels."
