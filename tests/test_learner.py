@@ -22,6 +22,7 @@ from textladder import TextClassifier, TextData, TextladderError, read_texts
 from textladder.batching import Padding, TextBatches
 from textladder.errors import ConfigError, DataError
 from textladder.levels.lstm import LSTMConfig, LSTMLevel
+from textladder.progress import Monitor
 from textladder.text.vocabulary import EncodedTexts
 from textladder.training.learner import make_learner
 from textladder.training.stages import Stage, run_stages, seeded
@@ -456,17 +457,24 @@ def test_the_tokenizer_suits_the_texts(text: str, expected: str, tmp_path: Path)
 
 
 def test_lstm_knows_words_that_only_the_vectors_have(vectors_file: Path) -> None:
+    said: list[str] = []
+
+    class Listening(Monitor):
+        def say(self, sentence: str) -> None:
+            said.append(sentence)
+
     def vocabulary(texts: list[str], **settings: Any) -> list[str]:
         rows = texts * 2, ["a", "b"] * 2
         data = read_texts(rows, test=rows, valid=0)
         classifier = TextClassifier("lstm", vectors=str(vectors_file), min_freq=1, hidden_size=8, epochs=1, **settings)
-        return list(classifier.prepare(data).learner.dls.vocab[0])
+        return list(classifier.prepare(data, monitor=Listening()).learner.dls.vocab[0])
 
     own = ["<unk>", "<pad>", "a", "kettle", "lamp"]
     words = [line.split()[0] for line in vectors_file.read_text().splitlines()]
     others = [word for word in words if word not in own]
     assert vocabulary(["a kettle", "a lamp"]) == own + others
     assert vocabulary(["a kettle", "a lamp"], min_vocabulary=7) == own + others[:2]
+    assert "3 of 5 tokens found; 2 further words are known by their vectors." in said[-1]
     assert vocabulary(["a kettle", "a lamp"], min_vocabulary=0) == own
     assert "lamp" not in vocabulary(["a kettle", "ein Topf aus Stahl"])  # texts in another language
 

@@ -187,8 +187,10 @@ class LSTMLevel:
         matrix, found = vectors.lookup(self.vocabulary.tokens, seed=seed, spread=config.missing_vector_std)
         monitor.stop()
         monitor.say(f"Tokens: {config.tokenizer}; {share:.1%} of them have a vector.")
+        added = len(self.vocabulary) - len(own)
         monitor.say(
-            f"Vectors: {vectors.name} ({vectors.dimension}d), {found:,} of {len(self.vocabulary):,} tokens found."
+            f"Vectors: {vectors.name} ({vectors.dimension}d), {found - added:,} of {len(own):,} tokens found; "
+            f"{added:,} further words are known by their vectors."
         )
         truncated = int((train_texts.lengths > config.max_tokens).sum())
         say_truncated(truncated, len(train), monitor, noun="training text", limit=counted(config.max_tokens, "token"))
