@@ -310,6 +310,7 @@ def test_a_language_model_of_another_language(
     assert [one.startswith(sentence) and one in listening.sentences for one in classifier.record["warnings"][:1]]
     assert classifier.record["language_model"] == classifier.config.language_model == "random"
     assert classifier.record["unknown_words"] == 1
+    assert "Language model: random weights, 14 words." in listening.sentences
     assert len([entry for entry in classifier.history if entry["stage"] == "language model"]) == 8
     assert classifier.tokenize("味道") == ["xxbos", "味", "道"]
     loaded = TextClassifier.load(classifier.save(tmp_path / "bundle"))

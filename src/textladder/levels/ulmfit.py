@@ -252,9 +252,12 @@ class UlmfitLevel:
         texts = self.vocabulary.encode_tokenized(words)
         monitor.stop()
         new = len(self.vocabulary) - known
-        monitor.say(
-            f"Language model: {config.language_model}, {known:,} words; {new:,} words of the texts are new to it."
-        )
+        if pretrained.words:
+            monitor.say(
+                f"Language model: {config.language_model}, {known:,} words; {new:,} words of the texts are new to it."
+            )
+        else:
+            monitor.say(f"Language model: random weights, {new:,} words.")
         counts = np.bincount(texts.ids, minlength=len(self.vocabulary))
         unlabelled = None if more is None else self.vocabulary.encode_tokenized(more)
         if unlabelled is not None:
