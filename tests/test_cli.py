@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -74,8 +75,16 @@ def test_train_evaluate_predict_with_json(run: Run, tmp_path: Path, vectors_file
     assert "label from 'label' (bad, good), text from 'text'" in done.stderr
 
     evaluated = json.loads(run("evaluate", bundle, test, "--json").stdout)
-    assert set(evaluated) == set(result["test"]) | {"rows", "rows_per_second"}
+    assert set(evaluated) == set(result["test"]) | {"rows", "rows_per_second", "per_class", "labels", "confusion"}
+    assert list(evaluated["per_class"]) == evaluated["labels"] == ["bad", "good"]
+    assert np.sum(evaluated["confusion"]) == evaluated["rows"]
+    assert np.trace(evaluated["confusion"]) == round(evaluated["accuracy"] * evaluated["rows"])
     assert evaluated["accuracy"] == result["test"]["accuracy"]
+
+    table = run("evaluate", bundle, test).stdout
+    assert "F1 (95% interval)" in table
+    assert [line.split()[0] for line in table.splitlines()[-2:]] == ["bad", "good"] or "Most common mix-ups" in table
+    assert max(map(len, table.splitlines())) <= 80
 
     predicted = json.loads(run("predict", bundle, "fine and nice", "", "--json").stdout)["predictions"]
     assert len(predicted) == 2

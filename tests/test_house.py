@@ -18,7 +18,7 @@ MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", ".")
 TIERS = [
     {"errors", "versions", "wording"},
     {"progress", "settings", "cores", "atomic_files", "metrics", "significance"},
-    {"pretrained", "bundle", "onnx_scorer", "fastai_archive"},
+    {"class_metrics", "pretrained", "bundle", "onnx_scorer", "fastai_archive"},
     {"data", "text"},
     {"networks", "batching", "language_models", "near_duplicates"},
     {"scoring", "encoders"},
@@ -56,7 +56,7 @@ ONLY_IN = {
     "chardet": {"data.encodings"},
     "python_calamine": {"data.spreadsheet_file"},
     "datasets": {"data.known_data"},
-    "sklearn": {"levels.*", "comparison.label_errors"},
+    "sklearn": {"levels.*", "class_metrics", "comparison.label_errors"},
     "cleanlab": {"comparison.label_errors"},
     "datasketch": {"near_duplicates"},
     "regex": {"text.ngrams", "near_duplicates"},

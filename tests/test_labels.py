@@ -518,6 +518,8 @@ def test_the_commands_count_unknown_labels_as_wrong(
         found = json.loads(printed.out)
         assert (found["accuracy"], found["rows"]) == (expected, rows)
         assert said in printed.err
+        assert len(found["labels"]) == len(found["confusion"]) == (4 if choice == "wrong" else 2)
+        assert np.shape(found["confusion"])[1] == len(found["per_class"]) == 2
     assert main(["evaluate", str(bundle), str(test)]) == 2
     message = capsys.readouterr().err
     assert "--unknown-labels drop" in message

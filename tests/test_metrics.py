@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
+from textladder.class_metrics import MixUp, class_metrics, confusion_matrix, most_mixed_up
+from textladder.commands.evaluate import _print_classes
 from textladder.metrics import SMALLEST_PROBABILITY, evaluate, wilson_interval
 
 
@@ -43,3 +45,54 @@ def test_calibration_by_hand() -> None:
 def test_a_confident_error_has_a_finite_log_loss() -> None:
     found = evaluate(np.array([[1.0, 0.0]]), np.array([1]))
     assert found.log_loss == pytest.approx(-np.log(SMALLEST_PROBABILITY))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(1, 60))
+def test_classes_against_scikit_learn(seed: int, classes: int, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    predicted, labels = rng.integers(0, classes, rows), rng.integers(0, classes + 1, rows)  # the last is no class
+    every = np.arange(classes)
+    expected = reference.precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
+    found = class_metrics(predicted, labels, classes)
+    assert [(one.precision, one.recall, one.f1, one.support) for one in found] == list(zip(*expected, strict=True))
+    for one in found:
+        assert 0 <= one.precision_low <= one.precision <= one.precision_high <= 1
+        assert 0 <= one.recall_low <= one.recall <= one.recall_high <= 1
+        assert one.f1_low - 1e-12 <= one.f1 <= one.f1_high + 1e-12
+    confusion = confusion_matrix(predicted, labels, classes + 1, classes)
+    assert confusion.shape == (classes + 1, classes)
+    assert confusion.sum() == rows
+    assert confusion[labels[0], predicted[0]] >= 1
+    assert confusion.sum(axis=1)[:classes].tolist() == [one.support for one in found]
+
+
+def test_the_interval_of_f1_covers() -> None:
+    """95% of the intervals of a class's F1 hold the F1 of the whole population."""
+    rng = np.random.default_rng(0)
+    table = np.array([[0.10, 0.05], [0.04, 0.81]])  # F1 of the first class: 2 * 0.10 / (0.15 + 0.14)
+    covered, draws = 0, 2_000
+    for _ in range(draws):
+        cells = rng.choice(4, 200, p=table.ravel())
+        found = class_metrics(cells % 2, cells // 2, 2)[0]
+        covered += found.f1_low <= 0.2 / 0.29 <= found.f1_high
+    assert 0.93 <= covered / draws <= 0.97
+
+
+def test_the_most_common_mix_ups() -> None:
+    confusion = np.array([[9, 2, 0], [0, 5, 3], [0, 0, 4], [1, 0, 0]])
+    assert most_mixed_up(confusion, 2) == [MixUp(1, 2, 3), MixUp(0, 1, 2)]
+    assert most_mixed_up(confusion, 9) == [MixUp(1, 2, 3), MixUp(0, 1, 2), MixUp(3, 0, 1)]
+    assert most_mixed_up(np.diag([3, 4]), 5) == []
+
+
+def test_many_classes_are_shown_by_their_f1(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"a class with a long name, number {number}" for number in range(30)]
+    truth = np.repeat(np.arange(30), 4)
+    predicted = np.where(truth % 3 == 0, (truth + 1) % 30, truth)
+    _print_classes(class_metrics(predicted, truth, 30), names)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "The 20 of 30 classes with the lowest F1 (--json has all):"
+    assert len(shown) == 23
+    assert "0.000 (0.000 to" in shown[3]
+    assert max(map(len, shown)) <= 80

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from textladder import metrics
+from textladder.class_metrics import ClassMetrics, class_metrics
 from textladder.comparison.curve import Curve
 from textladder.comparison.trainings import Training
 from textladder.comparison.verdict import Candidate
@@ -56,6 +57,12 @@ class LevelResult:
     def test(self) -> Evaluation:
         """Metrics on the test rows."""
         return metrics.evaluate(*self.kept.predictions("test"))
+
+    @cached_property
+    def by_class(self) -> list[ClassMetrics]:
+        """How well each class is predicted on the test rows, in the order of the labels."""
+        probabilities, labels = self.kept.predictions("test")
+        return class_metrics(probabilities.argmax(axis=1), labels, probabilities.shape[1])
 
     @property
     def seed_spread(self) -> float | None:

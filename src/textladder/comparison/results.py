@@ -253,9 +253,11 @@ class Comparison:
             name: None if found is None else {"over": found[0], **found[1].as_dict()}
             for name, found in self.gains(level).items()
         }
+        per_class = zip(self.data.labels, level.by_class, strict=True)
         return {
             **level.as_dict(),
             **gains,
+            "per_class": {label: one.as_dict() for label, one in per_class},
             "on_frontier": level.level in self.frontier,
             "terms_broken": self.terms.broken_by(level.candidate),
         }
