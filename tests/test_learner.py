@@ -484,7 +484,7 @@ def test_many_classes_take_more_epochs() -> None:
     assert level.resolved(9_000).epochs == 14  # 25 steps of 64 rows for each class
     assert level.resolved(600).epochs == 20  # the most
     few = LSTMLevel(LSTMConfig(), classes=2)
-    assert [few.resolved(rows).batch_size for rows in (50, 500, 1_000, 2_000)] == [16, 16, 32, 64]
+    assert [few.resolved(rows).batch_size for rows in (50, 500, 1_000, 2_000)] == [8, 16, 32, 64]
     assert LSTMLevel(LSTMConfig(), classes=2).resolved(9_000).epochs == 3
     assert LSTMLevel(LSTMConfig(epochs=2), classes=77).resolved(9_000).epochs == 2
 
