@@ -96,3 +96,10 @@ def test_many_classes_are_shown_by_their_f1(capsys: pytest.CaptureFixture[str]) 
     assert len(shown) == 23
     assert "0.000 (0.000 to" in shown[3]
     assert max(map(len, shown)) <= 80
+
+
+def test_a_name_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_classes(class_metrics(np.array([0, 1]), np.array([0, 1]), 2), ["a\nb", "\x1b[31mred"])
+    *_, first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[0] == "a\\nb"
+    assert second.split()[0] == "\\x1b[31mred"

@@ -21,6 +21,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def printable(text: str) -> str:
+    """A text in one line that a terminal shows and does not obey: control characters are escaped.
+
+    >>> printable("a\\nb \\x1b[31mc 差")
+    'a\\\\nb \\\\x1b[31mc 差'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def short(number: float) -> str:
     """A number with two significant digits; from 10 on, a whole number.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textladder.commands.command import WIDTH, Command, print_json, print_wrapped, terminal_monitor
 from textladder.flags import DATA_HELP, Parser, add_bundle, add_column_flags, file_options, label_options
 from textladder.progress import say_truncated
-from textladder.wording import counted
+from textladder.wording import counted, printable
 
 if TYPE_CHECKING:
     from textladder.class_metrics import ClassMetrics
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"macro F1 {found.macro_f1:.3f}, log loss {found.log_loss:.3f}, calibration error {found.ece:.3f}.")
     _print_classes(by_class, classifier.label_names)
     if mixed_up := most_mixed_up(confusion, MOST_MIX_UPS):
-        names = rows.label_names
+        names = [printable(name) for name in rows.label_names]
         pairs = (f"{names[one.label]} taken for {names[one.predicted]} ({one.rows:,})" for one in mixed_up)
         print_wrapped(f"Most common mix-ups: {', '.join(pairs)}.")
 
@@ -89,7 +89,9 @@ def _print_classes(by_class: "Sequence[ClassMetrics]", names: Sequence[str]) -> 
     for place in order:
         one = by_class[place]
         f1 = f"{one.f1:.3f} ({one.f1_low:.3f} to {one.f1_high:.3f})"
-        table.add_row(Text(names[place]), f"{one.precision:.3f}", f"{one.recall:.3f}", f1, f"{one.support:,}")
+        table.add_row(
+            Text(printable(names[place])), f"{one.precision:.3f}", f"{one.recall:.3f}", f1, f"{one.support:,}"
+        )
     Console(width=WIDTH, highlight=False).print(table)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from textladder.class_metrics import confusion_matrix, most_mixed_up
 from textladder.comparison.level_result import LevelResult
 from textladder.metrics import CALIBRATION_BINS
 from textladder.wording import counted
@@ -129,8 +130,7 @@ def confusion(level: LevelResult, names: Sequence[str]) -> dict[str, Any]:
     """
     probabilities, labels = level.kept.predictions("test")
     predicted = names[: probabilities.shape[1]]
-    counts = np.zeros((len(names), len(predicted)), np.int64)
-    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
+    counts = confusion_matrix(probabilities.argmax(axis=1), labels, len(names), len(predicted))
     if len(names) <= MOST_CLASSES:
         totals = counts.sum(axis=1, keepdims=True).clip(min=1)
         cells = [
@@ -138,12 +138,8 @@ def confusion(level: LevelResult, names: Sequence[str]) -> dict[str, Any]:
             for row in zip(counts, counts / totals, strict=True)
         ]
         return {"level": level.level, "names": names, "predicted": predicted, "cells": cells}
-    np.fill_diagonal(counts, 0)
-    order = np.argsort(-counts, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = [
-        (names[a], names[b], int(counts[a, b])) for a, b in zip(*np.unravel_index(order, counts.shape), strict=True)
-    ]
-    return {"level": level.level, "cells": None, "pairs": [pair for pair in pairs if pair[2]]}
+    pairs = [(names[one.label], names[one.predicted], one.rows) for one in most_mixed_up(counts, MOST_PAIRS)]
+    return {"level": level.level, "cells": None, "pairs": pairs}
 
 
 def reliability_chart(level: LevelResult) -> dict[str, Any]:
