@@ -9,7 +9,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,15 @@ from textladder import metrics
 from textladder.bundle import Bundle, read_bundle, write_bundle
 from textladder.data.labelled_texts import LabelledTexts, TextData, read_texts
 from textladder.data.labels import TEXT, Label, label_values
-from textladder.errors import BundleError, ConfigError, DataError, TextladderError, import_extra, unknown_name
+from textladder.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    TextladderError,
+    import_extra,
+    missing_library,
+    unknown_name,
+)
 from textladder.levels import find_level
 from textladder.levels.base import FitReport, Scored, is_neural, make_config, neural
 from textladder.metrics import Evaluation
@@ -424,7 +431,7 @@ def _does_not_fit(bundle: Bundle, error: object) -> BundleError:
 
 def _is_installed(level: Any) -> bool:
     """Whether the libraries of a level's own network are installed; those of `tfidf` are only for training."""
-    return not level.network_files or all(find_spec(name.split(".")[0]) for name in level.libraries)
+    return not level.network_files or missing_library(level.libraries) is None
 
 
 def _batches(texts: Iterable[str]) -> Iterator[Sequence[str]]:

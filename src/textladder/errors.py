@@ -16,6 +16,7 @@ An error says what is wrong, what was received, and how to fix it, for a caller 
 
 import difflib
 import importlib
+import importlib.util
 import warnings
 from collections.abc import Iterable
 from types import ModuleType
@@ -84,6 +85,16 @@ def first_line(error: BaseException) -> str:
     """
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:200].rstrip(".")
+
+
+def missing_library(modules: Iterable[str]) -> str | None:
+    """The first library of some modules that is not installed; None if all are. Imports none of them.
+
+    >>> missing_library(["json", "no_such_library.part"])
+    'no_such_library'
+    """
+    libraries = (module.split(".")[0] for module in modules)
+    return next((one for one in libraries if importlib.util.find_spec(one) is None), None)
 
 
 def import_extra(module: str, extra: str) -> ModuleType:

@@ -16,7 +16,7 @@ from textladder.comparison.run_folder import PLAN
 from textladder.comparison.trainings import Training, TrainingStore
 from textladder.comparison.worker import Job
 from textladder.comparison.worker_process import WorkerError
-from textladder.errors import ConfigError, TextladderError
+from textladder.errors import ConfigError, TextladderError, missing_library
 from textladder.levels import find_level
 from textladder.levels.base import is_neural
 from textladder.wording import counted, seconds_words
@@ -76,7 +76,7 @@ class Run:
 
     def train_all(self) -> None:
         """Train whatever the folder does not hold yet."""
-        self._leave_out_unsuitable()
+        self._leave_out_unusable()
         allocation = self._allocate()
         self.failed |= allocation.left_out
         for name, rows in allocation.rows.items():
@@ -88,16 +88,25 @@ class Run:
             seconds = None if estimate is None else estimate.seconds(trainings[0].record["train_rows"])
             self.results.append(LevelResult(name, trainings, curve, seconds))
 
-    def _leave_out_unsuitable(self) -> None:
-        """Leave out levels that were not requested and cannot read such texts."""
+    def _leave_out_unusable(self) -> None:
+        """Leave out levels that were not requested and are not installed or cannot read such texts."""
         for name in list(self.levels) if self.plan.requested is None else ():
-            level, config = find_level(name), self.plan.config(name)
-            with suppress(TextladderError):  # what is not available is reported by the training
-                reason = level(config, len(self.plan.data.labels)).unsuitable(self.plan.data.train)
-                if reason is not None:
-                    self.levels.remove(name)
-                    self.failed[name] = f"{reason} To train it all the same, name it among the levels."
-                    self.monitor.say(f"{name} is left out. {self.failed[name]}")
+            reason = self._unusable(name)
+            if reason is not None:
+                self.levels.remove(name)
+                self.failed[name] = reason
+                self.monitor.say(f"{name} is left out. {reason}")
+
+    def _unusable(self, name: str) -> str | None:
+        """Why a level is not installed or cannot read such texts, in sentences; None if nothing is known against it."""
+        level = find_level(name)
+        if (library := missing_library(level.libraries)) is not None:
+            return f"It needs {library}, which is not installed: run pip install 'textladder[train]'."
+        with suppress(TextladderError):  # what cannot be downloaded is reported by the training
+            reason = level(self.plan.config(name), len(self.plan.data.labels)).unsuitable(self.plan.data.train)
+            if reason is not None:
+                return f"{reason} To train it all the same, name it among the levels."
+        return None
 
     def _train(self, name: str, rows: int) -> list[Training]:
         """Train a level with each seed; stop at the first that fails."""
