@@ -1,5 +1,6 @@
 """Comparisons with real processes on small rows: what is measured, kept, resumed and shown."""
 
+import importlib.util
 import json
 import os
 import random
@@ -37,6 +38,7 @@ from textladder.data.labelled_texts import TextData
 from textladder.errors import ConfigError, TextladderError
 from textladder.metrics import at_temperature, evaluate, temperature
 from textladder.progress import Monitor
+from textladder.significance import paired_gain
 
 GOOD, BAD = ["fine", "strong", "lovely", "quick", "best", "warm"], ["poor", "weak", "ugly", "slow", "worst", "cold"]
 PLAIN = ["kettle", "lamp", "cable", "toy", "book", "zip", "box", "handle", "day", "year", "price", "colour"]
@@ -100,6 +102,11 @@ def test_the_numbers_of_each_level(found: Comparison, data: TextData) -> None:
     assert results["recommended"] in ("tfidf", "lstm")
     assert results["verdict"] == found.verdict
     assert found.verdict.endswith(".")
+    assert results["decision"] in ("take", "stay", "cannot tell")
+    assert (results["rows_to_settle"] is None) == (results["decision"] != "cannot tell")
+    dearer = found.levels_by_cost[1]
+    if results["recommended"] != dearer.level:
+        assert results["smallest_gain"] == found.gain(dearer.level, results["recommended"]).smallest
     assert set(results["hardware"]) >= {"processor", "cores"}
     assert results["report"] == str(found.folder / "report.html")
 
@@ -117,7 +124,10 @@ def test_numbers_agree_with_other_libraries(found: Comparison) -> None:
     gain = found.gain("lstm", "tfidf")
     a, b = right["lstm"], right["tfidf"]
     crossed = [[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]]
-    assert gain.p_value == pytest.approx(their_mcnemar(crossed, exact=True).pvalue)
+    single = paired_gain(found["lstm"].kept.correct[None], found["tfidf"].kept.correct[None])
+    # theirs is not the mid-p, which counts the table itself half
+    itself = stats.binom.pmf(crossed[0][1], crossed[0][1] + crossed[1][0], 0.5)
+    assert single.p_value == pytest.approx(their_mcnemar(crossed, exact=True).pvalue - itself)
     assert gain.points == pytest.approx(100 * (a.mean() - b.mean()))
     interval = stats.bootstrap(
         (a.astype(float), b.astype(float)), lambda x, y, axis: 100 * (x.mean(axis) - y.mean(axis)), paired=True,
@@ -410,6 +420,28 @@ def test_levels_that_were_not_requested_are_left_out(
         compare(data, ["tfidf", "lstm"], out=tmp_path / "named")
 
 
+def test_levels_that_are_not_installed_are_said_before_anything_is_trained(
+    data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = list[str]()
+
+    class Listening(Monitor):
+        def say(self, sentence: str) -> None:
+            events.append(sentence)
+
+        def start(self, name: str, steps: int | None) -> None:
+            events.append(name)
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find_spec(name))
+    found = compare(data, seeds=1, out=tmp_path / "run", monitor=Listening())
+    assert [one.level for one in found.levels] == ["tfidf"]
+    reason = "It needs torch, which is not installed: run pip install 'textladder[train]'."
+    assert found.failed == dict.fromkeys(("lstm", "ulmfit", "transformer"), reason)
+    assert events.index(f"transformer is left out. {reason}") < events.index("starting a process")
+    assert found.verdict.startswith("Take tfidf, the only level trained; there is no result for lstm, ulmfit and")
+
+
 def test_levels_that_cannot_read_the_texts_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoders: Callable[[str], Path]
 ) -> None:
@@ -537,6 +569,7 @@ def test_a_warm_worker_starts_for_what_is_not_trained_yet(
 def test_terms_and_wrong_calls(found: Comparison, data: TextData, tmp_path: Path) -> None:
     nothing = replace(found, terms=Terms(max_latency_ms=1e-6))
     assert nothing.recommended is None
+    assert nothing.decision.decision == "none"
     assert nothing.verdict.startswith("No level meets your terms")
     assert "No level" in nothing.report(tmp_path / "r.html").read_text()
     for wrong, message in (

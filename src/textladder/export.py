@@ -24,7 +24,7 @@ from textladder.errors import ConfigError, DataError, ExportError, import_extra,
 from textladder.levels import find_level
 from textladder.onnx_scorer import FLOAT32, INT8
 from textladder.progress import Monitor
-from textladder.significance import mcnemar
+from textladder.significance import permutation_test
 from textladder.wording import counted
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Gate:
         labels_changed: number of texts with a different predicted label.
         accuracy: of the exported form; None if the texts have no labels.
         original_accuracy: of the original.
-        p_value: of McNemar's exact test between the two.
+        p_value: of McNemar's test between the two.
     """
 
     rows: int
@@ -215,7 +215,7 @@ def _passed(
         scores = {
             "accuracy": float(correct.mean()),
             "original_accuracy": float(original_correct.mean()),
-            "p_value": mcnemar(correct, original_correct),
+            "p_value": permutation_test(correct.astype(float) - original_correct),
         }
     gate = Gate(len(texts), float(np.abs(found - expected).max()), int((before != after).sum()), **scores)
     refusal = gate.refusal(quantized=form != FLOAT32)

@@ -1,16 +1,19 @@
-"""Whether a gain is real: two classifiers on the same rows, by paired bootstrap and McNemar's exact test.
+"""Whether a gain is real: two classifiers on the same rows, by paired bootstrap and permutation test.
 
 Works on which rows each classifier predicted correctly; knows nothing of texts or levels.
 """
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 RESAMPLES = 10_000
-CONFIDENCE = 0.95
+CONFIDENCE, POWER = 0.95, 0.8
 DETECTABLE_P = 0.05
+MOST_ROWS = 100  # times as many rows as there are: what would take more is not worth planning
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,14 @@ class Gain:
         points: difference of the two accuracies.
         low: lower end of its 95% interval, by paired bootstrap over the rows.
         high: upper end.
-        p_value: of McNemar's exact test, two-sided.
+        p_value: two-sided, of `expected`: of the permutation test over the rows and, with several seeds, of the
+            bootstrap over rows and seeds, the larger of the two.
         seeds: mean difference over several seeds and the ends of its 95% interval over rows and seeds; None if both
             classifiers were trained with one seed.
+        comparisons: how many gains are looked at, so that one of them is detectable by chance in at most 5% of cases.
+        rows: number of rows.
+        row_error: standard error of `expected` from the choice of the rows, in points.
+        seed_error: standard error from the choice of the seeds, in points; 0 with one seed.
     """
 
     points: float
@@ -31,100 +39,196 @@ class Gain:
     high: float
     p_value: float
     seeds: tuple[float, float, float] | None = None
-
-    @property
-    def detectable(self) -> bool:
-        """Whether p is below 0.05 and the interval lies above 0, also over several seeds if there are several."""
-        return self.p_value < DETECTABLE_P and self.low > 0 and (self.seeds is None or self.seeds[1] > 0)
-
-    @property
-    def worse(self) -> bool:
-        """Whether p is below 0.05 and the interval lies below 0, also over several seeds if there are several."""
-        return self.p_value < DETECTABLE_P and self.high < 0 and (self.seeds is None or self.seeds[2] < 0)
+    comparisons: int = 1
+    rows: int = 1
+    row_error: float = 0.0
+    seed_error: float = 0.0
 
     @property
     def expected(self) -> tuple[float, float, float]:
         """The gain to expect from another training and its interval: over the seeds if there are several."""
         return (self.points, self.low, self.high) if self.seeds is None else self.seeds
 
+    @property
+    def adjusted_p_value(self) -> float:
+        """The p-value times the number of comparisons (Bonferroni)."""
+        return min(1.0, self.p_value * self.comparisons)
+
+    @property
+    def detectable(self) -> bool:
+        """Whether the adjusted p is below 0.05 and the interval lies above 0."""
+        return self.adjusted_p_value < DETECTABLE_P and self.expected[1] > 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether the adjusted p is below 0.05 and the interval lies below 0."""
+        return self.adjusted_p_value < DETECTABLE_P and self.expected[2] < 0
+
+    @property
+    def smallest(self) -> float:
+        """The smallest gain, in points, that such rows and seeds would show as detectable with a power of 80%."""
+        error = math.hypot(self.row_error, self.seed_error)
+        # so many rows at least must differ, all in favour of one classifier, for the permutation test
+        differing = math.ceil(math.log2(self.comparisons / DETECTABLE_P))
+        return max((_detecting(self.comparisons) + _z(POWER)) * error, 100 * differing / self.rows)
+
+    def rows_to_settle(self, worth: float) -> int | None:
+        """How many more rows would show, with a power of 80%, whether the gain is worthwhile.
+
+        Args:
+            worth: the gain, in points, that is worthwhile.
+
+        Returns:
+            The number of rows, if the gain is as large as it looks; None if a hundred times as many would not do, or
+            if it is the seeds that are too few.
+        """
+        points = self.expected[0]
+        distance = points if points >= worth else worth - points
+        needed = distance / ((_detecting(self.comparisons) if points >= worth else _detecting(1)) + _z(POWER))
+        allowed = needed**2 - self.seed_error**2
+        if allowed * MOST_ROWS <= self.row_error**2:
+            return None
+        return max(1, math.ceil(self.rows * (self.row_error**2 / allowed - 1)))
+
     def as_dict(self) -> dict[str, Any]:
         """The numbers by name, as in `compare --json`."""
         seeds = None if self.seeds is None else dict(zip(("points", "low", "high"), self.seeds, strict=True))
-        numbers = {"points": self.points, "low": self.low, "high": self.high, "p_value": self.p_value}
-        return {**numbers, "seeds": seeds, "detectable": self.detectable}
+        return {
+            "points": self.points,
+            "low": self.low,
+            "high": self.high,
+            "p_value": self.p_value,
+            "adjusted_p_value": self.adjusted_p_value,
+            "seeds": seeds,
+            "detectable": self.detectable,
+            "smallest_gain": self.smallest,
+        }
 
 
 def paired_gain(
-    correct: np.ndarray, baseline: np.ndarray, *, selected: tuple[int, int] = (0, 0), seed: int = 0
+    correct: np.ndarray,
+    baseline: np.ndarray,
+    *,
+    selected: tuple[int, int] = (0, 0),
+    comparisons: int = 1,
+    seed: int = 0,
 ) -> Gain:
     """The gain of one classifier over another on the same rows.
 
     Args:
         correct: bool (seeds, rows), the rows that each training of the classifier predicted correctly.
         baseline: bool (seeds, rows), the same for the other classifier; its number of seeds may differ.
-        selected: index of the training of each that is used; points, interval and p-value describe these two.
-        seed: of the bootstrap.
+        selected: index of the training of each that is used; points and interval describe these two.
+        comparisons: how many such gains are looked at.
+        seed: of the bootstrap and the permutations.
 
     Returns:
         The gain of the selected trainings and, with several seeds, the mean gain over them.
     """
-    one, other = correct[selected[0]], baseline[selected[1]]
-    low, high = bootstrap_interval(one[None], other[None], seed=seed)
-    seeds = None
+    kept = correct[selected[0]].astype(np.float64) - baseline[selected[1]]
+    low, high = _interval(_resampled(kept, 0.0, seed))
+    differences = correct.mean(axis=0) - baseline.mean(axis=0)
+    seed_error = math.hypot(_seed_error(correct), _seed_error(baseline))
+    p_value, seeds = permutation_test(differences, seed=seed), None
     if max(len(correct), len(baseline)) > 1:
-        seeds = (100 * float(correct.mean() - baseline.mean()), *bootstrap_interval(correct, baseline, seed=seed))
-    return Gain(100 * float(one.mean() - other.mean()), low, high, mcnemar(one, other), seeds)
+        resampled = _resampled(differences, seed_error, seed)
+        seeds = (100 * float(differences.mean()), *_interval(resampled))
+        p_value = max(p_value, _share_beyond_zero(resampled))
+    return Gain(
+        100 * float(kept.mean()),
+        low,
+        high,
+        p_value,
+        seeds,
+        comparisons,
+        rows=len(differences),
+        row_error=100 * float(differences.std()) / math.sqrt(len(differences)),
+        seed_error=100 * seed_error,
+    )
 
 
-def mcnemar(correct: np.ndarray, baseline: np.ndarray) -> float:
-    """Two-sided p-value of McNemar's exact test (McNemar 1947; Dietterich 1998, section 3.1).
+def permutation_test(differences: np.ndarray, *, seed: int = 0) -> float:
+    """Two-sided p-value of the paired permutation test (Fisher 1935; Dror et al. 2018, section 3.2.2).
 
-    If both classifiers are equally accurate, a row that only one of them predicts correctly is equally likely to be
-    either's.
-
-    Args:
-        correct: bool (rows,), the rows that one classifier predicted correctly.
-        baseline: bool (rows,), the same for the other.
-    """
-    from scipy.stats import binomtest
-
-    only, only_baseline = int((correct & ~baseline).sum()), int((baseline & ~correct).sum())
-    return float(binomtest(only, only + only_baseline).pvalue) if only + only_baseline else 1.0
-
-
-def bootstrap_interval(correct: np.ndarray, baseline: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """95% percentile interval of the difference in mean accuracy, rows and seeds resampled with replacement.
-
-    The bootstrap is paired: a resampled row counts for both classifiers (Efron & Tibshirani 1993, section 13.3; Koehn
-    2004). If a classifier has several seeds, they are resampled too.
+    If two classifiers are equally good, either could have had each row's result, so that the sign of each row's
+    difference is a coin toss. Ties count half (mid-p; Fagerland, Lydersen & Laake 2013). With one training of each
+    classifier, where a row is right or wrong, it is McNemar's test, computed exactly.
 
     Args:
-        correct: bool (seeds, rows).
-        baseline: bool (seeds, rows).
-        seed: of the resampling.
-
-    Returns:
-        Lower and upper end in percentage points.
+        differences: float (rows,), how much better one classifier did on each row.
+        seed: of the permutations.
     """
-    rng = np.random.default_rng(seed)
-    # Rows with the same pattern are interchangeable, so drawing how often each pattern occurs from a multinomial is
-    # exactly the bootstrap over rows.
-    patterns, counts = np.unique(np.concatenate([correct, baseline]), axis=1, return_counts=True)
-    # (resamples, patterns)
-    shares = rng.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES) / counts.sum()
-    means = [
-        _mean_over_seeds(shares @ part.T.astype(np.float64), rng) for part in np.split(patterns, [len(correct)])
-    ]  # of each classifier, (resamples,)
-    tails = 50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)
-    low, high = np.percentile(100 * (means[0] - means[1]), tails)
+    sizes = np.abs(differences[differences != 0])
+    if not len(sizes):
+        return 1.0
+    values, counts = np.unique(sizes.round(12), return_counts=True)
+    if len(values) == 1:
+        return _mcnemar(int((differences > 0).sum()), len(sizes))
+    observed = abs(float(differences.sum()))
+    heads = np.random.default_rng(seed).binomial(counts, 0.5, size=(RESAMPLES, len(counts)))
+    sums = np.abs((2 * heads - counts) @ values)
+    tie = 1e-9 * float(sizes.sum())
+    beyond = float((sums > observed + tie).sum() + 0.5 * (np.abs(sums - observed) <= tie).sum())
+    return min(1.0, (beyond + 0.5) / (RESAMPLES + 0.5))
+
+
+def _mcnemar(only: int, differing: int) -> float:
+    """Two-sided mid-p of McNemar's test: `only` of `differing` rows are predicted correctly by one classifier alone."""
+    from scipy.stats import binom
+
+    fewer = min(only, differing - only)
+    return min(1.0, float(2 * binom.cdf(fewer, differing, 0.5) - binom.pmf(fewer, differing, 0.5)))
+
+
+def _interval(resampled: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(resampled, (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)))
     return float(low), float(high)
 
 
-def _mean_over_seeds(accuracies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mean over seeds resampled with replacement, (resamples,), of accuracies (resamples, seeds)."""
-    resamples, seeds = accuracies.shape
+def _resampled(differences: np.ndarray, seed_error: float, seed: int) -> np.ndarray:
+    """Mean gains in points, (resamples,), as they might have been with other rows and other seeds.
+
+    The bootstrap is paired: a resampled row counts for both classifiers (Efron & Tibshirani 1993, section 13.3; Koehn
+    2004).
+
+    Args:
+        differences: float (rows,), how much better one classifier did on each row, mean over its seeds.
+        seed_error: standard error from the choice of the seeds.
+        seed: of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    # Rows with the same difference are interchangeable, so drawing how often each difference occurs from a multinomial
+    # is exactly the bootstrap over rows.
+    values, counts = np.unique(differences.round(12), return_counts=True)
+    shares = rng.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES) / counts.sum()  # (resamples, values)
+    gains: np.ndarray = 100 * (shares @ values + seed_error * rng.standard_normal(RESAMPLES))
+    return gains
+
+
+def _share_beyond_zero(resampled: np.ndarray) -> float:
+    """Two-sided p-value of a bootstrap: twice the share of the resamples on the other side of 0."""
+    beyond = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
+    return min(1.0, 2 * (beyond + 1) / (len(resampled) + 1))
+
+
+def _seed_error(correct: np.ndarray) -> float:
+    """Standard error of the mean accuracy from the choice of the seeds, a fraction; 0 for one seed.
+
+    Accuracies of trainings that are equally good differ too, because they fail on other rows. That is part of the
+    choice of the rows, so it is subtracted: what remains is how much better some trainings are than others.
+    """
+    seeds, rows = correct.shape
     if seeds == 1:
-        return accuracies[:, 0]
-    chosen = rng.integers(seeds, size=(resamples, seeds))
-    mean: np.ndarray = np.take_along_axis(accuracies, chosen, axis=1).mean(axis=1)
-    return mean
+        return 0.0
+    between = float(correct.mean(axis=1).var(ddof=1))
+    by_chance = float(correct.var(axis=0, ddof=1).mean()) / rows
+    return math.sqrt(max(0.0, between - by_chance) / seeds)
+
+
+def _z(share: float) -> float:
+    return NormalDist().inv_cdf(share)
+
+
+def _detecting(comparisons: int) -> float:
+    """How many standard errors a gain must be from 0 to be detectable."""
+    return _z(1 - DETECTABLE_P / (2 * comparisons))

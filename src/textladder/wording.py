@@ -39,6 +39,15 @@ def short(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
+def rough(number: int) -> str:
+    """A number that is only roughly known, with two significant digits.
+
+    >>> rough(7), rough(1234), rough(98765)
+    ('7', '1,200', '99,000')
+    """
+    return f"{float(f'{number:.2g}'):,.0f}"
+
+
 def points_words(points: float) -> str:
     """Percentage points with their unit.
 

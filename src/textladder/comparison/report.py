@@ -14,6 +14,7 @@ from textladder.comparison.label_errors import LabelError
 from textladder.comparison.level_result import LevelResult
 from textladder.comparison.report_charts import confusion, frontier_chart, learning_chart, reliability_chart
 from textladder.comparison.report_texts import text_sections
+from textladder.comparison.verdict import CANNOT_TELL, NONE, STAY, TAKE
 from textladder.data.labelled_texts import TextData
 from textladder.wording import counted, listed, p_value_words, points_words, seconds_words, short
 
@@ -90,6 +91,7 @@ def _content(
     in_order = [by_name[one.level] for one in levels]
     return {
         **numbers,
+        "headline": _headline(numbers["decision"], recommended),
         "source": numbers["data"].partition(" (")[0],
         "bundle": next((one.kept.bundle for one in levels if one.level == recommended), None),
         "levels": in_order,
@@ -103,6 +105,18 @@ def _content(
         "findings": numbers["audit"]["findings"],
         "setup": list(_setup(numbers)),
     }
+
+
+def _headline(decision: str, recommended: str | None) -> str:
+    """The decision in a few words.
+
+    >>> _headline("cannot tell", "tfidf")
+    'Cannot tell yet: tfidf for now'
+    """
+    if decision == NONE:
+        return "No level"
+    words = {TAKE: "Take {}", STAY: "Stay with {}", CANNOT_TELL: "Cannot tell yet: {} for now"}
+    return words[decision].format(recommended)
 
 
 def _measurements(levels: Sequence[Numbers]) -> Iterator[tuple[str, list[str]]]:
@@ -144,7 +158,7 @@ def _gain(found: Numbers | None) -> str:
         return "-"
     expected = _expected(found)
     points = f"{expected['points']:+.1f} ({expected['low']:.1f} to {expected['high']:.1f})"
-    return f"{points}, {p_value_words(found['p_value'])}, over {found['over']}"
+    return f"{points}, {p_value_words(found['adjusted_p_value'])}, over {found['over']}"
 
 
 def _expected(gain: Numbers) -> Numbers:

@@ -5,7 +5,7 @@ Computed from the predictions of training runs on disk; nothing is trained or pr
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from textwrap import fill
@@ -15,7 +15,7 @@ from textladder.audit import Audit
 from textladder.comparison.label_errors import LabelError
 from textladder.comparison.level_result import LevelResult
 from textladder.comparison.report import write_report
-from textladder.comparison.verdict import Candidate, Terms, Verdict, best_cheaper, by_cost, decide, frontier
+from textladder.comparison.verdict import NONE, Candidate, Terms, Verdict, best_cheaper, by_cost, decide, frontier
 from textladder.data.labelled_texts import TextData
 from textladder.errors import ConfigError, import_extra, unknown_name
 from textladder.significance import Gain, paired_gain
@@ -101,7 +101,9 @@ class Comparison:
         if key not in self._gains:
             one, other = self[level], self[over]
             selected = one.kept_index, other.kept_index
-            self._gains[key] = paired_gain(one.correct, other.correct, selected=selected)
+            # at each level, as many more expensive ones may seem better by chance
+            comparisons = max(1, len(self.levels) - 1)
+            self._gains[key] = paired_gain(one.correct, other.correct, selected=selected, comparisons=comparisons)
         return self._gains[key]
 
     @cached_property
@@ -122,7 +124,7 @@ class Comparison:
     def decision(self) -> Verdict:
         """The recommended level and the reason."""
         if not self.levels:
-            return Verdict(None, "No level could be trained.")
+            return Verdict(None, "No level could be trained.", NONE)
         trained_once = [one.level for one in self.levels if len(one.trainings) == 1]
         found = decide(self.candidates, self.gain, self.terms, trained_once=trained_once)
         caveats = []
@@ -136,7 +138,7 @@ class Comparison:
             caveats.append(f"there is no result for {listed(list(self.failed))}")
         if not caveats:
             return found
-        return Verdict(found.recommended, f"{found.sentence.rstrip('.')}; {'; '.join(caveats)}.")
+        return replace(found, sentence=f"{found.sentence.rstrip('.')}; {'; '.join(caveats)}.")
 
     @property
     def verdict(self) -> str:
@@ -236,8 +238,11 @@ class Comparison:
             },
             "seeds": max((len(one.trainings) for one in self.levels), default=0),
             "levels": [self._level_as_dict(one) for one in self.levels],
+            "decision": self.decision.decision,
             "recommended": self.recommended,
             "verdict": self.verdict,
+            "smallest_gain": self.decision.smallest_gain,
+            "rows_to_settle": self.decision.rows_to_settle,
             "failed": dict(self.failed),
             "terms": asdict(self.terms),
             **asdict(self.run),

@@ -1,16 +1,18 @@
 """The verdict: which level is worth using, by arithmetic, in one sentence.
 
-Cost is the median latency of one text, ties broken by fit time. The verdict is the cheapest level that no more
-expensive one improves on by a detectable and worthwhile gain, among the levels that meet the user's terms. Nothing
-here knows how levels are trained.
+Cost is the median latency of one text, ties broken by fit time. The recommended level is the cheapest one that no more
+expensive one improves on by a detectable and worthwhile gain, among the levels that meet the user's terms. If that is
+the cheapest of all and another may still gain what is worthwhile, the rows cannot tell yet. Nothing here knows how
+levels are trained.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from textladder.significance import Gain
-from textladder.wording import listed, p_value_words, points_words, short
+from textladder.wording import listed, p_value_words, points_words, rough, short
 
+TAKE, STAY, CANNOT_TELL, NONE = "take", "stay", "cannot tell", "none"  # decisions
 COST_DIGITS = 2  # latencies that agree to this many significant digits count as equal
 
 
@@ -70,10 +72,26 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The recommended level, or None, and the reason in one sentence."""
+    """What to do and why.
+
+    Attributes:
+        recommended: name of the level to take, for the time being if these rows cannot tell; None if none is within the
+            terms.
+        sentence: the reason.
+        decision: `take`, if it is more accurate than the cheapest level by a detectable and worthwhile gain or there is
+            no choice; `stay`, if it is the cheapest level and none gains what is worthwhile; `cannot tell`, if it is
+            the cheapest and another one may; `none`.
+        smallest_gain: the smallest gain over it, in points, that these rows would have shown with a power of 80%; None
+            if there is no more expensive level.
+        rows_to_settle: how many more test rows would show whether a more expensive level gains what is worthwhile, with
+            a power of 80%; None if that is known already, or if no affordable number would.
+    """
 
     recommended: str | None
     sentence: str
+    decision: str
+    smallest_gain: float | None = None
+    rows_to_settle: int | None = None
 
 
 Gains = Callable[[str, str], Gain]  # the gain of the level named first over the one named second
@@ -115,16 +133,31 @@ def decide(levels: Sequence[Candidate], gain: Gains, terms: Terms, *, trained_on
     eligible = [one for one in by_cost(levels) if one.level not in broken]
     if not eligible:
         excess = "; ".join(f"{level}: {', '.join(limits)}" for level, limits in broken.items())
-        return Verdict(None, f"No level meets your terms ({excess}).")
+        return Verdict(None, f"No level meets your terms ({excess}).", NONE)
     chosen = next(one for one in eligible if _improvement(one, eligible, gain, terms) is None)
-    parts = _reasons(chosen, eligible, broken, gain, terms)
+    above = eligible[eligible.index(chosen) + 1 :]
+    over_chosen = {one.level: gain(one.level, chosen.level) for one in above}
+    open_levels = [one for one in above if over_chosen[one.level].expected[2] >= terms.worth]
+    decision = TAKE if chosen is not eligible[0] or not above else CANNOT_TELL if open_levels else STAY
+    smallest = max((one.smallest for one in over_chosen.values()), default=None)
+    more = [over_chosen[one.level].rows_to_settle(terms.worth) for one in open_levels]
+    rows = max((one for one in more if one is not None), default=None) if None not in more else None
+    if len(eligible) == 1:
+        parts = [f"Take {chosen.level}, the only level {'within your terms' if broken else 'trained'}"]
+    elif decision == CANNOT_TELL:
+        parts = _cannot_tell(chosen, open_levels, over_chosen, rows)
+    else:
+        parts = [_why(chosen, eligible, gain, terms)]
+        if above:
+            best = max(open_levels or above, key=lambda one: over_chosen[one.level].expected[2])
+            parts.append(_why_not(over_chosen[best.level], best, chosen, terms))
     if broken:
         parts.append(f"your terms rule out {listed(list(broken))}")
     if trained_once and len(levels) > 1:
         noise = "its run-to-run noise" if len(trained_once) == 1 else "run-to-run noise"
         were = "was" if len(trained_once) == 1 else "were each"
         parts.append(f"{listed(trained_once)} {were} trained once, so {noise} is not accounted for")
-    return Verdict(chosen.level, "; ".join(parts) + ".")
+    return Verdict(chosen.level, "; ".join(parts) + ".", decision, smallest, rows)
 
 
 def _improvement(level: Candidate, eligible: Sequence[Candidate], gain: Gains, terms: Terms) -> Candidate | None:
@@ -136,25 +169,37 @@ def _improvement(level: Candidate, eligible: Sequence[Candidate], gain: Gains, t
     return None
 
 
-def _reasons(
-    chosen: Candidate, eligible: Sequence[Candidate], broken: Mapping[str, list[str]], gain: Gains, terms: Terms
+def _cannot_tell(
+    chosen: Candidate, open_levels: Sequence[Candidate], gains: Mapping[str, Gain], rows: int | None
 ) -> list[str]:
-    """Why not a cheaper level, and why not the best of the more expensive ones."""
-    below, above = best_cheaper(chosen, eligible), eligible[eligible.index(chosen) + 1 :]
-    if below is not None:
-        parts = [_why(chosen, below, _improvement(below, eligible, gain, terms), gain)]
-    elif above:
-        parts = [f"Stay with {chosen.level}"]
-    else:
-        parts = [f"Take {chosen.level}, the only level {'within your terms' if broken else 'trained'}"]
-    if above:
-        best = max(above, key=lambda one: one.accuracy)
-        parts.append(_why_not(gain(best.level, chosen.level), best, chosen, terms))
+    """Which levels may be worth it, what is lost at most without them, and how many rows would show it.
+
+    Args:
+        chosen: the cheapest level.
+        open_levels: those whose gain over it may be worthwhile.
+        gains: the gain of each level over it.
+        rows: how many more rows would settle the question.
+    """
+    first, *others = sorted(open_levels, key=lambda one: -gains[one.level].expected[2])
+    found = gains[first.level]
+    parts = [
+        f"These rows cannot tell whether {first.level} is worth it: {gain_words(found, chosen.level)} at "
+        f"{cost_words(first, chosen)}"
+    ]
+    if others:
+        parts.append(f"nor whether {listed([one.level for one in others], 'or')} is")
+    parts.append(f"take {chosen.level} for now, and lose at most {found.expected[2]:.1f} points")
+    more = "more rows alone would hardly settle it" if rows is None else f"about {rough(rows)} more would settle it"
+    parts.append(f"{found.rows:,} test rows show a gain of {found.smallest:.1f} points four times out of five; {more}")
     return parts
 
 
-def _why(chosen: Candidate, below: Candidate, better: Candidate | None, gain: Gains) -> str:
+def _why(chosen: Candidate, eligible: Sequence[Candidate], gain: Gains, terms: Terms) -> str:
     """The gain of the chosen level over the best cheaper one or, if only another level's is detectable, that one's."""
+    below = best_cheaper(chosen, eligible)
+    if below is None:
+        return f"Stay with {chosen.level}"
+    better = _improvement(below, eligible, gain, terms)
     if better is None or better is chosen:
         gained = gain_words(gain(chosen.level, below.level), below.level)
         return f"Take {chosen.level}: {gained} at {cost_words(chosen, below)}"
@@ -167,21 +212,22 @@ def _why(chosen: Candidate, below: Candidate, better: Candidate | None, gain: Ga
 def _why_not(found: Gain, candidate: Candidate, chosen: Candidate, terms: Terms) -> str:
     """Why a more expensive level is not recommended."""
     points = f"{found.expected[0]:+.1f} points, {_interval_words(found)}"
-    if found.detectable:
-        asked = f"{points_words(terms.worth)} you asked for"
-        return f"{candidate.level} gains less than the {asked} ({points}) at {cost_words(candidate, chosen)}"
     if found.worse:
         return f"{candidate.level} is worse ({points})"
-    return f"{candidate.level} shows no detectable difference ({points}) at {cost_words(candidate, chosen)}"
+    if found.expected[2] >= terms.worth:
+        asked = f"gains {points_words(terms.worth)} more"
+        return f"these rows cannot tell whether {candidate.level} {asked} ({points}) at {cost_words(candidate, chosen)}"
+    asked = f"the {points_words(terms.worth)} you asked for"
+    return f"{candidate.level} gains less than {asked} ({points}) at {cost_words(candidate, chosen)}"
 
 
 def gain_words(found: Gain, over: str) -> str:
     """A gain with its interval and p-value.
 
     >>> gain_words(Gain(3.1, 2.0, 4.2, 0.0001), "tfidf")
-    '+3.1 points over tfidf (95% interval 2.0 to 4.2, McNemar p < 0.001)'
-    >>> gain_words(Gain(3.1, 2.0, 4.2, 0.0001, (2.9, 1.6, 4.2)), "tfidf")
-    '+2.9 points over tfidf (95% interval 1.6 to 4.2 over rows and seeds, McNemar p < 0.001)'
+    '+3.1 points over tfidf (95% interval 2.0 to 4.2, p < 0.001)'
+    >>> gain_words(Gain(3.1, 2.0, 4.2, 0.01, (2.9, 1.6, 4.2), comparisons=3), "tfidf")
+    '+2.9 points over tfidf (95% interval 1.6 to 4.2 over rows and seeds, p = 0.030 for 3 comparisons)'
     """
     return f"{found.expected[0]:+.1f} points over {over} ({_interval_words(found)})"
 
@@ -189,7 +235,8 @@ def gain_words(found: Gain, over: str) -> str:
 def _interval_words(found: Gain) -> str:
     _, low, high = found.expected
     over = "" if found.seeds is None else " over rows and seeds"
-    return f"95% interval {low:.1f} to {high:.1f}{over}, McNemar {p_value_words(found.p_value)}"
+    compared = f" for {found.comparisons} comparisons" if found.comparisons > 1 else ""
+    return f"95% interval {low:.1f} to {high:.1f}{over}, {p_value_words(found.adjusted_p_value)}{compared}"
 
 
 def cost_words(expensive: Candidate, cheap: Candidate) -> str:
