@@ -27,8 +27,10 @@ from statsmodels.stats.proportion import proportion_confint
 from textladder import Comparison, Terms, TextClassifier, compare, read_texts
 from textladder.cli import main
 from textladder.comparison.budget import fit_estimate
+from textladder.comparison.curve import Curve
 from textladder.comparison.hardware import peak_memory_mb
 from textladder.comparison.label_errors import find_label_errors
+from textladder.comparison.level_result import still_falling
 from textladder.comparison.run_folder import locked_folder
 from textladder.comparison.shared_rows import fewer_rows, read_shared_rows, source_rows, write_shared_rows
 from textladder.comparison.trainings import TrainingStore
@@ -219,10 +221,31 @@ def test_learning_curves_and_seeds_by_default(data: TextData, tmp_path: Path) ->
     assert one.curve.accuracy[-1] == one.trainings[0].correct.mean()
     assert one.curve.doubled is not None
     assert one.curve.doubled[1] <= one.curve.doubled[0] <= one.curve.doubled[2]
-    assert not list(found.folder.glob("*-rows-*/bundle"))
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "Would more rows help?" in page
-    assert "twice as many would likely give" in page
+    more = 100 * (one.curve.doubled[0] - one.curve.accuracy[-1])
+    assert f"; twice as many training rows would likely bring tfidf {more:+.1f} points (95% interval" in found.verdict
+
+
+@pytest.mark.parametrize(("further", "word"), [(1.0, "more"), (-1.0, "less")])
+def test_the_verdict_says_whether_more_rows_are_the_better_buy(found: Comparison, further: float, word: str) -> None:
+    cheap, dear = found.levels_by_cost
+    right = cheap.kept.correct
+    better = right.copy()
+    better[np.flatnonzero(~right)[:4]] = True
+    gained = 100 * 4 / len(right)
+
+    def verdict(correct: np.ndarray) -> str:
+        doubled = 0.5 + (gained + further) / 100
+        curve = Curve([50, 100], [0.4, 0.5], [0.3, 0.4], [0.5, 0.6], (doubled, doubled - 0.02, doubled + 0.03))
+        both = replace(cheap, curve=curve, trainings=cheap.trainings[:1]), replace(dear, trainings=dear.trainings[:1])
+        both[0].__dict__["correct"], both[1].__dict__["correct"] = right[None], correct[None]
+        return replace(found, levels=both, terms=Terms(worth=100)).verdict
+
+    more = (
+        f"; twice as many training rows would likely bring {cheap.level} {gained + further:+.1f} points (95% interval "
+        f"{gained + further - 2:.1f} to {gained + further + 3:.1f})"
+    )
+    assert verdict(better).endswith(f"{more}, {word} than {dear.level} does ({gained:+.1f}).")
+    assert verdict(right).endswith(f"{more}.")  # no level gains anything
 
 
 def test_the_report_is_self_contained_and_escapes_texts(found: Comparison) -> None:
@@ -480,6 +503,51 @@ def test_what_a_level_warned_about_is_repeated(found: Comparison, tmp_path: Path
     assert again.as_dict()["levels"][1]["warnings"] == ["It has <few> rows."]
     assert "<b>lstm:</b> It has &lt;few&gt; rows." in again.report(tmp_path / "report.html").read_text()
     assert "- lstm: It has &lt;few> rows." in again.report(tmp_path / "report.md").read_text()
+
+
+def test_a_training_that_had_not_settled_is_marked(found: Comparison) -> None:
+    def ended(*validations: tuple[float, float]) -> list[str]:
+        entries = [
+            {"stage": "classifier", "valid_loss": loss, "valid_accuracy": accuracy, "valid_macro_f1": accuracy}
+            for loss, accuracy in validations
+        ]
+        head = {"stage": "head", "valid_loss": 9.0, "valid_accuracy": 0.1, "valid_macro_f1": 0.1}
+        kept = found["lstm"].kept
+        training = replace(kept, record={**kept.record, "epochs": [head, *entries]})
+        return replace(found["lstm"], trainings=[training]).warnings
+
+    (sentence,) = ended((4.3, 0.2), (3.6, 0.3), (3.14, 0.41))
+    assert sentence.startswith(
+        "The validation loss was still falling when its training ended, lately from 3.60 to 3.14"
+    )
+    assert ended((0.9, 0.7), (0.8, 0.75), (0.79, 0.76)) == []  # hardly
+    assert ended((0.9, 0.7), (0.7, 0.76), (0.65, 0.75)) == []  # no better
+    assert ended((0.8, 0.7)) == []  # the head's losses are not comparable
+    without = {"stage": "classifier", "valid_loss": None, "valid_accuracy": None, "valid_macro_f1": None}
+    assert still_falling([without] * 3) is still_falling([]) is None
+
+
+def test_runs_that_differ_by_more_than_the_gain_are_marked(found: Comparison) -> None:
+    dearer = found.levels_by_cost[1]
+    gained, rows = found.gain(dearer.level, found.levels_by_cost[0].level), len(dearer.kept.correct)
+    assert dearer.seed_spread is not None
+    expected = 0 < gained.expected[0] < dearer.seed_spread
+    assert any("training runs differ" in one for one in found.warnings(dearer)) == expected
+    apart = replace(found, levels=[found["tfidf"], replace(found["lstm"])])
+    right = found["tfidf"].kept.correct
+    better, equal = right.copy(), right.copy()
+    better[np.flatnonzero(~right)[:3]] = True
+    apart["lstm"].__dict__["correct"] = np.stack([better, equal])
+    (sentence,) = apart.warnings(apart["lstm"])
+    points = 100 * 3 / rows
+    assert sentence == (
+        f"Its 2 training runs differ by {points:.1f} points, more than the {points / 2:.1f} points that it gains: more "
+        "of them would tell more (--seeds 4)."
+    )
+    assert apart.as_dict()["levels"][1]["warnings"] == [sentence]
+    assert sentence in " ".join(apart.text_table().split())
+    alone = replace(found, levels=[replace(one, trainings=one.trainings[:1]) for one in found.levels])
+    assert [alone.warnings(one) for one in alone.levels] == [[], []]
 
 
 def test_a_failed_training_leaves_the_others(data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The results of one level, computed from the predictions of its training runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,11 +14,31 @@ from textladder.comparison.trainings import Training
 from textladder.comparison.verdict import Candidate
 from textladder.metrics import Evaluation
 
+# On tweets, 2 epochs of lstm end with a loss 5% lower than after the first, its default 6 epochs with an equal one.
+FALLING_SHARE = 0.03
 LEAST_VALID = 30  # validation rows needed to fit a temperature
 MEASURED = (
     "parameters", "train_rows", "valid_rows", "predict_ms_p50", "predict_ms_p95", "rows_per_second", "load_seconds",
     "bundle_mb", "predict_memory_mb", "test_texts_truncated", "device",
 )  # fmt: skip
+
+
+def still_falling(epochs: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
+    """The losses of the last two validations if the training had not settled.
+
+    That is if the last one was the best of its stage, by the loss and by the mean of accuracy and macro F1, and the
+    loss was at least 3% lower than before.
+
+    Args:
+        epochs: the entries of a training run, from `run_stages`.
+    """
+    last = [one for one in epochs if one["stage"] == epochs[-1]["stage"] and one["valid_loss"] is not None]
+    if len(last) < 2 or last[-1]["valid_accuracy"] is None:
+        return None
+    *earlier, end = last
+    scores = [one["valid_accuracy"] + one["valid_macro_f1"] for one in last]
+    falls = end["valid_loss"] <= (1 - FALLING_SHARE) * min(one["valid_loss"] for one in earlier)
+    return (earlier[-1]["valid_loss"], end["valid_loss"]) if falls and scores[-1] > max(scores[:-1]) else None
 
 
 @dataclass(frozen=True)
@@ -83,7 +103,14 @@ class LevelResult:
     @property
     def warnings(self) -> list[str]:
         """Why the level may be worse on these rows than its kind of model can be, in sentences."""
-        return list(self.kept.record.get("warnings", ()))  # bundles of earlier versions have none
+        found = list(self.kept.record.get("warnings", ()))  # bundles of earlier versions have none
+        losses = still_falling(self.kept.record["epochs"])
+        if losses is not None:
+            found.append(
+                f"The validation loss was still falling when its training ended, lately from {losses[0]:.2f} to "
+                f"{losses[1]:.2f}: give it more epochs (in a settings file, --config) before you judge it."
+            )
+        return found
 
     @cached_property
     def candidate(self) -> Candidate:

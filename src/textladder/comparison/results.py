@@ -132,13 +132,37 @@ class Comparison:
         if fewer := [one for one in self.levels if one.kept.record["train_rows"] < total]:
             rows = ", ".join(f"{one.level}: {one.kept.record['train_rows']:,}" for one in fewer)
             caveats.append(f"to stay within the time budget, not all {total:,} training rows were used ({rows})")
-        if warned := [one.level for one in self.levels if one.warnings]:
+        if found.recommended is not None and (advice := self._more_rows_or_next_level(found.recommended)):
+            caveats.append(advice)
+        if warned := [one.level for one in self.levels if self.warnings(one)]:
             caveats.append(f"there is a warning about {listed(warned)}")
         if self.failed:
             caveats.append(f"there is no result for {listed(list(self.failed))}")
         if not caveats:
             return found
         return replace(found, sentence=f"{found.sentence.rstrip('.')}; {'; '.join(caveats)}.")
+
+    def _more_rows_or_next_level(self, recommended: str) -> str | None:
+        """Whether twice as many training rows would bring more than the best of the more expensive levels.
+
+        Args:
+            recommended: name of a level.
+
+        Returns:
+            The answer in words; None if its learning curve is not known.
+        """
+        level = self[recommended]
+        if level.curve is None or level.curve.doubled is None:
+            return None
+        middle, low, high = (100 * (share - level.curve.accuracy[-1]) for share in level.curve.doubled)
+        interval = f"95% interval {low:.1f} to {high:.1f}"
+        more = f"twice as many training rows would likely bring {recommended} {middle:+.1f} points ({interval})"
+        above = self.levels_by_cost[self.levels_by_cost.index(level) + 1 :]
+        gains = {one.level: self.gain(one.level, recommended).expected[0] for one in above}
+        best = max(gains, key=gains.__getitem__, default=None)
+        if best is None or gains[best] <= 0:
+            return more
+        return f"{more}, {'more' if middle > gains[best] else 'less'} than {best} does ({gains[best]:+.1f})"
 
     @property
     def verdict(self) -> str:
@@ -165,6 +189,17 @@ class Comparison:
             if place:
                 below = self.levels[place - 1].level
                 found["gain_over_below"] = below, self.gain(level.level, below)
+        return found
+
+    def warnings(self, level: LevelResult) -> list[str]:
+        """Why a level may be worse on these rows than its kind of model can be, or was lucky, in sentences."""
+        found, gain = level.warnings, self.gains(level)["gain_over_best_cheaper"]
+        if gain is not None and level.seed_spread is not None and 0 < gain[1].expected[0] < level.seed_spread:
+            runs = len(level.trainings)
+            found.append(
+                f"Its {runs} training runs differ by {level.seed_spread:.1f} points, more than the "
+                f"{gain[1].expected[0]:.1f} points that it gains: more of them would tell more (--seeds {2 * runs})."
+            )
         return found
 
     @property
@@ -210,7 +245,7 @@ class Comparison:
         spreads = [f"{one.level} {one.seed_spread:.1f}" for one in self.levels if one.seed_spread is not None]
         if spreads:
             lines.append(f"Spread between runs: {', '.join(spreads)} points.")
-        lines += [fill(f"{one.level}: {sentence}", 80) for one in self.levels for sentence in one.warnings]
+        lines += [fill(f"{one.level}: {sentence}", 80) for one in self.levels for sentence in self.warnings(one)]
         return "\n".join(lines)
 
     def report(self, path: str | Path) -> Path:
@@ -262,6 +297,7 @@ class Comparison:
         return {
             **level.as_dict(),
             **gains,
+            "warnings": self.warnings(level),
             "per_class": {label: one.as_dict() for label, one in per_class},
             "on_frontier": level.level in self.frontier,
             "terms_broken": self.terms.broken_by(level.candidate),
