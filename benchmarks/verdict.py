@@ -101,13 +101,16 @@ class Draw(NamedTuple):
         truth: gain in points on the 25,000 test rows, trained on the draw's training part.
         split: the gain on the fifth that was held out.
         whole: as `truth`, trained on all rows of the draw.
-        folds: the gain on all rows, each predicted by the classifier that did not see it.
+        pooled: the gain on all rows, each predicted by the classifier that did not see it, as if all had been predicted
+            by the same one.
+        folds: the same, with the luck of the trainings in its interval.
         by_fold: gain in points on each fold.
     """
 
     truth: float
     split: Gain
     whole: float
+    pooled: Gain
     folds: Gain
     by_fold: np.ndarray
 
@@ -121,12 +124,13 @@ def draws(train: Features, test: Features, rows: int, number: int) -> Iterator[D
         correct: list[np.ndarray] = []
         folds = list(StratifiedKFold(5, shuffle=True, random_state=seed).split(drawn.label_ids, drawn.label_ids))
         held_out, truths, wholes = [], [], []
+        number_of = np.zeros(rows, np.int64)
         for recipe in RECIPES:
             pooled, by_fold = np.zeros(rows, bool), []
             for number_of_fold, (rest, held) in enumerate(folds):
                 tests = [drawn.take(held), *([test] if number_of_fold == 0 else [])]
                 right, *on_test = correct_rows(recipe, drawn.take(rest), *tests)
-                pooled[held] = right
+                pooled[held], number_of[held] = right, number_of_fold
                 by_fold.append(right)
                 truths += [one.mean() for one in on_test]
             correct.append(pooled)
@@ -138,6 +142,7 @@ def draws(train: Features, test: Features, rows: int, number: int) -> Iterator[D
             paired_gain(one[0][None], other[0][None]),
             100 * float(wholes[0] - wholes[1]),
             paired_gain(correct[0][None], correct[1][None]),
+            paired_gain(correct[0][None], correct[1][None], folds=number_of),
             100 * np.array([a.mean() - b.mean() for a, b in zip(one, other, strict=True)]),
         )
 
@@ -171,6 +176,7 @@ def measure_real(number: int, sizes: list[int]) -> None:
         print(f"{rows:,} rows, {number} draws; gain of TF-IDF over TF, points:")
         for name, gains, truths in (
             ("one split", [one.split for one in found], [one.truth for one in found]),
+            ("five folds, pooled", [one.pooled for one in found], [one.whole for one in found]),
             ("five folds", [one.folds for one in found], [one.whole for one in found]),
         ):
             mean = statistics.fmean(truths)

@@ -45,7 +45,7 @@ PACKAGES = {
     "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner stages checkpoints"
     " lr_plot pretraining",
     "levels": "base __init__ linear tfidf lstm ulmfit transformer",
-    "comparison": "hardware budget shared_rows predictions label_errors curve verdict worker worker_process "
+    "comparison": "hardware budget shared_rows folds predictions label_errors curve verdict worker worker_process "
     "trainings level_result report_charts report_texts report results plan run_folder run compare",
     "serving": "limits measuring guard queue schemas service routes app server",
 }
@@ -56,7 +56,7 @@ ONLY_IN = {
     "chardet": {"data.encodings"},
     "python_calamine": {"data.spreadsheet_file"},
     "datasets": {"data.known_data"},
-    "sklearn": {"levels.*", "class_metrics", "comparison.label_errors"},
+    "sklearn": {"levels.*", "class_metrics", "comparison.label_errors", "comparison.folds"},
     "cleanlab": {"comparison.label_errors"},
     "datasketch": {"near_duplicates"},
     "regex": {"text.ngrams", "near_duplicates"},

@@ -188,6 +188,18 @@ class TextIndex:
             repeated.add(test)
         return sorted(found), int(np.isin(self._same_words[:test_rows], list(repeated)).sum())
 
+    def groups(self) -> np.ndarray:
+        """The group of each text, int64 (texts,): texts that repeat one another, exactly or nearly, share one."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        size = len(self._same_words)
+        near = np.array([(one, other) for one, other, _ in self.near_pairs()], np.int64).reshape(-1, 2)
+        ones, others = np.concatenate([np.arange(size), near[:, 0]]), np.concatenate([self._same_words, near[:, 1]])
+        linked = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(size, size))
+        groups: np.ndarray = connected_components(linked, directed=False)[1].astype(np.int64)
+        return groups
+
     def contradictions(self) -> list[list[tuple[str, int]]]:
         """Find groups of rows with the same words but different labels, each row as (part, row)."""
         labels = np.concatenate([self.parts[name].label_ids for name in self.names])

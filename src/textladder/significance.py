@@ -31,7 +31,7 @@ class Gain:
         comparisons: how many gains are looked at, so that one of them is detectable by chance in at most 5% of cases.
         rows: number of rows.
         row_error: standard error of `expected` from the choice of the rows, in points.
-        seed_error: standard error from the choice of the seeds, in points; 0 with one seed.
+        seed_error: standard error from the luck of the trainings, over seeds or folds, in points; 0 for one training.
     """
 
     points: float
@@ -111,6 +111,7 @@ def paired_gain(
     *,
     selected: tuple[int, int] = (0, 0),
     comparisons: int = 1,
+    folds: np.ndarray | None = None,
     seed: int = 0,
 ) -> Gain:
     """The gain of one classifier over another on the same rows.
@@ -120,20 +121,25 @@ def paired_gain(
         baseline: bool (seeds, rows), the same for the other classifier; its number of seeds may differ.
         selected: index of the training of each that is used; points and interval describe these two.
         comparisons: how many such gains are looked at.
+        folds: int (rows,), the fold of each row, if it was predicted by a classifier that was trained on the other
+            folds; None if all rows were predicted by the same classifier.
         seed: of the bootstrap and the permutations.
 
     Returns:
         The gain of the selected trainings and, with several seeds, the mean gain over them.
     """
     kept = correct[selected[0]].astype(np.float64) - baseline[selected[1]]
-    low, high = _interval(_resampled(kept, 0.0, seed))
+    low, high = _interval(_resampled(kept, 0.0 if folds is None else _fold_error(kept, folds), seed))
     differences = correct.mean(axis=0) - baseline.mean(axis=0)
     seed_error = math.hypot(_seed_error(correct), _seed_error(baseline))
+    if folds is not None:
+        seed_error = math.hypot(seed_error, _fold_error(differences, folds))
+    resampled = _resampled(differences, seed_error, seed)
     p_value, seeds = permutation_test(differences, seed=seed), None
-    if max(len(correct), len(baseline)) > 1:
-        resampled = _resampled(differences, seed_error, seed)
-        seeds = (100 * float(differences.mean()), *_interval(resampled))
+    if seed_error:
         p_value = max(p_value, _share_beyond_zero(resampled))
+    if max(len(correct), len(baseline)) > 1:
+        seeds = (100 * float(differences.mean()), *_interval(resampled))
     return Gain(
         100 * float(kept.mean()),
         low,
@@ -223,6 +229,23 @@ def _seed_error(correct: np.ndarray) -> float:
     between = float(correct.mean(axis=1).var(ddof=1))
     by_chance = float(correct.var(axis=0, ddof=1).mean()) / rows
     return math.sqrt(max(0.0, between - by_chance) / seeds)
+
+
+def _fold_error(differences: np.ndarray, folds: np.ndarray) -> float:
+    """Standard error of the mean gain from the choice of the training rows, a fraction.
+
+    The folds' gains differ more than the choice of their test rows explains, because each was trained on other rows.
+    They differ less than those of independent trainings, because any two of them share most of their training rows:
+    hence 1/k + 1/(k - 1) where independent ones would have 1/k (Nadeau & Bengio 2003, section 3).
+
+    Args:
+        differences: float (rows,), how much better one classifier did on each row.
+        folds: int (rows,), the fold of each row.
+    """
+    parts = [differences[folds == fold] for fold in np.unique(folds)]
+    between = float(np.var([part.mean() for part in parts], ddof=1))
+    by_chance = float(np.mean([part.var(ddof=1) / len(part) for part in parts]))
+    return math.sqrt(max(0.0, between - by_chance) * (1 / len(parts) + 1 / (len(parts) - 1)))
 
 
 def _z(share: float) -> float:

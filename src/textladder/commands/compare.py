@@ -24,6 +24,13 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         metavar="N",
         help="train each level N times [default: 3 if a fit takes under 2 minutes, else 1; 1 with --time-budget]",
     )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=1,
+        metavar="K",
+        help="test every row once, in K trainings of each level on the others; for few rows without --test",
+    )
     parser.add_argument("--learning-curve", action="store_true", help="also train on 1/8, 1/4 and 1/2 of the rows")
     parser.add_argument(
         "--time-budget", type=duration, metavar="30m", help="total time for training, such as 90s, 30m or 2h"
@@ -63,6 +70,7 @@ def run(options: argparse.Namespace) -> None:
         settings=settings,
         terms=terms,
         seeds=options.seeds,
+        folds=options.folds,
         seed=seed,
         learning_curve=options.learning_curve,
         time_budget=options.time_budget,

@@ -17,6 +17,7 @@ from typing import Any
 
 from textladder.atomic_files import write_text
 from textladder.audit import Audit, audit_texts, drop_leaks
+from textladder.comparison.folds import Folds, fold_folder
 from textladder.comparison.hardware import hardware
 from textladder.comparison.label_errors import LabelError, find_label_errors
 from textladder.comparison.plan import Plan
@@ -43,6 +44,7 @@ def compare(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     terms: Terms | None = None,
     seeds: int | None = None,
+    folds: int = 1,
     seed: int = 0,
     learning_curve: bool = False,
     time_budget: float | None = None,
@@ -60,6 +62,8 @@ def compare(
         settings: settings of a level, by its name; `preset` among them.
         terms: what the recommended level must meet.
         seeds: number of training runs per level; by default three if a fit takes under two minutes, otherwise one.
+        folds: number of folds: every row is a test row once, predicted by a classifier that was trained on the other
+            folds, and the finished classifier is trained on all rows. 1 for one split, as the rows were read.
         seed: the first seed.
         learning_curve: also train on an eighth, a quarter and a half of the rows.
         time_budget: seconds for all fits; a level that would exceed it is trained on fewer rows or left out.
@@ -74,12 +78,12 @@ def compare(
         The results, the verdict and the report.
 
     Raises:
-        ConfigError: an unknown level or setting, or `out` holds something else.
+        ConfigError: an unknown level or setting, `out` holds something else, or the rows cannot be divided into folds.
         TextladderError: a requested level cannot be trained here, or the folder cannot be written to.
     """
     if fix is not None and fix not in FIXES:
         raise ConfigError(unknown_name("fix", fix, FIXES))
-    plan = Plan(data, levels, settings or {}, seeds, seed, learning_curve, time_budget)
+    plan = Plan(data, levels, settings or {}, seeds, folds, seed, learning_curve, time_budget)
     request = _Request(plan, terms or Terms(), fix, command, monitor or Monitor())
     if out is None:
         folder = Path(tempfile.mkdtemp(prefix="textladder-"))
@@ -113,17 +117,29 @@ def _compare(request: _Request, folder: Path, report: str | None, overwrite: boo
     """Audit the rows, train the levels and find label errors, in a folder that may hold an interrupted comparison."""
     plan, monitor = request.plan, request.monitor
     with WarmWorker(plan.first_neural(folder, overwrite)) as warm_worker:
+        folds = None
+        if plan.folds > 1:
+            folds = Folds(plan.data, plan.folds, plan.seed, monitor)
+            plan.data = folds.part(0)
         audit, row_changes = _audit(request)
+        if folds is not None:
+            plan.data = folds.finished()
+            monitor.say(f"{folds.number} folds: each level is trained {folds.number} times, and every row tested once.")
         parts = {name: part for name in ("train", "valid", "test") if (part := getattr(plan.data, name)) is not None}
         digests = {name: part.fingerprint() for name, part in parts.items()}
         machine = hardware()
         conditions = {"rows": digests, "versions": versions(), "processor": machine["processor"]}
+        if folds is not None:
+            conditions["folds"] = folds.number
         try:
             with locked_folder(folder, digests, overwrite) as shared_rows:
                 write_shared_rows(plan.data, shared_rows)
+                if folds is not None:
+                    for fold in range(folds.number):
+                        write_shared_rows(folds.part(fold), Path(fold_folder(str(shared_rows), fold)))
                 # found here because the warm worker is still importing its libraries
                 label_errors, unavailable = _label_errors(plan.data, plan.seed, monitor)
-                run = Run(plan, TrainingStore(folder, conditions, monitor, warm_worker), str(shared_rows))
+                run = Run(plan, TrainingStore(folder, conditions, monitor, warm_worker), str(shared_rows), folds)
                 run.check_requested(overwrite)
                 if overwrite:  # only after the check, so that a mistake in the request deletes nothing
                     delete_results(folder)
@@ -139,6 +155,7 @@ def _compare(request: _Request, folder: Path, report: str | None, overwrite: boo
         digests=digests,
         row_changes=row_changes,
         seed=plan.seed,
+        folds=1 if folds is None else folds.number,
         time_budget_seconds=plan.time_budget,
         hardware=machine,
         versions=versions(),

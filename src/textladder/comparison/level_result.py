@@ -10,7 +10,7 @@ import numpy as np
 from textladder import metrics
 from textladder.class_metrics import ClassMetrics, class_metrics
 from textladder.comparison.curve import Curve
-from textladder.comparison.trainings import Training
+from textladder.comparison.trainings import CrossValidated, Training
 from textladder.comparison.verdict import Candidate
 from textladder.metrics import Evaluation
 
@@ -68,6 +68,11 @@ class LevelResult:
         """The training run with the highest validation accuracy, whose bundle and figures are reported."""
         return self.trainings[self.kept_index]
 
+    @property
+    def runs(self) -> Sequence[Training]:
+        """The training runs that predicted test rows: one per seed or, with folds, one per fold."""
+        return self.kept.folds if isinstance(self.kept, CrossValidated) else self.trainings
+
     @cached_property
     def correct(self) -> np.ndarray:
         """Which test rows each training run predicted correctly, bool (seeds, rows)."""
@@ -83,6 +88,11 @@ class LevelResult:
         """How well each class is predicted on the test rows, in the order of the labels."""
         probabilities, labels = self.kept.predictions("test")
         return class_metrics(probabilities.argmax(axis=1), labels, probabilities.shape[1])
+
+    @property
+    def trained_once(self) -> bool:
+        """Whether it was trained with one seed and on one split, so that nothing is known about the luck of that."""
+        return len(self.trainings) == 1 and self.kept.fold_of_row is None
 
     @property
     def seed_spread(self) -> float | None:
@@ -160,10 +170,10 @@ class LevelResult:
         return [
             {
                 "seed": one.seed,
-                "accuracy": float(correct.mean()),
+                "accuracy": float(one.correct.mean()),
                 "valid_accuracy": one.valid_accuracy,
                 "fit_seconds": one.record["fit_seconds"],
                 "peak_memory_mb": one.record["peak_memory_mb"],
             }
-            for one, correct in zip(self.trainings, self.correct, strict=True)
+            for one in self.runs
         ]

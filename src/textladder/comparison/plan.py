@@ -22,6 +22,7 @@ class Plan:
         requested: names of the levels that the user asked for; None for every level that can be trained.
         requested_settings: of a level, by its name; `preset` among them.
         seeds: number of training runs per level; None to decide by how long a fit takes.
+        folds: number of folds; 1 for one split.
         seed: the first seed.
         learning_curve: whether levels are also trained on parts of the rows.
         time_budget: seconds for all fits; None for no limit.
@@ -37,6 +38,7 @@ class Plan:
     requested: Sequence[str] | None
     requested_settings: Mapping[str, Mapping[str, Any]]
     seeds: int | None
+    folds: int
     seed: int
     learning_curve: bool
     time_budget: float | None
@@ -56,6 +58,7 @@ class Plan:
         if self.seeds is not None and self.seeds < 1:
             raise ConfigError(f"The number of seeds must be at least 1; received {self.seeds}.")
         checked_seed(self.seed)
+        self._check_folds()
         self.presets, self.settings = {}, {}
         for name in self.levels:
             requested_settings = self.requested_settings.get(name, {})
@@ -67,6 +70,12 @@ class Plan:
             _check_plain(name, settings)
             # raises if the settings contradict each other or the classes
             find_level(name)(self.config(name), len(self.data.labels))
+
+    def _check_folds(self) -> None:
+        if self.folds < 1:
+            raise ConfigError(f"The number of folds must be at least 1; received {self.folds}.")
+        if self.folds > 1 and self.seeds is not None:
+            raise ConfigError("Each fold is trained once, with a seed of its own; give seeds or folds, not both.")
 
     def config(self, level: str) -> Any:
         """The config of a level, by its name."""
@@ -86,7 +95,17 @@ class Plan:
         trained = not overwrite and any(next(folder.glob(f"{name}-*"), None) for name in neural[:1])
         return neural[0] if neural and not trained else None
 
-    def job(self, kind: str, level: str, shared_rows: str, *, seed: int | None = None, train_rows: int = 0) -> Job:
+    def job(
+        self,
+        kind: str,
+        level: str,
+        shared_rows: str,
+        *,
+        seed: int | None = None,
+        train_rows: int = 0,
+        fold: int | None = None,
+        predict_test: bool = True,
+    ) -> Job:
         """A job on a level.
 
         Args:
@@ -95,9 +114,12 @@ class Plan:
             shared_rows: the folder of the rows.
             seed: of the training; by default the first.
             train_rows: number of training rows to use; 0 for all.
+            fold: as in `Job`.
+            predict_test: as in `Job`.
         """
         seed = self.seed if seed is None else seed
-        return Job(kind, shared_rows, "", level, self.presets[level], self.settings[level], seed, train_rows)
+        preset, settings = self.presets[level], self.settings[level]
+        return Job(kind, shared_rows, "", level, preset, settings, seed, train_rows, fold, predict_test)
 
 
 def _check_plain(level: str, settings: Mapping[str, Any]) -> None:

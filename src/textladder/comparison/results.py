@@ -39,6 +39,7 @@ class RunInfo:
         digests: SHA-256 of the rows of each part.
         row_changes: what was changed about the rows, in sentences.
         seed: the first seed.
+        folds: number of folds; 1 for one split.
         time_budget_seconds: time for all fits; None for no limit.
         hardware: the machine, from `hardware()`.
         versions: of the libraries.
@@ -50,6 +51,7 @@ class RunInfo:
     digests: Mapping[str, str]
     row_changes: Sequence[str]
     seed: int
+    folds: int
     time_budget_seconds: float | None
     hardware: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -103,7 +105,9 @@ class Comparison:
             selected = one.kept_index, other.kept_index
             # at each level, as many more expensive ones may seem better by chance
             comparisons = max(1, len(self.levels) - 1)
-            self._gains[key] = paired_gain(one.correct, other.correct, selected=selected, comparisons=comparisons)
+            self._gains[key] = paired_gain(
+                one.correct, other.correct, selected=selected, comparisons=comparisons, folds=one.kept.fold_of_row
+            )
         return self._gains[key]
 
     @cached_property
@@ -125,7 +129,7 @@ class Comparison:
         """The recommended level and the reason."""
         if not self.levels:
             return Verdict(None, "No level could be trained.", NONE)
-        trained_once = [one.level for one in self.levels if len(one.trainings) == 1]
+        trained_once = [one.level for one in self.levels if one.trained_once]
         found = decide(self.candidates, self.gain, self.terms, trained_once=trained_once)
         caveats = []
         total = len(self.data.train)

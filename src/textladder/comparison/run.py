@@ -10,10 +10,11 @@ import numpy as np
 from textladder.atomic_files import write_text
 from textladder.comparison.budget import FitEstimate
 from textladder.comparison.curve import SHARES, Curve, learning_curve
+from textladder.comparison.folds import Folds, fold_folder
 from textladder.comparison.level_result import LevelResult
 from textladder.comparison.plan import Plan
 from textladder.comparison.run_folder import PLAN
-from textladder.comparison.trainings import Training, TrainingStore
+from textladder.comparison.trainings import CrossValidated, Training, TrainingStore
 from textladder.comparison.worker import Job
 from textladder.comparison.worker_process import WorkerError
 from textladder.errors import ConfigError, TextladderError, missing_library
@@ -46,10 +47,12 @@ class Run:
         plan: what is trained.
         store: the training runs in the comparison's folder.
         shared_rows: the folder of the rows.
+        folds: the folds of the rows, each of which has its number as a folder in there; None for one split.
     """
 
-    def __init__(self, plan: Plan, store: TrainingStore, shared_rows: str) -> None:
+    def __init__(self, plan: Plan, store: TrainingStore, shared_rows: str, folds: Folds | None = None) -> None:
         self.plan, self.store, self.shared_rows, self.monitor = plan, store, shared_rows, store.monitor
+        self.folds = folds
         self.results: list[LevelResult] = []
         self.failed: dict[str, str] = {}
         self.levels = list(plan.levels)
@@ -80,7 +83,7 @@ class Run:
         allocation = self._allocate()
         self.failed |= allocation.left_out
         for name, rows in allocation.rows.items():
-            trainings = self._train(name, rows)
+            trainings = self._train(name, rows) if self.folds is None else self._cross_validate(name, rows, self.folds)
             if not trainings:
                 continue
             curve = self._curve(name, trainings[0]) if self.plan.learning_curve else None
@@ -129,12 +132,40 @@ class Run:
             self.monitor.say(f"{name}: test accuracy {accuracies}; one fit took {seconds}.")
         return trainings
 
+    def _cross_validate(self, name: str, rows: int, folds: Folds) -> list[Training]:
+        """Train a level once for each fold, then on all rows; empty if one of the trainings fails."""
+        parts = list[Training]()
+        for fold in range(folds.number):
+            self.monitor.begin(f"{name}, fold {fold + 1} of {folds.number}")
+            job = self.plan.job(
+                "fit", name, fold_folder(self.shared_rows, fold), seed=self.plan.seed + fold, train_rows=rows, fold=fold
+            )
+            trained = self._attempt(f"{name} (fold {fold + 1})" if fold else name, job, measure=False, say=not fold)
+            if trained is None:
+                return []
+            parts.append(trained)
+        self.monitor.begin(f"{name} on all rows")
+        job = self.plan.job("fit", name, self.shared_rows, train_rows=rows, predict_test=False)
+        finished = self._attempt(f"{name} (all rows)", job, say=False)
+        if finished is None:
+            return []
+        tested = {key: sum(one.record[key] for one in parts) for key in ("test_rows", "test_texts_truncated")}
+        found = CrossValidated(finished.folder, {**finished.record, **tested}, parts, folds.fold_of_row)
+        accuracies = ", ".join(f"{one.correct.mean():.3f}" for one in parts)
+        seconds = seconds_words(finished.record["fit_seconds"])
+        self.monitor.say(
+            f"{name}: test accuracy {found.correct.mean():.3f} ({accuracies}); a fit on all rows took {seconds}."
+        )
+        return [found]
+
     def _curve(self, name: str, full: Training) -> Curve | None:
-        """Train a level on parts of its rows; None if one of the runs fails."""
-        trainings = []
+        """Train a level on parts of its rows, with folds of the first one's; None if one of the runs fails."""
+        trainings, fold, shared_rows = [], None, self.shared_rows
+        if isinstance(full, CrossValidated):
+            full, fold, shared_rows = full.folds[0], 0, fold_folder(shared_rows, 0)
         for count in (round(share * full.record["train_rows"]) for share in SHARES):
             self.monitor.begin(f"{name} on {counted(count, 'row')}")
-            job = self.plan.job("fit", name, self.shared_rows, train_rows=count)
+            job = self.plan.job("fit", name, shared_rows, train_rows=count, fold=fold)
             trained = self._attempt(f"{name} ({counted(count, 'row')})", job, measure=False, say=False)
             if trained is None:
                 return None
@@ -192,6 +223,7 @@ class Run:
                 self.monitor.say(f"{name} is left out. {error}")
         remaining = budget - sum(one.probe_seconds for one in allocation.estimates.values())
         fits = (self.plan.seeds or 1) + (sum(SHARES) if self.plan.learning_curve else 0)
+        fits += 0 if self.folds is None else self.folds.number
         for name, estimate in allocation.estimates.items():
             count = self._affordable(name, estimate, max(0.0, remaining / fits), allocation)
             if count is not None:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,11 @@ class Training:
 
     folder: Path
     record: dict[str, Any]
+
+    @property
+    def fold_of_row(self) -> np.ndarray | None:
+        """The fold of each test row; None if all were predicted by the same classifier."""
+        return None
 
     @property
     def bundle(self) -> Path:
@@ -72,6 +77,38 @@ class Training:
     @cached_property
     def _predictions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return read_predictions(self.folder / PREDICTIONS)
+
+
+@dataclass(frozen=True)
+class CrossValidated(Training):
+    """A level trained once for each fold, and then on all rows.
+
+    Attributes:
+        folder: of the classifier that was trained on all rows.
+        record: its measurements.
+        folds: the trainings on the other folds, which predicted the test rows.
+        numbers: the fold of each test row, int64 (rows,).
+    """
+
+    folds: Sequence[Training]
+    numbers: np.ndarray
+
+    @property
+    def fold_of_row(self) -> np.ndarray:
+        """The fold of each test row, int64 (rows,)."""
+        return self.numbers
+
+    def predictions(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """As for a training run; those of the test rows are the folds' together."""
+        if part != "test" and self.record["valid_rows"]:
+            return super().predictions(part)
+        found = [one.predictions(part) for one in self.folds]
+        probabilities = np.zeros((len(self.numbers), found[0][0].shape[1]), np.float32)
+        label_ids = np.zeros(len(self.numbers), np.int64)
+        for fold, (of_fold, labels) in enumerate(found):
+            rows = self.numbers == fold
+            probabilities[rows], label_ids[rows] = of_fold, labels
+        return (probabilities, label_ids) if part == "test" else (probabilities[:0], label_ids[:0])
 
 
 class TrainingStore:
@@ -157,7 +194,8 @@ class TrainingStore:
         names = ("level", "preset", "settings", "seed", "train_rows")
         digests = {name: _digest(value) for name, value in job.settings.items() if isinstance(value, str)}
         files = {name: digest for name, digest in digests.items() if digest is not None}
-        return {**{name: getattr(job, name) for name in names}, "files": files, **self.conditions}
+        fold = {} if job.fold is None else {"fold": job.fold}
+        return {**{name: getattr(job, name) for name in names}, **fold, "files": files, **self.conditions}
 
     def run(self, job: Job, *, say: bool = True) -> dict[str, Any]:
         """Run a job in a new process.
@@ -198,7 +236,8 @@ def folder_name(job: Job) -> str:
     >>> folder_name(Job("fit", "", "", "lstm", "default", {}, seed=1))
     'lstm-1'
     """
-    return f"{job.level}-{job.seed}" + (f"-rows-{job.train_rows}" if job.train_rows else "")
+    fold = "" if job.fold is None else f"-fold-{job.fold}"
+    return f"{job.level}-{job.seed}{fold}" + (f"-rows-{job.train_rows}" if job.train_rows else "")
 
 
 def _digest(setting: str) -> str | None:

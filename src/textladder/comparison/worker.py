@@ -47,6 +47,8 @@ class Job:
         settings: the level's settings that differ from the preset.
         seed: of the training.
         train_rows: number of training rows to use; 0 for all.
+        fold: the fold whose rows are the test rows; None without folds, and for the classifier that is trained on all.
+        predict_test: whether the test rows are predicted; not if the classifier is trained on them.
     """
 
     kind: str
@@ -57,6 +59,8 @@ class Job:
     settings: dict[str, Any]
     seed: int
     train_rows: int = 0
+    fold: int | None = None
+    predict_test: bool = True
 
 
 class _SendingMonitor(Monitor):
@@ -158,20 +162,24 @@ def _fit(job: Job, monitor: Monitor) -> dict[str, Any]:
     classifier = TextClassifier(job.level, preset=job.preset, seed=job.seed, **job.settings)
     classifier.fit(data, monitor=monitor)
     memory = peak_memory_mb()
-    monitor.start("predicting the test rows", None)
-    scored = classifier.score(data.test)
-    predictions = {"test": PartPredictions(data.test, source_rows(data.test), scored.probabilities)}
+    predictions, truncated = {}, 0
+    if job.predict_test:
+        monitor.start("predicting the test rows", None)
+        scored = classifier.score(data.test)
+        predictions["test"] = PartPredictions(data.test, source_rows(data.test), scored.probabilities)
+        truncated = scored.truncated
     if data.valid is not None:
         valid = PartPredictions(data.valid, source_rows(data.valid), classifier.predict_proba(data.valid))
         predictions["valid"] = valid
     folder = Path(job.folder)
     classifier.save(folder / "bundle")
-    write_predictions(folder / PREDICTIONS, predictions)
+    if predictions:
+        write_predictions(folder / PREDICTIONS, predictions)
     monitor.stop()
     return {
         **classifier.record,
         "peak_memory_mb": memory,
-        "test_texts_truncated": scored.truncated,
+        "test_texts_truncated": truncated,
         "test_rows": len(data.test),
         "device": _device(),
     }
