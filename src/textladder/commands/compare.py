@@ -29,7 +29,8 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         type=int,
         default=1,
         metavar="K",
-        help="test every row once, in K trainings of each level on the others; for few rows without --test",
+        help="test every row once, in K trainings of each level on the others, for few rows without --test "
+        "[default: 1, one split]",
     )
     parser.add_argument("--learning-curve", action="store_true", help="also train on 1/8, 1/4 and 1/2 of the rows")
     parser.add_argument(
