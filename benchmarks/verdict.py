@@ -34,7 +34,7 @@ def equal_levels(levels: int, rows: int, seeds: int, rng: np.random.Generator) -
     of_level = np.where(rng.random((levels, rows)) < 0.7, difficulty, rng.random((levels, rows)))
     of_training = rng.random((levels, seeds, rows))
     same = rng.random((levels, seeds, rows)) < 0.8
-    accuracies = 0.85 + 0.005 * rng.standard_normal((levels, seeds, 1))  # the luck of a training
+    accuracies = 0.85 + 0.005 * rng.standard_normal((levels, seeds, 1))  # run-to-run noise
     correct: np.ndarray = np.where(same, of_level[:, None], of_training) < accuracies
     return correct
 
@@ -103,7 +103,7 @@ class Draw(NamedTuple):
         whole: as `truth`, trained on all rows of the draw.
         pooled: the gain on all rows, each predicted by the classifier that did not see it, as if all had been predicted
             by the same one.
-        folds: the same, with the luck of the trainings in its interval.
+        folds: the same, with run-to-run noise in its interval.
         by_fold: gain in points on each fold.
     """
 

@@ -459,7 +459,7 @@ def test_levels_that_are_not_installed_are_said_before_anything_is_trained(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find_spec(name))
     found = compare(data, seeds=1, out=tmp_path / "run", monitor=Listening())
     assert [one.level for one in found.levels] == ["tfidf"]
-    reason = "It needs torch, which is not installed: run pip install 'textladder[train]'."
+    reason = "This needs torch, which is not installed: run pip install 'textladder[train]'."
     assert found.failed == dict.fromkeys(("lstm", "ulmfit", "transformer"), reason)
     assert events.index(f"transformer is left out. {reason}") < events.index("starting a process")
     assert found.verdict.startswith("Take tfidf, the only level trained; there is no result for lstm, ulmfit and")
@@ -525,6 +525,14 @@ def test_a_training_that_had_not_settled_is_marked(found: Comparison) -> None:
     assert ended((0.8, 0.7)) == []  # the head's losses are not comparable
     without = {"stage": "classifier", "valid_loss": None, "valid_accuracy": None, "valid_macro_f1": None}
     assert still_falling([without] * 3) is still_falling([]) is None
+
+
+def test_a_gain_is_adjusted_for_the_number_of_levels(found: Comparison) -> None:
+    two = found.gain("lstm", "tfidf")
+    four = replace(found, levels=[*found.levels, *(replace(found["lstm"], level=name) for name in ("a", "b"))])
+    adjusted = four.gain("lstm", "tfidf")
+    assert (two.comparisons, adjusted.comparisons) == (1, 3)
+    assert adjusted.adjusted_p_value == min(1, 3 * two.p_value)
 
 
 def test_runs_that_differ_by_more_than_the_gain_are_marked(found: Comparison) -> None:

@@ -76,7 +76,7 @@ def test_each_class_can_be_trained_in_every_fold() -> None:
     data = read_texts(pd.concat([reviews(60), rare]), valid=0.0)
     monitor = Sentences()
     folds = Folds(data, 3, 0, monitor)
-    assert monitor.said == ["2 rows of the smallest class are fewer than 3 folds, so that some folds test none of it."]
+    assert monitor.said == ["The smallest class has 2 rows, fewer than the 3 folds, so some folds test none of it."]
     for fold in range(3):
         part = folds.part(fold)
         assert part.valid is None
@@ -87,8 +87,16 @@ def test_rows_that_cannot_be_divided(data: TextData) -> None:
     separate = read_texts(reviews(50), test=reviews(20))
     with pytest.raises(ConfigError, match="cannot be divided into folds, because there are separate test rows"):
         compare(separate, ["tfidf"], folds=3)
-    with pytest.raises(ConfigError, match="121 folds are too many for 240 rows"):
-        compare(data, ["tfidf"], folds=121)
+    with pytest.raises(ConfigError, match="240 folds are too many: the largest class has"):
+        compare(data, ["tfidf"], folds=240)
+    few = pd.DataFrame([{"label": str(number % 40), "text": f"text {number}"} for number in range(120)])
+    with pytest.raises(ConfigError, match="5 folds are too many: the largest class has 3 rows"):
+        compare(read_texts(few), ["tfidf"], folds=5)
+    same = pd.DataFrame({"label": ["a", "a", "a", "a", "a", "b"] * 4, "text": ["a text", *["another one"] * 5] * 4})
+    with pytest.raises(ConfigError, match="5 folds are too many for 2 different texts"):
+        compare(read_texts(same), ["tfidf"], folds=5)
+    with pytest.raises(ConfigError, match="With folds there are no leaks to drop"):
+        compare(data, ["tfidf"], folds=3, fix="drop-leaks")
     with pytest.raises(ConfigError, match="at least 1; received 0"):
         compare(data, ["tfidf"], folds=0)
     with pytest.raises(ConfigError, match="give seeds or folds, not both"):
@@ -127,6 +135,8 @@ def test_a_comparison_with_folds(found: Comparison, data: TextData) -> None:
         assert len(training.predictions("valid")[1]) == results["rows"]["valid"]
         probabilities, label_ids = training.predictions("test")
         assert (probabilities.shape, label_ids.tolist()) == ((240, 3), found.data.test.label_ids.tolist())
+        own = pq.read_table(training.folder / "predictions.parquet")["part"].to_pylist()
+        assert set(own) == {"valid"}  # it was trained on the test rows
         bundle = TextClassifier.load(training.bundle)
         assert bundle.record["train_rows"] + bundle.record["valid_rows"] == 240
         assert level.curve is not None

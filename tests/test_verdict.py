@@ -42,7 +42,7 @@ def test_a_gain_must_be_worth_it() -> None:
     verdict = decide(ALL, gains(), Terms(worth=3.0))
     # the transformer gains 5.1 over tfidf and 2.6 over lstm, perhaps 4.1; lstm 2.5 over tfidf
     assert (verdict.recommended, verdict.decision) == ("lstm", "take")
-    assert "; these rows cannot tell whether transformer gains 3 points more (+2.6 points" in verdict.sentence
+    assert "; these rows cannot tell whether transformer gains 3 points or more (+2.6 points" in verdict.sentence
     sure = decide(ALL, gains(), Terms(worth=4.5))
     assert (sure.recommended, sure.decision) == ("lstm", "take")
     assert "transformer gains less than the 4.5 points you asked for (+2.6 points" in sure.sentence
@@ -62,8 +62,8 @@ def test_rows_that_cannot_tell() -> None:
     assert verdict.sentence == (
         "These rows cannot tell whether transformer is worth it: +1.2 points over tfidf (95% interval -0.3 to 2.7, "
         "p = 0.300) at 40 times the latency (12 ms per text instead of 0.3 ms); nor whether lstm or ulmfit is; take "
-        "tfidf for now, and lose at most 2.7 points; 2,000 test rows show a gain of 2.1 points four times out of five; "
-        "about 35,000 more would settle it."
+        "tfidf for now, and lose at most 2.7 points; 2,000 test rows would show a gain of 2.1 points four times out of "
+        "five; about 35,000 more would settle it."
     )
     single = decide(close[:2], gains(tfidf=90.0, lstm=91.4), Terms())
     assert single.decision == "cannot tell"
@@ -79,7 +79,7 @@ def test_rows_that_cannot_tell() -> None:
     # a better level is found, and whether the best of all is better still is open
     between = decide(ALL, gains(transformer=91.0), Terms())
     assert (between.recommended, between.decision) == ("lstm", "take")
-    assert "; these rows cannot tell whether transformer gains 1 point more (+0.5" in between.sentence
+    assert "; these rows cannot tell whether transformer gains 1 point or more (+0.5" in between.sentence
     assert between.rows_to_settle is not None
 
 
@@ -129,7 +129,7 @@ def test_only_the_ends_of_the_ladder_differ() -> None:
     assert verdict.recommended == "lstm"
     assert verdict.sentence.startswith(
         "Take lstm: transformer gains +2.0 points over tfidf (95% interval 0.5 to 3.5, p = 0.010), but nothing "
-        "detectable and worthwhile over the cheaper lstm; these rows cannot tell whether transformer gains 1 point more"
+        "detectable and worthwhile over the cheaper lstm; these rows cannot tell whether transformer gains 1 point or "
     )
 
 

@@ -87,6 +87,15 @@ def first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:200].rstrip(".")
 
 
+def not_installed(library: str, extra: str) -> str:
+    """The sentence for a missing library, with the command that installs it.
+
+    >>> not_installed("torch", "train")
+    "This needs torch, which is not installed: run pip install 'textladder[train]'."
+    """
+    return f"This needs {library}, which is not installed: run pip install 'textladder[{extra}]'."
+
+
 def missing_library(modules: Iterable[str]) -> str | None:
     """The first library of some modules that is not installed; None if all are. Imports none of them.
 
@@ -111,5 +120,4 @@ def import_extra(module: str, extra: str) -> ModuleType:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
         library = module.split(".")[0]
-        message = f"This needs {library}, which is not installed: run pip install 'textladder[{extra}]'."
-        raise MissingLibraryError(message) from None
+        raise MissingLibraryError(not_installed(library, extra)) from None

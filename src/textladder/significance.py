@@ -31,7 +31,7 @@ class Gain:
         comparisons: how many gains are looked at, so that one of them is detectable by chance in at most 5% of cases.
         rows: number of rows.
         row_error: standard error of `expected` from the choice of the rows, in points.
-        seed_error: standard error from the luck of the trainings, over seeds or folds, in points; 0 for one training.
+        seed_error: standard error from run-to-run noise, over seeds or folds, in points; 0 for one training.
     """
 
     points: float

@@ -83,6 +83,8 @@ def compare(
     """
     if fix is not None and fix not in FIXES:
         raise ConfigError(unknown_name("fix", fix, FIXES))
+    if fix is not None and folds > 1:
+        raise ConfigError("With folds there are no leaks to drop: texts that repeat one another are in the same fold.")
     plan = Plan(data, levels, settings or {}, seeds, folds, seed, learning_curve, time_budget)
     request = _Request(plan, terms or Terms(), fix, command, monitor or Monitor())
     if out is None:
@@ -120,11 +122,11 @@ def _compare(request: _Request, folder: Path, report: str | None, overwrite: boo
         folds = None
         if plan.folds > 1:
             folds = Folds(plan.data, plan.folds, plan.seed, monitor)
+            monitor.say(f"{folds.number} folds: each level is trained {folds.number} times, and every row tested once.")
             plan.data = folds.part(0)
         audit, row_changes = _audit(request)
         if folds is not None:
             plan.data = folds.finished()
-            monitor.say(f"{folds.number} folds: each level is trained {folds.number} times, and every row tested once.")
         parts = {name: part for name in ("train", "valid", "test") if (part := getattr(plan.data, name)) is not None}
         digests = {name: part.fingerprint() for name, part in parts.items()}
         machine = hardware()

@@ -35,7 +35,7 @@ class Folds:
         fold_of_row: int64 (rows,), in the order of the table.
 
     Raises:
-        ConfigError: there are separate test rows, or too few rows.
+        ConfigError: there are separate test rows, or too few different texts.
     """
 
     def __init__(self, data: TextData, number: int, seed: int, monitor: Monitor) -> None:
@@ -77,13 +77,17 @@ class Folds:
         from sklearn.model_selection import StratifiedGroupKFold
 
         label_ids = self.rows.label_ids
-        smallest = int(np.bincount(label_ids).min())
-        if self.number > len(label_ids) // 2:
-            raise ConfigError(f"{self.number} folds are too many for {counted(len(label_ids), 'row')}.")
+        of_class = np.bincount(label_ids)
+        if self.number > of_class.max():
+            raise ConfigError(
+                f"{self.number} folds are too many: the largest class has {counted(int(of_class.max()), 'row')}."
+            )
         monitor.start("looking for texts that repeat one another", len(label_ids))
         index = TextIndex({"train": self.rows}, monitor)
         groups = index.groups()
         monitor.stop()
+        if self.number > (different := len(np.unique(groups))):
+            raise ConfigError(f"{self.number} folds are too many for {counted(different, 'different text')}.")
         folds = np.zeros(len(label_ids), np.int64)
         splitter = StratifiedGroupKFold(self.number, shuffle=True, random_state=self.seed)
         with warnings.catch_warnings():
@@ -94,9 +98,9 @@ class Folds:
             places = np.flatnonzero(label_ids == label)
             if len(np.unique(folds[places])) == 1:  # it could not be trained for that fold
                 folds[places] = np.arange(len(places)) % self.number
-        if smallest < self.number:
+        if of_class.min() < self.number:
             monitor.say(
-                f"{counted(smallest, 'row')} of the smallest class are fewer than {self.number} folds, so that some "
-                "folds test none of it."
+                f"The smallest class has {counted(int(of_class.min()), 'row')}, fewer than the {self.number} folds, so "
+                "some folds test none of it."
             )
         return folds

@@ -91,7 +91,7 @@ class LevelResult:
 
     @property
     def trained_once(self) -> bool:
-        """Whether it was trained with one seed and on one split, so that nothing is known about the luck of that."""
+        """Whether it was trained with one seed and on one split, so that its run-to-run noise is not known."""
         return len(self.trainings) == 1 and self.kept.fold_of_row is None
 
     @property

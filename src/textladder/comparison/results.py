@@ -196,7 +196,7 @@ class Comparison:
         return found
 
     def warnings(self, level: LevelResult) -> list[str]:
-        """Why a level may be worse on these rows than its kind of model can be, or was lucky, in sentences."""
+        """Why a level may be worse on these rows than its kind of model can be, or have been lucky, in sentences."""
         found, gain = level.warnings, self.gains(level)["gain_over_best_cheaper"]
         if gain is not None and level.seed_spread is not None and 0 < gain[1].expected[0] < level.seed_spread:
             runs = len(level.trainings)

@@ -17,7 +17,7 @@ from textladder.comparison.run_folder import PLAN
 from textladder.comparison.trainings import CrossValidated, Training, TrainingStore
 from textladder.comparison.worker import Job
 from textladder.comparison.worker_process import WorkerError
-from textladder.errors import ConfigError, TextladderError, missing_library
+from textladder.errors import ConfigError, TextladderError, missing_library, not_installed
 from textladder.levels import find_level
 from textladder.levels.base import is_neural
 from textladder.wording import counted, seconds_words
@@ -104,7 +104,7 @@ class Run:
         """Why a level is not installed or cannot read such texts, in sentences; None if nothing is known against it."""
         level = find_level(name)
         if (library := missing_library(level.libraries)) is not None:
-            return f"It needs {library}, which is not installed: run pip install 'textladder[train]'."
+            return not_installed(library, "train")
         with suppress(TextladderError):  # what cannot be downloaded is reported by the training
             reason = level(self.plan.config(name), len(self.plan.data.labels)).unsuitable(self.plan.data.train)
             if reason is not None:
@@ -150,7 +150,7 @@ class Run:
         if finished is None:
             return []
         tested = {key: sum(one.record[key] for one in parts) for key in ("test_rows", "test_texts_truncated")}
-        found = CrossValidated(finished.folder, {**finished.record, **tested}, parts, folds.fold_of_row)
+        found = CrossValidated(finished.folder, {**finished.record, **tested}, folds.fold_of_row, parts)
         accuracies = ", ".join(f"{one.correct.mean():.3f}" for one in parts)
         seconds = seconds_words(finished.record["fit_seconds"])
         self.monitor.say(

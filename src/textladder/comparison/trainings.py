@@ -34,15 +34,12 @@ class Training:
     Attributes:
         folder: its folder.
         record: the fields of `train --json`, latency, throughput, memory, size, and the job.
+        fold_of_row: the fold of each test row, int64 (rows,); None if all were predicted by the same classifier.
     """
 
     folder: Path
     record: dict[str, Any]
-
-    @property
-    def fold_of_row(self) -> np.ndarray | None:
-        """The fold of each test row; None if all were predicted by the same classifier."""
-        return None
+    fold_of_row: np.ndarray | None = None
 
     @property
     def bundle(self) -> Path:
@@ -86,27 +83,22 @@ class CrossValidated(Training):
     Attributes:
         folder: of the classifier that was trained on all rows.
         record: its measurements.
-        folds: the trainings on the other folds, which predicted the test rows.
-        numbers: the fold of each test row, int64 (rows,).
+        fold_of_row: the fold of each test row, int64 (rows,).
+        folds: for each fold, the training on the others, which predicted its rows.
     """
 
-    folds: Sequence[Training]
-    numbers: np.ndarray
-
-    @property
-    def fold_of_row(self) -> np.ndarray:
-        """The fold of each test row, int64 (rows,)."""
-        return self.numbers
+    folds: Sequence[Training] = ()
 
     def predictions(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """As for a training run; those of the test rows are the folds' together."""
         if part != "test" and self.record["valid_rows"]:
             return super().predictions(part)
-        found = [one.predictions(part) for one in self.folds]
-        probabilities = np.zeros((len(self.numbers), found[0][0].shape[1]), np.float32)
-        label_ids = np.zeros(len(self.numbers), np.int64)
+        assert self.fold_of_row is not None
+        found = [one.predictions("test") for one in self.folds]
+        probabilities = np.zeros((len(self.fold_of_row), found[0][0].shape[1]), np.float32)
+        label_ids = np.zeros(len(self.fold_of_row), np.int64)
         for fold, (of_fold, labels) in enumerate(found):
-            rows = self.numbers == fold
+            rows = self.fold_of_row == fold
             probabilities[rows], label_ids[rows] = of_fold, labels
         return (probabilities, label_ids) if part == "test" else (probabilities[:0], label_ids[:0])
 

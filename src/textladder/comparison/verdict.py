@@ -190,7 +190,8 @@ def _cannot_tell(
         parts.append(f"nor whether {listed([one.level for one in others], 'or')} is")
     parts.append(f"take {chosen.level} for now, and lose at most {found.expected[2]:.1f} points")
     more = "more rows alone would hardly settle it" if rows is None else f"about {rough(rows)} more would settle it"
-    parts.append(f"{found.rows:,} test rows show a gain of {found.smallest:.1f} points four times out of five; {more}")
+    shown = f"a gain of {found.smallest:.1f} points four times out of five"
+    parts.append(f"{found.rows:,} test rows would show {shown}; {more}")
     return parts
 
 
@@ -215,7 +216,7 @@ def _why_not(found: Gain, candidate: Candidate, chosen: Candidate, terms: Terms)
     if found.worse:
         return f"{candidate.level} is worse ({points})"
     if found.expected[2] >= terms.worth:
-        asked = f"gains {points_words(terms.worth)} more"
+        asked = f"gains {points_words(terms.worth)} or more"
         return f"these rows cannot tell whether {candidate.level} {asked} ({points}) at {cost_words(candidate, chosen)}"
     asked = f"the {points_words(terms.worth)} you asked for"
     return f"{candidate.level} gains less than {asked} ({points}) at {cost_words(candidate, chosen)}"
