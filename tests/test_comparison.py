@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 from scipy import stats
+from sklearn.metrics import f1_score
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
@@ -30,10 +31,10 @@ from textladder.comparison.budget import fit_estimate
 from textladder.comparison.curve import Curve
 from textladder.comparison.hardware import peak_memory_mb
 from textladder.comparison.label_errors import find_label_errors
-from textladder.comparison.level_result import still_falling
+from textladder.comparison.level_result import LevelResult, still_falling
 from textladder.comparison.run_folder import locked_folder
 from textladder.comparison.shared_rows import fewer_rows, read_shared_rows, source_rows, write_shared_rows
-from textladder.comparison.trainings import TrainingStore
+from textladder.comparison.trainings import Training, TrainingStore
 from textladder.comparison.worker import Job
 from textladder.comparison.worker_process import WarmWorker, WorkerError
 from textladder.data.labelled_texts import TextData
@@ -41,6 +42,7 @@ from textladder.errors import ConfigError, TextladderError
 from textladder.metrics import at_temperature, evaluate, temperature
 from textladder.progress import Monitor
 from textladder.significance import paired_gain
+from textladder.target_metric import Accuracy, Score, find_metric
 
 GOOD, BAD = ["fine", "strong", "lovely", "quick", "best", "warm"], ["poor", "weak", "ugly", "slow", "worst", "cold"]
 PLAIN = ["kettle", "lamp", "cable", "toy", "book", "zip", "box", "handle", "day", "year", "price", "colour"]
@@ -111,6 +113,70 @@ def test_the_numbers_of_each_level(found: Comparison, data: TextData) -> None:
         assert results["smallest_gain"] == found.gain(dearer.level, results["recommended"]).smallest
     assert set(results["hardware"]) >= {"processor", "cores"}
     assert results["report"] == str(found.folder / "report.html")
+
+
+class Told(Training):
+    """A training run with predictions that are told."""
+
+    def predictions(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """The predictions that stand in its record."""
+        return np.eye(2)[self.record["predicted"]], self.record["label_ids"]
+
+
+def test_another_metric_changes_the_verdict(found: Comparison, tmp_path: Path) -> None:
+    """The cheaper level overlooks the rare class, the dearer one finds it and raises false alarms."""
+    rng = np.random.default_rng(0)
+    label_ids = (np.arange(600) % 10 == 0).astype(np.int64)
+    careful = np.where(rng.random(600) < 0.2, label_ids, 0)
+    eager = np.where(label_ids == 1, rng.random(600) < 0.9, rng.random(600) < 0.15).astype(np.int64)
+    costs = tmp_path / "costs.csv"
+    costs.write_text("label,predicted,cost\nbad,good,0.5\ngood,bad,20\n", encoding="utf-8")
+    unbalanced = replace(found.audit, classes={"bad": 540, "good": 60})
+
+    def by(metric: str) -> Comparison:
+        levels = []
+        target = find_metric(metric, ["bad", "good"])
+        for level, predicted, latency in zip(found.levels, (careful, eager), (1.0, 10.0), strict=True):
+            record = {**level.kept.record, "predict_ms_p50": latency, "epochs": [], "valid_rows": 0}
+            training = Told(level.kept.folder, {**record, "predicted": predicted, "label_ids": label_ids})
+            levels.append(LevelResult(level.level, [training], metric=target))
+        return replace(found, levels=levels, metric=target, audit=unbalanced)
+
+    accuracy, macro_f1, cost = by("accuracy"), by("macro-f1"), by(f"costs:{costs}")
+    assert (accuracy.recommended, macro_f1.recommended, cost.recommended) == ("tfidf", "lstm", "lstm")
+    assert "the classes are unbalanced, and by macro F1 it would be lstm" in accuracy.verdict
+    assert "the classes are unbalanced, and by accuracy it would be tfidf" in macro_f1.verdict
+    expected = 100 * (f1_score(label_ids, eager, average="macro") - f1_score(label_ids, careful, average="macro"))
+    assert macro_f1.gain("lstm", "tfidf").points == pytest.approx(expected)
+    assert "points of macro F1 over tfidf" in macro_f1.verdict
+    assert "saved per text over tfidf" in cost.verdict
+    assert cost.as_dict()["terms"]["worth"] == cost.worth == pytest.approx(0.01 * 20.5 / 2)
+    assert cost["tfidf"].score.value == pytest.approx(20 * (careful < label_ids).mean())
+    assert "By macro F1, because the classes are unbalanced: tfidf " in accuracy.text_table()
+    for one in (accuracy, macro_f1, cost):
+        assert one.as_dict()["metric"] == one.metric.name
+        assert one.report(tmp_path / "report.html").read_text(encoding="utf-8").count(one.metric.title) > 2
+        assert all(len(line) <= 80 for line in one.text_table().splitlines())
+
+
+def test_a_comparison_by_macro_f1(data: TextData, settings: dict[str, Any], tmp_path: Path) -> None:
+    options = {"settings": settings, "seeds": 1, "metric": "macro-f1", "learning_curve": True}
+    results = compare(data, ["tfidf", "lstm"], **options, out=tmp_path / "run").as_dict()
+    assert results["metric"] == "macro-f1"
+    for one in results["levels"]:
+        assert one["settings"]["metric"] == "macro-f1"
+        assert one["score"]["value"] == pytest.approx(one["test"]["macro_f1"])
+        assert one["learning_curve"]["points"][-1]["score"] == pytest.approx(one["test"]["macro_f1"])
+        assert one["score"]["low"] < one["score"]["value"] < one["score"]["high"] <= 1
+    with pytest.raises(ConfigError, match="with other settings"):
+        compare(data, ["tfidf", "lstm"], **{**options, "metric": "log-loss"}, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("metric", ["nonsense", "f1:neither", "costs:nowhere.csv"])
+def test_what_is_no_metric_is_refused_before_anything_is_done(data: TextData, tmp_path: Path, metric: str) -> None:
+    with pytest.raises(ConfigError):
+        compare(data, ["tfidf"], metric=metric, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_numbers_agree_with_other_libraries(found: Comparison) -> None:
@@ -201,7 +267,7 @@ def test_a_report_of_single_trainings(found: Comparison, tmp_path: Path) -> None
     once = replace(found, levels=[replace(found["tfidf"], trainings=found["tfidf"].trainings[:1]), found["lstm"]])
     page = once.report(tmp_path / "page.html").read_text(encoding="utf-8")
     assert "tfidf was trained once, so its run-to-run noise is not accounted for." in " ".join(page.split())
-    assert re.search(r"Spread of the test accuracy between runs: lstm \d+\.\d points \(2 seeds\)", page)
+    assert re.search(r"Spread between runs: lstm \d+\.\d points \(2 seeds\)", page)
 
 
 def test_an_unreported_peak_memory_is_shown_as_unknown(found: Comparison, tmp_path: Path) -> None:
@@ -218,10 +284,10 @@ def test_learning_curves_and_seeds_by_default(data: TextData, tmp_path: Path) ->
     assert [training.seed for training in one.trainings] == [0, 1, 2]  # a quick level
     assert one.curve is not None
     assert one.curve.rows == [45, 90, 180, 360]
-    assert one.curve.accuracy[-1] == one.trainings[0].correct.mean()
+    assert one.curve.scores[-1].value == one.trainings[0].correct.mean()
     assert one.curve.doubled is not None
     assert one.curve.doubled[1] <= one.curve.doubled[0] <= one.curve.doubled[2]
-    more = 100 * (one.curve.doubled[0] - one.curve.accuracy[-1])
+    more = 100 * (one.curve.doubled[0] - one.curve.scores[-1].value)
     assert f"; twice as many training rows would likely bring tfidf {more:+.1f} points (95% interval" in found.verdict
 
 
@@ -235,9 +301,10 @@ def test_the_verdict_says_whether_more_rows_are_the_better_buy(found: Comparison
 
     def verdict(correct: np.ndarray) -> str:
         doubled = 0.5 + (gained + further) / 100
-        curve = Curve([50, 100], [0.4, 0.5], [0.3, 0.4], [0.5, 0.6], (doubled, doubled - 0.02, doubled + 0.03))
+        points = [Score(0.4, 0.3, 0.5), Score(0.5, 0.4, 0.6)]
+        curve = Curve(Accuracy(), [50, 100], points, Score(doubled, doubled - 0.02, doubled + 0.03))
         both = replace(cheap, curve=curve, trainings=cheap.trainings[:1]), replace(dear, trainings=dear.trainings[:1])
-        both[0].__dict__["correct"], both[1].__dict__["correct"] = right[None], correct[None]
+        both[0].__dict__["contributions"], both[1].__dict__["contributions"] = right[None], correct[None]
         return replace(found, levels=both, terms=Terms(worth=100)).verdict
 
     more = (
@@ -545,7 +612,7 @@ def test_runs_that_differ_by_more_than_the_gain_are_marked(found: Comparison) ->
     right = found["tfidf"].kept.correct
     better, equal = right.copy(), right.copy()
     better[np.flatnonzero(~right)[:3]] = True
-    apart["lstm"].__dict__["correct"] = np.stack([better, equal])
+    apart["lstm"].__dict__["contributions"] = np.stack([better, equal]).astype(float)
     (sentence,) = apart.warnings(apart["lstm"])
     points = 100 * 3 / rows
     assert sentence == (

@@ -16,6 +16,7 @@ from textladder.batching import Padding, TextBatches, pad_batch
 from textladder.errors import ConfigError
 from textladder.progress import Monitor
 from textladder.scoring import NetworkScorer, predict_probabilities
+from textladder.target_metric import find_metric
 from textladder.text.vocabulary import EncodedTexts
 from textladder.training.callbacks import History, validation_score
 from textladder.training.learner import Adversarial, class_weights, make_learner
@@ -196,10 +197,57 @@ def test_an_earlier_validation_is_kept_if_it_is_better_by_more_than_chance(
 
 
 def test_rare_classes_count_in_the_best_validation() -> None:
-    common_class_alone = validation_score(0.3, accuracy=0.90, macro_f1=0.47)
-    assert validation_score(0.4, accuracy=0.88, macro_f1=0.80) > common_class_alone
-    assert validation_score(0.2, accuracy=0.90, macro_f1=0.47) > common_class_alone
-    assert validation_score(0.2, None, None) > validation_score(0.3, None, None)
+    def score(loss, accuracy=None, macro_f1=None):
+        return validation_score({"valid_loss": loss, "valid_accuracy": accuracy, "valid_macro_f1": macro_f1}, None)
+
+    common_class_alone = score(0.3, accuracy=0.90, macro_f1=0.47)
+    assert score(0.4, accuracy=0.88, macro_f1=0.80) > common_class_alone
+    assert score(0.2, accuracy=0.90, macro_f1=0.47) > common_class_alone
+    assert score(0.2) > score(0.3)
+
+
+class MoreAndMoreEager(nn.Module):
+    """Answers class 0 in its first epoch; in later ones class 1 too, wherever token 3 or 4 occurs."""
+
+    def __init__(self, steps_of_first: int) -> None:
+        super().__init__()
+        self.steps_of_first, self.scale = steps_of_first, nn.Parameter(torch.zeros(()))
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.count += 1
+        found = ((ids == 3) | (ids == 4)).any(1) & (self.count > self.steps_of_first)
+        sign = found.float() * 2 - 1
+        return torch.stack([-sign, sign], 1) + self.scale
+
+
+@pytest.mark.parametrize(
+    ("metric", "epoch"),
+    [("accuracy", 1), ("macro-f1", 2), ("average-precision:1", 2), ("costs:missed.csv", 2), ("costs:alarms.csv", 1)],
+)
+def test_the_best_validation_is_chosen_by_the_metric(
+    metric: str, epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of the rows is of class 1; finding them all costs as many mistakes among the others, and more."""
+    monkeypatch.chdir(tmp_path)
+    Path("missed.csv").write_text("label,predicted,cost\n1,0,10\n0,1,1\n", encoding="utf-8")
+    Path("alarms.csv").write_text("label,predicted,cost\n1,0,1\n0,1,10\n", encoding="utf-8")
+    rng = np.random.default_rng(0)
+    labels = (np.arange(400) % 10 == 0).astype(np.int64)
+    eager = rng.random(400) < 0.25
+    tokens = np.where(labels == 1, 3, np.where(eager, 4, 5)).astype(np.int32)
+    encoded = EncodedTexts(tokens, np.arange(401))
+    parts = [TextBatches(encoded, labels, Padding(20), batch_size=40) for _ in range(2)]
+    learner = make_learner(MoreAndMoreEager(10), *parts, metric=find_metric(metric, ["0", "1"]))
+    entries = run_stages(learner, [Stage("s", 2, 1e-3)], validations_per_epoch=2)
+    assert (learner.model.count > 10) == (epoch == 2)
+    assert entries[0]["valid_score"] == entries[1]["valid_score"]
+
+
+def test_patience_goes_by_the_metric() -> None:
+    learner = make_learner(StepCounter(26), batches(), batches(), metric=find_metric("log-loss", ["0", "1"]))
+    assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 4
 
 
 def test_patience_goes_by_the_validation_loss() -> None:

@@ -16,7 +16,7 @@ def gains(**points: float) -> Gains:
     """Gains computed from the levels' accuracies; detectable above one and a half points."""
 
     def gain(one: str, other: str) -> Gain:
-        accuracy = {level.level: 100 * level.accuracy for level in ALL} | points
+        accuracy = {level.level: 100 * level.score for level in ALL} | points
         found = accuracy[one] - accuracy[other]
         p_value = 0.0001 if found > 1.5 else 0.03 if found < -1.5 else 0.3
         return Gain(found, found - 1.5, found + 1.5, p_value, rows=2000, row_error=1.5 / 1.96)

@@ -85,6 +85,11 @@ class Audit:
         """Whether there are many classes with a handful of rows each."""
         return len(self.classes) > ID_CLASSES and sum(self.rows.values()) / len(self.classes) < ID_ROWS
 
+    @property
+    def imbalanced(self) -> bool:
+        """Whether the largest class has more than five times as many rows as the smallest."""
+        return max(self.classes.values()) > IMBALANCED * min(self.classes.values())
+
     def findings(self) -> list[str]:
         """What was found as sentences, the most serious first."""
         return list(_findings(self))
@@ -269,7 +274,7 @@ def _balance_finding(audit: Audit) -> str:
     total = sum(audit.classes.values())
     order = sorted(audit.classes.items(), key=lambda item: item[1])
     (rarest, fewest), (commonest, most) = order[0], order[-1]
-    if most > IMBALANCED * fewest:
+    if audit.imbalanced:
         return (
             f"The classes are imbalanced: {fewest / total:.1%} of the rows are {rarest!r}, {most / total:.1%} "
             f"{commonest!r}. Check macro F1 as well as accuracy; class weights (--class-weights balanced, in Python "

@@ -1,6 +1,7 @@
 """Whether a gain is real: two classifiers on the same rows, by paired bootstrap and permutation test.
 
-Works on which rows each classifier predicted correctly; knows nothing of texts or levels.
+Works on what each row contributes to a metric, such as whether it was predicted correctly; knows nothing of texts or
+levels.
 """
 
 import math
@@ -10,18 +11,67 @@ from typing import Any
 
 import numpy as np
 
+from textladder.wording import points_words
+
 RESAMPLES = 10_000
 CONFIDENCE, POWER = 0.95, 0.8
 DETECTABLE_P = 0.05
+MANY_VALUES = 1_000  # so many different ones add up to a normal distribution, which is not worth resampling
 MOST_ROWS = 100  # times as many rows as there are: what would take more is not worth planning
 
 
 @dataclass(frozen=True)
-class Gain:
-    """The gain in accuracy of one classifier over another, in percentage points.
+class Unit:
+    """What gains in a metric are measured in.
 
     Attributes:
-        points: difference of the two accuracies.
+        of: what the points are of, in words; empty for those of accuracy.
+        scale: what a gain is multiplied by: 100 for percentage points, 1 for a metric with a unit of its own.
+        worth: what a more expensive classifier must gain to be worth it, if the user does not say.
+    """
+
+    of: str = ""
+    scale: float = 100.0
+    worth: float = 1.0
+
+    def number(self, value: float, sign: str = "") -> str:
+        """A gain without its unit: one decimal for points, otherwise two significant digits.
+
+        >>> Unit().number(3.14159, "+"), Unit(scale=1.0).number(0.31415), Unit(scale=1.0).number(-1234.5)
+        ('+3.1', '0.31', '-1,234')
+        """
+        if self.scale == 100:
+            return format(value, f"{sign}.1f")
+        return format(value, f"{sign},.0f" if abs(value) >= 10 else f"{sign}.2g")
+
+    def words(self, value: float, sign: str = "") -> str:
+        """A gain with its unit.
+
+        >>> Unit("of macro F1").words(3.14159), Unit("saved per text", scale=1.0).words(0.31415, "+")
+        ('3.1 points of macro F1', '+0.31 saved per text')
+        """
+        points = "points" if self.scale == 100 else ""
+        return " ".join(word for word in (self.number(value, sign), points, self.of) if word)
+
+    def asked(self, worth: float) -> str:
+        """What a user demands of a gain, with its unit.
+
+        >>> Unit().asked(1.0), Unit("of macro F1").asked(2.5), Unit("saved per text", scale=1.0).asked(0.3)
+        ('1 point', '2.5 points of macro F1', '0.3 saved per text')
+        """
+        points = points_words(worth) if self.scale == 100 else f"{worth:g}"
+        return f"{points} {self.of}".rstrip()
+
+
+POINTS = Unit()
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The gain of one classifier over another, in percentage points of accuracy or in the unit of another metric.
+
+    Attributes:
+        points: difference of the two values of the metric, positive if the classifier is better.
         low: lower end of its 95% interval, by paired bootstrap over the rows.
         high: upper end.
         p_value: two-sided, of `expected`: of the permutation test over the rows and, with several seeds, of the
@@ -32,6 +82,7 @@ class Gain:
         rows: number of rows.
         row_error: standard error of `expected` from the choice of the rows, in points.
         seed_error: standard error from run-to-run noise, over seeds or folds, in points; 0 for one training.
+        unit: what all of these are measured in.
     """
 
     points: float
@@ -43,6 +94,7 @@ class Gain:
     rows: int = 1
     row_error: float = 0.0
     seed_error: float = 0.0
+    unit: Unit = POINTS
 
     @property
     def expected(self) -> tuple[float, float, float]:
@@ -70,7 +122,8 @@ class Gain:
         error = math.hypot(self.row_error, self.seed_error)
         # so many rows at least must differ, all in favour of one classifier, for the permutation test
         differing = math.ceil(math.log2(self.comparisons / DETECTABLE_P))
-        return max((_detecting(self.comparisons) + _z(POWER)) * error, 100 * differing / self.rows)
+        of_one_row = 100 * self.unit.worth / self.rows  # a point of accuracy is a hundredth of the rows
+        return max((_detecting(self.comparisons) + _z(POWER)) * error, differing * of_one_row)
 
     def rows_to_settle(self, worth: float) -> int | None:
         """How many more rows would show, with a power of 80%, whether the gain is worthwhile.
@@ -106,51 +159,62 @@ class Gain:
 
 
 def paired_gain(
-    correct: np.ndarray,
+    scores: np.ndarray,
     baseline: np.ndarray,
     *,
     selected: tuple[int, int] = (0, 0),
     comparisons: int = 1,
     folds: np.ndarray | None = None,
+    unit: Unit = POINTS,
     seed: int = 0,
 ) -> Gain:
     """The gain of one classifier over another on the same rows.
 
     Args:
-        correct: bool (seeds, rows), the rows that each training of the classifier predicted correctly.
-        baseline: bool (seeds, rows), the same for the other classifier; its number of seeds may differ.
+        scores: float or bool (seeds, rows), what each row contributes to the metric of each training of the classifier,
+            higher for better: for accuracy, whether it was predicted correctly.
+        baseline: (seeds, rows), the same for the other classifier; its number of seeds may differ.
         selected: index of the training of each that is used; points and interval describe these two.
         comparisons: how many such gains are looked at.
         folds: int (rows,), the fold of each row, if it was predicted by a classifier that was trained on the other
             folds; None if all rows were predicted by the same classifier.
+        unit: of the gain.
         seed: of the bootstrap and the permutations.
 
     Returns:
         The gain of the selected trainings and, with several seeds, the mean gain over them.
     """
-    kept = correct[selected[0]].astype(np.float64) - baseline[selected[1]]
+    scores, baseline = scores.astype(np.float64), baseline.astype(np.float64)
+    kept = scores[selected[0]] - baseline[selected[1]]
     low, high = _interval(_resampled(kept, 0.0 if folds is None else _fold_error(kept, folds), seed))
-    differences = correct.mean(axis=0) - baseline.mean(axis=0)
-    seed_error = math.hypot(_seed_error(correct), _seed_error(baseline))
+    differences = scores.mean(axis=0) - baseline.mean(axis=0)
+    seed_error = math.hypot(_seed_error(scores), _seed_error(baseline))
     if folds is not None:
         seed_error = math.hypot(seed_error, _fold_error(differences, folds))
     resampled = _resampled(differences, seed_error, seed)
     p_value, seeds = permutation_test(differences, seed=seed), None
     if seed_error:
         p_value = max(p_value, _share_beyond_zero(resampled))
-    if max(len(correct), len(baseline)) > 1:
-        seeds = (100 * float(differences.mean()), *_interval(resampled))
+    if max(len(scores), len(baseline)) > 1:
+        ends = _interval(resampled)
+        seeds = unit.scale * float(differences.mean()), unit.scale * ends[0], unit.scale * ends[1]
     return Gain(
-        100 * float(kept.mean()),
-        low,
-        high,
+        unit.scale * float(kept.mean()),
+        unit.scale * low,
+        unit.scale * high,
         p_value,
         seeds,
         comparisons,
         rows=len(differences),
-        row_error=100 * float(differences.std()) / math.sqrt(len(differences)),
-        seed_error=100 * seed_error,
+        row_error=unit.scale * float(differences.std()) / math.sqrt(len(differences)),
+        seed_error=unit.scale * seed_error,
+        unit=unit,
     )
+
+
+def interval_of_mean(scores: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """The 95% interval of the mean of what each row contributes, float (rows,), by bootstrap over the rows."""
+    return _interval(_resampled(scores, 0.0, seed))
 
 
 def permutation_test(differences: np.ndarray, *, seed: int = 0) -> float:
@@ -170,6 +234,8 @@ def permutation_test(differences: np.ndarray, *, seed: int = 0) -> float:
     values, counts = np.unique(sizes.round(12), return_counts=True)
     if len(values) == 1:
         return _mcnemar(int((differences > 0).sum()), len(sizes))
+    if len(values) > MANY_VALUES:
+        return 2 * NormalDist().cdf(-abs(float(differences.sum())) / float(np.linalg.norm(sizes)))
     observed = abs(float(differences.sum()))
     heads = np.random.default_rng(seed).binomial(counts, 0.5, size=(RESAMPLES, len(counts)))
     sums = np.abs((2 * heads - counts) @ values)
@@ -192,7 +258,7 @@ def _interval(resampled: np.ndarray) -> tuple[float, float]:
 
 
 def _resampled(differences: np.ndarray, seed_error: float, seed: int) -> np.ndarray:
-    """Mean gains in points, (resamples,), as they might have been with other rows and other seeds.
+    """Mean gains, (resamples,), as they might have been with other rows and other seeds.
 
     The bootstrap is paired: a resampled row counts for both classifiers (Efron & Tibshirani 1993, section 13.3; Koehn
     2004).
@@ -206,8 +272,11 @@ def _resampled(differences: np.ndarray, seed_error: float, seed: int) -> np.ndar
     # Rows with the same difference are interchangeable, so drawing how often each difference occurs from a multinomial
     # is exactly the bootstrap over rows.
     values, counts = np.unique(differences.round(12), return_counts=True)
+    if len(values) > MANY_VALUES:
+        row_error = float(differences.std()) / math.sqrt(len(differences))
+        return float(differences.mean()) + math.hypot(row_error, seed_error) * rng.standard_normal(RESAMPLES)
     shares = rng.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES) / counts.sum()  # (resamples, values)
-    gains: np.ndarray = 100 * (shares @ values + seed_error * rng.standard_normal(RESAMPLES))
+    gains: np.ndarray = shares @ values + seed_error * rng.standard_normal(RESAMPLES)
     return gains
 
 
@@ -217,17 +286,17 @@ def _share_beyond_zero(resampled: np.ndarray) -> float:
     return min(1.0, 2 * (beyond + 1) / (len(resampled) + 1))
 
 
-def _seed_error(correct: np.ndarray) -> float:
-    """Standard error of the mean accuracy from the choice of the seeds, a fraction; 0 for one seed.
+def _seed_error(scores: np.ndarray) -> float:
+    """Standard error of the mean of (seeds, rows) from the choice of the seeds; 0 for one seed.
 
-    Accuracies of trainings that are equally good differ too, because they fail on other rows. That is part of the
+    Means of trainings that are equally good differ too, because they fail on other rows. That is part of the
     choice of the rows, so it is subtracted: what remains is how much better some trainings are than others.
     """
-    seeds, rows = correct.shape
+    seeds, rows = scores.shape
     if seeds == 1:
         return 0.0
-    between = float(correct.mean(axis=1).var(ddof=1))
-    by_chance = float(correct.var(axis=0, ddof=1).mean()) / rows
+    between = float(scores.mean(axis=1).var(ddof=1))
+    by_chance = float(scores.var(axis=0, ddof=1).mean()) / rows
     return math.sqrt(max(0.0, between - by_chance) / seeds)
 
 

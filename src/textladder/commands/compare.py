@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 
 from textladder.commands.command import Command, print_json, print_wrapped, read_rows, terminal_monitor
-from textladder.errors import TextladderError
+from textladder.errors import ConfigError, TextladderError
 from textladder.flags import Parser, add_data, duration, split_names
 from textladder.setting_flags import add_shared_settings, level_settings_of
 
@@ -32,6 +32,15 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         help="test every row once, in K trainings of each level on the others, for few rows without --test "
         "[default: 1, one split]",
     )
+    parser.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="what training, gains and the verdict go by: accuracy, macro-f1, weighted-f1, balanced-accuracy, mcc, "
+        "log-loss, f1:LABEL, average-precision:LABEL or recall-at-precision:LABEL=0.9 [default: accuracy]",
+    )
+    parser.add_argument(
+        "--costs", metavar="FILE", help="go by what each mistake costs: a table with the columns label, predicted, cost"
+    )
     parser.add_argument("--learning-curve", action="store_true", help="also train on 1/8, 1/4 and 1/2 of the rows")
     parser.add_argument(
         "--time-budget", type=duration, metavar="30m", help="total time for training, such as 90s, 30m or 2h"
@@ -43,9 +52,9 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     terms.add_argument(
         "--worth",
         type=float,
-        default=1.0,
         metavar="X",
-        help="points of accuracy that a more expensive level must gain [default: 1]",
+        help="points of the metric that a more expensive level must gain, or how much it must save per text "
+        "[default: 1, or a hundredth of the mean cost of a mistake]",
     )
     terms.add_argument("--max-latency-ms", type=float, metavar="X", help="maximum median latency per text, in ms")
     terms.add_argument("--max-size-mb", type=float, metavar="X", help="maximum size of the bundle, in MB")
@@ -75,6 +84,7 @@ def run(options: argparse.Namespace) -> None:
         seed=seed,
         learning_curve=options.learning_curve,
         time_budget=options.time_budget,
+        metric=_metric(options),
         fix=options.fix,
         out=options.out,
         overwrite=options.overwrite,
@@ -92,6 +102,18 @@ def run(options: argparse.Namespace) -> None:
     print(f"Report: {options.out}/report.html")
     if found.recommended:
         print(f'Try: textladder predict {found[found.recommended].kept.bundle} "a text"')
+
+
+def _metric(options: argparse.Namespace) -> str | None:
+    """The metric by name; None for the default."""
+    from textladder.target_metric import COSTS
+
+    metric: str | None = options.metric
+    if options.costs is None:
+        return metric
+    if metric is not None:
+        raise ConfigError("Costs are a metric of their own: give --metric or --costs, not both.")
+    return f"{COSTS}{options.costs}"
 
 
 def kept(options: argparse.Namespace) -> str:

@@ -48,6 +48,7 @@ def compare(
     seed: int = 0,
     learning_curve: bool = False,
     time_budget: float | None = None,
+    metric: str | None = None,
     fix: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -67,6 +68,10 @@ def compare(
         seed: the first seed.
         learning_curve: also train on an eighth, a quarter and a half of the rows.
         time_budget: seconds for all fits; a level that would exceed it is trained on fewer rows or left out.
+        metric: what training, gains and the verdict go by: `accuracy`, `macro-f1`, `weighted-f1`, `balanced-accuracy`,
+            `mcc`, `log-loss`, `f1:LABEL`, `average-precision:LABEL`, `recall-at-precision:LABEL=0.9`, or `costs:FILE`
+            for what each mistake costs, see `target_metric.read_costs`. By default accuracy, and training goes by the
+            mean of accuracy and macro F1.
         fix: `drop-leaks` removes training and validation rows that are also test rows.
         out: folder for bundles, predictions, `results.json`, `report.html` and `report.md`; an interrupted comparison
             resumes there. By default a temporary folder, which is deleted together with the result.
@@ -78,14 +83,15 @@ def compare(
         The results, the verdict and the report.
 
     Raises:
-        ConfigError: an unknown level or setting, `out` holds something else, or the rows cannot be divided into folds.
+        ConfigError: an unknown level, setting or metric, `out` holds something else, or the rows cannot be divided
+            into folds.
         TextladderError: a requested level cannot be trained here, or the folder cannot be written to.
     """
     if fix is not None and fix not in FIXES:
         raise ConfigError(unknown_name("fix", fix, FIXES))
     if fix is not None and folds > 1:
         raise ConfigError("With folds there are no leaks to drop: texts that repeat one another are in the same fold.")
-    plan = Plan(data, levels, settings or {}, seeds, folds, seed, learning_curve, time_budget)
+    plan = Plan(data, levels, settings or {}, seeds, folds, seed, learning_curve, time_budget, metric)
     request = _Request(plan, terms or Terms(), fix, command, monitor or Monitor())
     if out is None:
         folder = Path(tempfile.mkdtemp(prefix="textladder-"))
@@ -163,7 +169,7 @@ def _compare(request: _Request, folder: Path, report: str | None, overwrite: boo
         versions=versions(),
         label_errors_unavailable=unavailable,
     )
-    return Comparison(run.results, plan.data, request.terms, run.failed, audit, label_errors, info, folder)
+    return Comparison(run.results, plan.data, plan.metric, request.terms, run.failed, audit, label_errors, info, folder)
 
 
 def _audit(request: _Request) -> tuple[Audit, list[str]]:

@@ -1,4 +1,4 @@
-"""Learning curves: accuracy against the number of training rows, extrapolated to twice the rows.
+"""Learning curves: a metric against the number of training rows, extrapolated to twice the rows.
 
 A classifier's error falls roughly as a power of the number of rows (Hestness et al. 2017, "Deep learning scaling is
 predictable, empirically", section 3; for text Kaplan et al. 2020). A line fitted to the logarithm of the errors over
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from textladder.metrics import wilson_interval
+from textladder.target_metric import ACCURACY, Score, TargetMetric
 
 SHARES = (1 / 8, 1 / 4, 1 / 2)
 RESAMPLES = 2_000
@@ -19,29 +19,27 @@ RESAMPLES = 2_000
 
 @dataclass(frozen=True)
 class Curve:
-    """The accuracy of one level over the number of training rows.
+    """A metric of one level over the number of training rows.
 
     Attributes:
+        metric: the metric.
         rows: numbers of training rows, ascending; the last is all of them.
-        accuracy: test accuracy at each, a fraction.
-        low: lower ends of their 95% intervals (Wilson).
-        high: upper ends.
-        doubled: extrapolated accuracy at twice the rows and the ends of its 95% interval; None with fewer than three
+        scores: the metric on the test rows and the ends of its 95% interval, for each.
+        doubled: the extrapolated score at twice the rows and the ends of its 95% interval; None with fewer than three
             points or an error of 0.
     """
 
+    metric: TargetMetric
     rows: list[int]
-    accuracy: list[float]
-    low: list[float]
-    high: list[float]
-    doubled: tuple[float, float, float] | None
+    scores: list[Score]
+    doubled: Score | None
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers by name, as in `compare --json`."""
-        names = ("accuracy", "low", "high")
+        names = ("accuracy" if self.metric.name == ACCURACY else "score", "low", "high")
         points = [
-            dict(zip(("rows", *names), one, strict=True))
-            for one in zip(self.rows, self.accuracy, self.low, self.high, strict=True)
+            {"rows": rows, **dict(zip(names, score, strict=True))}
+            for rows, score in zip(self.rows, self.scores, strict=True)
         ]
         doubled = None
         if self.doubled is not None:
@@ -49,39 +47,42 @@ class Curve:
         return {"points": points, "doubled": doubled}
 
 
-def learning_curve(rows: Sequence[int], correct: np.ndarray, *, seed: int = 0) -> Curve:
+def learning_curve(metric: TargetMetric, rows: Sequence[int], scores: np.ndarray, *, seed: int = 0) -> Curve:
     """The learning curve of a level trained on increasing numbers of rows.
 
     Args:
+        metric: the metric.
         rows: numbers of training rows, ascending.
-        correct: bool (points, test rows), the test rows predicted correctly after each training run.
+        scores: float (points, test rows), what each test row contributes to the metric after each training run.
         seed: of the resampling.
 
     Returns:
         The measured points and the extrapolation to twice the rows.
     """
-    intervals = [wilson_interval(int(one.sum()), correct.shape[1]) for one in correct]
     return Curve(
+        metric,
         rows=list(rows),
-        accuracy=[float(one.mean()) for one in correct],
-        low=[low for low, _ in intervals],
-        high=[high for _, high in intervals],
-        doubled=_doubled(np.array(rows, np.float64), correct, np.random.default_rng(seed)),
+        scores=[Score.of_rows(metric, one) for one in scores],
+        doubled=_doubled(metric, np.array(rows, np.float64), scores, np.random.default_rng(seed)),
     )
 
 
-def _doubled(rows: np.ndarray, correct: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float] | None:
-    errors = 1 - correct.mean(axis=1)
-    if len(rows) < 3 or (errors == 0).any():
+def _doubled(metric: TargetMetric, rows: np.ndarray, scores: np.ndarray, rng: np.random.Generator) -> Score | None:
+    best = 1.0 if metric.sign == 1 else 0.0  # of what can be reached
+    errors = best - scores.mean(axis=1)
+    if len(rows) < 3 or (errors <= 0).any():
         return None
     expected = float(_extrapolated(rows, errors[None])[0])
-    patterns, counts = np.unique(correct, axis=1, return_counts=True)
-    shares = rng.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES) / counts.sum()
-    resampled = np.maximum(1 - shares @ patterns.T.astype(np.float64), 0.5 / correct.shape[1])
+    covariance, of_one_row = (
+        np.cov(scores) / scores.shape[1],
+        100 * metric.unit.worth / metric.unit.scale / scores.shape[1],
+    )
+    resampled = np.maximum(rng.multivariate_normal(errors, covariance, RESAMPLES), 0.5 * of_one_row)
     # the scatter around the line adds run-to-run noise, which resampling the test rows does not show
     noise = _scatter(rows, errors) * rng.standard_normal(RESAMPLES)
-    low, high = np.percentile(1 - (1 - _extrapolated(rows, resampled)) * np.exp(noise), [2.5, 97.5])
-    return expected, float(max(0.0, low)), float(min(1.0, high))
+    low, high = np.percentile(_extrapolated(rows, resampled) * np.exp(noise), [2.5, 97.5])
+    ends = metric.sign * (best - expected), metric.sign * (best - low), metric.sign * (best - high)
+    return Score(ends[0], max(0.0, float(min(ends[1:]))), float(max(ends[1:])))
 
 
 def _line(rows: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,11 +92,11 @@ def _line(rows: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _extrapolated(rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Accuracy at twice the rows; a rising error is taken as flat, because more rows do not make a level worse."""
+    """The error at twice the rows; a rising one is taken as flat, because more rows do not make a level worse."""
     slope, middle = _line(rows, errors)
     at = np.log(2 * rows[-1]) - np.log(rows).mean()
-    accuracy: np.ndarray = 1 - np.exp(middle + np.minimum(slope, 0) * at)
-    return accuracy
+    error: np.ndarray = np.exp(middle + np.minimum(slope, 0) * at)
+    return error
 
 
 def _scatter(rows: np.ndarray, errors: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """The results of one level, computed from the predictions of its training runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from textladder.comparison.curve import Curve
 from textladder.comparison.trainings import CrossValidated, Training
 from textladder.comparison.verdict import Candidate
 from textladder.metrics import Evaluation
+from textladder.target_metric import Accuracy, Score, TargetMetric
 
 # On tweets, 2 epochs of lstm end with a loss 5% lower than after the first, its default 6 epochs with an equal one.
 FALLING_SHARE = 0.03
@@ -50,22 +51,25 @@ class LevelResult:
         trainings: one per seed.
         curve: its learning curve, if one was requested.
         predicted_fit_seconds: the fit time that the probe predicted, if there was a time budget.
+        metric: that gains and the choice among the seeds go by.
     """
 
     level: str
     trainings: Sequence[Training]
     curve: Curve | None = None
     predicted_fit_seconds: float | None = None
+    metric: TargetMetric = field(default_factory=Accuracy)
 
     @cached_property
     def kept_index(self) -> int:
-        """Index of the training run with the highest validation accuracy; the first of equal ones."""
-        scores = [one.valid_accuracy or 0.0 for one in self.trainings]
+        """Index of the training run that is best on the validation rows; the first of equal ones."""
+        found = [one.valid_score(self.metric) for one in self.trainings]
+        scores = [0.0 if one is None else self.metric.sign * one for one in found]
         return scores.index(max(scores))
 
     @property
     def kept(self) -> Training:
-        """The training run with the highest validation accuracy, whose bundle and figures are reported."""
+        """The training run that is best on the validation rows, whose bundle and figures are reported."""
         return self.trainings[self.kept_index]
 
     @property
@@ -77,6 +81,16 @@ class LevelResult:
     def correct(self) -> np.ndarray:
         """Which test rows each training run predicted correctly, bool (seeds, rows)."""
         return np.stack([one.correct for one in self.trainings])
+
+    @cached_property
+    def contributions(self) -> np.ndarray:
+        """What each test row contributes to the metric of each training run, float64 (seeds, rows); more is better."""
+        return np.stack([one.contributions(self.metric) for one in self.trainings])
+
+    @cached_property
+    def score(self) -> Score:
+        """The metric on the test rows."""
+        return Score.of_rows(self.metric, self.contributions[self.kept_index])
 
     @cached_property
     def test(self) -> Evaluation:
@@ -96,9 +110,9 @@ class LevelResult:
 
     @property
     def seed_spread(self) -> float | None:
-        """Points between the highest and the lowest test accuracy of its seeds; None for a single seed."""
-        accuracies = self.correct.mean(axis=1)
-        return None if len(accuracies) == 1 else 100 * float(accuracies.max() - accuracies.min())
+        """From the lowest to the highest metric of its seeds on the test rows, in its unit; None for a single seed."""
+        scores = self.contributions.mean(axis=1)
+        return None if len(scores) == 1 else self.metric.unit.scale * float(scores.max() - scores.min())
 
     @property
     def fit_seconds(self) -> float:
@@ -124,10 +138,14 @@ class LevelResult:
 
     @cached_property
     def candidate(self) -> Candidate:
-        """Its accuracy and costs, for the verdict."""
+        """How good and how expensive it is, for the verdict."""
         record = self.kept.record
         return Candidate(
-            self.level, self.test.accuracy, record["predict_ms_p50"], self.fit_seconds, record["bundle_mb"]
+            self.level,
+            self.metric.sign * self.score.value,
+            record["predict_ms_p50"],
+            self.fit_seconds,
+            record["bundle_mb"],
         )
 
     @cached_property
@@ -152,6 +170,7 @@ class LevelResult:
             "level": self.level,
             "preset": job["preset"],
             "settings": job["settings"],
+            "score": self.score._asdict(),
             "test": self.test.as_dict(),
             "calibrated": self.calibrated,
             "fit_seconds": self.fit_seconds,
@@ -171,6 +190,7 @@ class LevelResult:
             {
                 "seed": one.seed,
                 "accuracy": float(one.correct.mean()),
+                "score": self.metric.value(*one.predictions("test")),
                 "valid_accuracy": one.valid_accuracy,
                 "fit_seconds": one.record["fit_seconds"],
                 "peak_memory_mb": one.record["peak_memory_mb"],

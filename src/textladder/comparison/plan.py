@@ -1,7 +1,7 @@
 """What a comparison is to train: levels, presets, settings and seeds, checked before any work is done."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from textladder.errors import ConfigError
 from textladder.levels import LEVELS, find_level
 from textladder.levels.base import is_neural, make_config
 from textladder.settings import checked_seed
+from textladder.target_metric import ACCURACY, TargetMetric, find_metric
 
 
 @dataclass
@@ -26,9 +27,12 @@ class Plan:
         seed: the first seed.
         learning_curve: whether levels are also trained on parts of the rows.
         time_budget: seconds for all fits; None for no limit.
+        metric_name: the metric that training, gains and verdict go by; None for accuracy, and for training the mean of
+            accuracy and macro F1.
         levels: names of the levels, from the lowest.
         presets: preset of each level.
         settings: settings of each level that differ from its preset.
+        metric: the metric.
 
     Raises:
         ConfigError: an unknown level, preset or setting, or a value out of its range.
@@ -42,9 +46,11 @@ class Plan:
     seed: int
     learning_curve: bool
     time_budget: float | None
+    metric_name: str | None = None
     levels: list[str] = field(init=False)
     presets: dict[str, str] = field(init=False)
     settings: dict[str, dict[str, Any]] = field(init=False)
+    metric: TargetMetric = field(init=False)
 
     def __post_init__(self) -> None:
         requested = list(LEVELS) if self.requested is None else list(self.requested)
@@ -59,6 +65,8 @@ class Plan:
             raise ConfigError(f"The number of seeds must be at least 1; received {self.seeds}.")
         checked_seed(self.seed)
         self._check_folds()
+        self.metric = find_metric(self.metric_name or ACCURACY, self.data.labels, self.data.label_names)
+        self._check_metric()
         self.presets, self.settings = {}, {}
         for name in self.levels:
             requested_settings = self.requested_settings.get(name, {})
@@ -66,6 +74,10 @@ class Plan:
                 key: str(value) if isinstance(value, Path) else value for key, value in requested_settings.items()
             }
             self.presets[name] = settings.pop("preset", "default")
+            if self.metric_name is not None and any(
+                item.name == "metric" for item in fields(find_level(name).config_type)
+            ):
+                settings.setdefault("metric", self.metric_name)
             self.settings[name] = settings
             _check_plain(name, settings)
             # raises if the settings contradict each other or the classes
@@ -76,6 +88,15 @@ class Plan:
             raise ConfigError(f"The number of folds must be at least 1; received {self.folds}.")
         if self.folds > 1 and self.seeds is not None:
             raise ConfigError("Each fold is trained once, with a seed of its own; give seeds or folds, not both.")
+
+    def _check_metric(self) -> None:
+        """Refuse a metric of one label that is in no test row."""
+        label_id = getattr(self.metric, "label_id", None)
+        if label_id is not None and label_id not in self.data.test.label_ids:
+            raise ConfigError(
+                f"There is no test row with the label {self.data.labels[label_id]!r}, so {self.metric.title} cannot be "
+                "measured."
+            )
 
     def config(self, level: str) -> Any:
         """The config of a level, by its name."""

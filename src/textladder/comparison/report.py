@@ -16,7 +16,9 @@ from textladder.comparison.report_charts import confusion, frontier_chart, learn
 from textladder.comparison.report_texts import text_sections
 from textladder.comparison.verdict import CANNOT_TELL, NONE, STAY, TAKE
 from textladder.data.labelled_texts import TextData
-from textladder.wording import counted, listed, p_value_words, points_words, seconds_words, short
+from textladder.significance import Unit
+from textladder.target_metric import TargetMetric
+from textladder.wording import counted, listed, p_value_words, seconds_words, short
 
 Numbers = Mapping[str, Any]
 
@@ -24,6 +26,7 @@ Numbers = Mapping[str, Any]
 def write_report(
     path: str | Path,
     numbers: Numbers,
+    metric: TargetMetric,
     levels: Sequence[LevelResult],
     data: TextData,
     label_errors: Sequence[LabelError] = (),
@@ -33,6 +36,7 @@ def write_report(
     Args:
         path: the file; Markdown if its name ends in `.md`, otherwise HTML.
         numbers: the comparison's numbers, from `Comparison.as_dict()`.
+        metric: what gains are in.
         levels: the results of each level, from the cheapest to the most expensive.
         data: the rows.
         label_errors: rows whose label is probably wrong.
@@ -45,11 +49,11 @@ def write_report(
     """
     path = Path(path)
     markdown = path.suffix == ".md"
-    template = _environment(html=not markdown).get_template("report.md" if markdown else "report.html")
-    return write_text(path, template.render(_content(numbers, levels, data, label_errors)))
+    template = _environment(metric.unit, html=not markdown).get_template("report.md" if markdown else "report.html")
+    return write_text(path, template.render(_content(numbers, metric, levels, data, label_errors)))
 
 
-def _environment(html: bool) -> Any:
+def _environment(unit: Unit, html: bool) -> Any:
     from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
 
     class PackageFiles(BaseLoader):
@@ -65,13 +69,16 @@ def _environment(html: bool) -> Any:
     # Markdown escapes by the filter `cell`
     environment = Environment(loader=loader, autoescape=html, undefined=StrictUndefined, trim_blocks=not html)  # noqa: S701
     environment.filters |= {
-        "points": lambda number: f"{number:+.1f}",
+        "gained": lambda value: unit.number(value, "+"),
+        "number": unit.number,
+        "in_unit": unit.words,
+        "asked": unit.asked,
+        "capitalized": lambda title: title[0].upper() + title[1:],
         "expected": _expected,
         "share": lambda number: f"{number:.3f}",
         "short": short,
         "counted": counted,
         "listed": listed,
-        "in_points": points_words,
         "p_value": lambda value: p_value_words(value).removeprefix("p ").removeprefix("= "),
         "seconds": seconds_words,
         "megabytes": _megabytes,
@@ -81,7 +88,11 @@ def _environment(html: bool) -> Any:
 
 
 def _content(
-    numbers: Numbers, levels: Sequence[LevelResult], data: TextData, label_errors: Sequence[LabelError]
+    numbers: Numbers,
+    metric: TargetMetric,
+    levels: Sequence[LevelResult],
+    data: TextData,
+    label_errors: Sequence[LabelError],
 ) -> dict[str, Any]:
     """Everything that the templates show."""
     by_name = {one["level"]: one for one in numbers["levels"]}
@@ -92,18 +103,20 @@ def _content(
     return {
         **numbers,
         "headline": _headline(numbers["decision"], recommended),
+        "title": metric.title,
+        "in_points": metric.unit.scale == 100,
         "source": numbers["data"].partition(" (")[0],
         "bundle": next((one.kept.bundle for one in levels if one.level == recommended), None),
         "levels": in_order,
         "trained_once": [one.level for one in levels if one.trained_once],
-        "measurements": list(_measurements(in_order)),
-        "frontier": frontier_chart(levels, frontier) if levels else None,
+        "measurements": list(_measurements(in_order, metric)),
+        "frontier": frontier_chart(metric, levels, frontier) if levels else None,
         "curves": [learning_chart(one) for one in levels if one.curve is not None],
         "confusions": [confusion(one, data.test.label_names) for one in levels],
         "reliabilities": [reliability_chart(one) for one in levels],
         "texts": list(text_sections(levels, recommended, data, label_errors, unavailable)) if levels else [],
         "findings": numbers["audit"]["findings"],
-        "setup": list(_setup(numbers)),
+        "setup": list(_setup(numbers, metric.unit)),
     }
 
 
@@ -119,16 +132,17 @@ def _headline(decision: str, recommended: str | None) -> str:
     return words[decision].format(recommended)
 
 
-def _measurements(levels: Sequence[Numbers]) -> Iterator[tuple[str, list[str]]]:
+def _measurements(levels: Sequence[Numbers], metric: TargetMetric) -> Iterator[tuple[str, list[str]]]:
     """The rows of the table of all measurements: a name and a value for each level."""
     columns: list[tuple[str, Callable[[Numbers], str]]] = [
-        ("gain over the level below", lambda one: _gain(one["gain_over_below"])),
-        ("gain over the best cheaper level", lambda one: _gain(one["gain_over_best_cheaper"])),
+        ("gain over the level below", lambda one: _gain(one["gain_over_below"], metric.unit)),
+        ("gain over the best cheaper level", lambda one: _gain(one["gain_over_best_cheaper"], metric.unit)),
         ("on the frontier", lambda one: "yes" if one["on_frontier"] else "no"),
         (
-            "test accuracy of each training run",
-            lambda one: ", ".join(f"{seed['accuracy']:.3f}" for seed in one["seeds"]),
+            f"{metric.title} of each training run, test rows",
+            lambda one: ", ".join(f"{seed['score']:.3f}" for seed in one["seeds"]),
         ),
+        ("accuracy", lambda one: f"{one['test']['accuracy']:.3f}"),
         ("macro F1", lambda one: f"{one['test']['macro_f1']:.3f}"),
         ("log loss", lambda one: f"{one['test']['log_loss']:.3f}"),
         ("log loss after calibration", lambda one: _calibrated(one, "log_loss")),
@@ -156,11 +170,12 @@ def _measurements(levels: Sequence[Numbers]) -> Iterator[tuple[str, list[str]]]:
             yield name, [show(one) for one in levels]
 
 
-def _gain(found: Numbers | None) -> str:
+def _gain(found: Numbers | None, unit: Unit) -> str:
     if found is None:
         return "-"
     expected = _expected(found)
-    points = f"{expected['points']:+.1f} ({expected['low']:.1f} to {expected['high']:.1f})"
+    low, high = unit.number(expected["low"]), unit.number(expected["high"])
+    points = f"{unit.number(expected['points'], '+')} ({low} to {high})"
     return f"{points}, {p_value_words(found['adjusted_p_value'])}, over {found['over']}"
 
 
@@ -182,7 +197,7 @@ def _predicted_fit(seconds: float | None) -> str:
     return "-" if seconds is None else seconds_words(seconds)
 
 
-def _setup(numbers: Numbers) -> Iterator[tuple[str, str]]:
+def _setup(numbers: Numbers, unit: Unit) -> Iterator[tuple[str, str]]:
     """How to repeat the comparison, line by line."""
     rows, machine, terms = numbers["rows"], numbers["hardware"], numbers["terms"]
     yield "rows", f"{rows['train']:,} training, {rows['valid']:,} validation, {rows['test']:,} test"
@@ -207,6 +222,7 @@ def _setup(numbers: Numbers) -> Iterator[tuple[str, str]]:
         ("fit time", terms["max_fit_minutes"], "min"),
     )
     demanded = "".join(f"; {name} at most {limit:g} {unit}" for name, limit, unit in limits if limit is not None)
-    yield "terms", f"a more expensive level must gain at least {points_words(terms['worth'])}{demanded}"
+    yield "metric", numbers["metric"]
+    yield "terms", f"a more expensive level must gain at least {unit.asked(terms['worth'])}{demanded}"
     if numbers["time_budget_seconds"] is not None:
         yield "time budget", seconds_words(numbers["time_budget_seconds"])

@@ -9,6 +9,7 @@ import numpy as np
 from textladder.class_metrics import confusion_matrix, most_mixed_up
 from textladder.comparison.level_result import LevelResult
 from textladder.metrics import CALIBRATION_BINS
+from textladder.target_metric import Score, TargetMetric
 from textladder.wording import counted
 
 MOST_CLASSES = 12  # up to this many, the confusion matrix is shown in full
@@ -27,31 +28,33 @@ class _Scale:
         return round(self.start + share * (self.stop - self.start), 1)
 
 
-def _accuracy_scale(values: Iterable[float], bottom: float, top: float) -> tuple[_Scale, list[dict[str, Any]]]:
-    """A scale that covers some accuracies, and its ticks."""
-    values = list(values)
+def _metric_scale(
+    metric: TargetMetric, scores: Iterable[Score], bottom: float, top: float
+) -> tuple[_Scale, list[dict[str, Any]]]:
+    """A scale that covers some scores with their intervals, with the better ones on top, and its ticks."""
+    values = [value for score in scores for value in score]
     low, high = min(values), max(values)
-    step = next(step for step in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6 or step == 0.2)
-    low, high = math.floor(low / step) * step, min(1.0, math.ceil(high / step) * step)
-    scale = _Scale(low, high, bottom, top)
-    ticks = np.arange(low, high + step / 2, step)
+    steps = (digit * 10.0**power for power in range(-3, 9) for digit in (1, 2, 5))
+    step = next(step for step in steps if step >= 0.005 and (high - low) / step <= 6)
+    low, high = math.floor(low / step) * step, math.ceil(high / step) * step
+    scale = _Scale(low, min(1.0, high), bottom, top) if metric.sign == 1 else _Scale(low, high, top, bottom)
+    ticks = np.arange(low, scale.high + step / 2, step)
     return scale, [{"at": scale(float(tick)), "text": f"{tick:.3f}".rstrip("0").ljust(4, "0")} for tick in ticks]
 
 
-def frontier_chart(levels: Sequence[LevelResult], frontier: Sequence[str]) -> dict[str, Any]:
-    """Accuracy over the latency of one text, on a logarithmic axis.
+def frontier_chart(metric: TargetMetric, levels: Sequence[LevelResult], frontier: Sequence[str]) -> dict[str, Any]:
+    """The metric over the latency of one text, on a logarithmic axis.
 
     Args:
+        metric: the metric.
         levels: at least one.
         frontier: names of the levels joined by the line, from the cheapest.
 
     Returns:
         Ticks of both axes, a dot per level and the line, as report.html draws them.
     """
-    tests = {one.level: one.test for one in levels}
-    y, ys = _accuracy_scale(
-        [value for test in tests.values() for value in (test.accuracy_low, test.accuracy_high)], 236, 22
-    )
+    scores = {one.level: one.score for one in levels}
+    y, ys = _metric_scale(metric, scores.values(), 236, 22)
     powers = {one.level: math.log10(one.candidate.predict_ms_p50) for one in levels}
     low, high = math.floor(min(powers.values()) - 0.05), math.ceil(max(powers.values()) + 0.05)
     x = _Scale(low, high, 66, 460)
@@ -59,14 +62,14 @@ def frontier_chart(levels: Sequence[LevelResult], frontier: Sequence[str]) -> di
         {
             "level": name,
             "x": x(powers[name]),
-            "y": y(test.accuracy),
-            "low": y(test.accuracy_low),
-            "high": y(test.accuracy_high),
+            "y": y(score.value),
+            "low": max(y(score.low), y(score.high)),
+            "high": min(y(score.low), y(score.high)),
         }
-        for name, test in tests.items()
+        for name, score in scores.items()
     ]
     _place_labels(dots, frontier)
-    line = " ".join(f"{x(powers[name])},{y(tests[name].accuracy)}" for name in frontier)
+    line = " ".join(f"{x(powers[name])},{y(scores[name].value)}" for name in frontier)
     xs = [{"at": x(power), "text": f"{10**power:g}"} for power in range(low, high + 1)]
     return {"xs": xs, "ys": ys, "dots": dots, "line": line}
 
@@ -90,30 +93,31 @@ def _place_labels(dots: Sequence[dict[str, Any]], frontier: Sequence[str]) -> No
 
 
 def learning_chart(level: LevelResult) -> dict[str, Any]:
-    """Accuracy over the number of training rows, on a logarithmic axis, and its extrapolation to twice the rows."""
+    """The metric over the number of training rows, on a logarithmic axis, and its extrapolation to twice the rows."""
     curve = level.curve
     assert curve is not None
     doubled = curve.doubled
-    y, ys = _accuracy_scale([*curve.low, *curve.high, *(doubled or ())], 160, 10)
+    y, ys = _metric_scale(curve.metric, [*curve.scores, *([doubled] if doubled else [])], 160, 10)
     last = 2 * curve.rows[-1] if doubled else curve.rows[-1]
     x = _Scale(math.log(curve.rows[0]), math.log(last), 56, 276)
-    points = list(zip(curve.rows, curve.accuracy, curve.low, curve.high, strict=True))
-    words = f"Accuracy {curve.accuracy[-1]:.3f} with {counted(curve.rows[-1], 'row')}"
-    line = [f"{x(math.log(rows))},{y(accuracy)}" for rows, accuracy, *_ in points]
+    points = list(zip(curve.rows, curve.scores, strict=True))
+    title = curve.metric.title[0].upper() + curve.metric.title[1:]
+    words = f"{title} {curve.scores[-1].value:.3f} with {counted(curve.rows[-1], 'row')}"
+    line = [f"{x(math.log(rows))},{y(score.value)}" for rows, score in points]
     guess = ""
     if doubled:
         guess = f"{line[-1]} {x(math.log(last))},{y(doubled[0])}"
-        points.append((last, *doubled))
+        points.append((last, doubled))
         words += (
             f"; twice as many would likely give {doubled[0]:.3f} (95% interval {doubled[1]:.3f} to {doubled[2]:.3f})"
         )
     return {
         "level": level.level,
-        "xs": [{"at": x(math.log(rows)), "text": f"{rows:,}"} for rows, *_ in points],
+        "xs": [{"at": x(math.log(rows)), "text": f"{rows:,}"} for rows, _ in points],
         "ys": ys,
         "dots": [
-            {"x": x(math.log(rows)), "y": y(middle), "low": y(low), "high": y(high)}
-            for rows, middle, low, high in points
+            {"x": x(math.log(rows)), "y": y(score.value), "low": y(score.low), "high": y(score.high)}
+            for rows, score in points
         ],
         "line": " ".join(line),
         "guess": guess,

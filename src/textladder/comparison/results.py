@@ -19,6 +19,7 @@ from textladder.comparison.verdict import NONE, Candidate, Terms, Verdict, best_
 from textladder.data.labelled_texts import TextData
 from textladder.errors import ConfigError, import_extra, unknown_name
 from textladder.significance import Gain, paired_gain
+from textladder.target_metric import ACCURACY, MACRO_F1, TargetMetric, find_metric
 from textladder.wording import listed, seconds_words, short
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 TABLE_COLUMNS = (
     "predict_ms_p50", "predict_ms_p95", "rows_per_second", "fit_seconds", "bundle_mb", "peak_memory_mb", "parameters",
 )  # fmt: skip
+MOST_TITLE = 12  # characters of a metric that fit above its column
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Comparison:
     Attributes:
         levels: the results of each level, from the lowest.
         data: the rows.
+        metric: what gains and the verdict go by.
         terms: what the user demands of the recommended level.
         failed: why a level or training has no result, by its name.
         audit: what the audit found in the rows.
@@ -75,6 +78,7 @@ class Comparison:
 
     levels: Sequence[LevelResult]
     data: TextData
+    metric: TargetMetric
     terms: Terms
     failed: Mapping[str, str]
     audit: Audit
@@ -94,7 +98,7 @@ class Comparison:
         return by_name[level]
 
     def gain(self, level: str, over: str) -> Gain:
-        """The gain in accuracy of one level over another, by their names.
+        """The gain in the metric of one level over another, by their names.
 
         Raises:
             ConfigError: the comparison has no results of one of them.
@@ -106,7 +110,12 @@ class Comparison:
             # at each level, as many more expensive ones may seem better by chance
             comparisons = max(1, len(self.levels) - 1)
             self._gains[key] = paired_gain(
-                one.correct, other.correct, selected=selected, comparisons=comparisons, folds=one.kept.fold_of_row
+                one.contributions,
+                other.contributions,
+                selected=selected,
+                comparisons=comparisons,
+                folds=one.kept.fold_of_row,
+                unit=self.metric.unit,
             )
         return self._gains[key]
 
@@ -115,8 +124,13 @@ class Comparison:
         return {}
 
     @property
+    def worth(self) -> float:
+        """What a more expensive level must gain, in the unit of the metric."""
+        return self.metric.unit.worth if self.terms.worth is None else self.terms.worth
+
+    @property
     def candidates(self) -> list[Candidate]:
-        """Accuracy and costs of each level, for the verdict."""
+        """How good and how expensive each level is, for the verdict."""
         return [one.candidate for one in self.levels]
 
     @property
@@ -129,15 +143,16 @@ class Comparison:
         """The recommended level and the reason."""
         if not self.levels:
             return Verdict(None, "No level could be trained.", NONE)
-        trained_once = [one.level for one in self.levels if one.trained_once]
-        found = decide(self.candidates, self.gain, self.terms, trained_once=trained_once)
-        caveats = []
+        found, caveats = self._decision, list[str]()
         total = len(self.data.train)
         if fewer := [one for one in self.levels if one.kept.record["train_rows"] < total]:
             rows = ", ".join(f"{one.level}: {one.kept.record['train_rows']:,}" for one in fewer)
             caveats.append(f"to stay within the time budget, not all {total:,} training rows were used ({rows})")
         if found.recommended is not None and (advice := self._more_rows_or_next_level(found.recommended)):
             caveats.append(advice)
+        if (other := self.by_other_metric) is not None and other._decision.recommended != found.recommended:
+            level = other._decision.recommended or "no level"
+            caveats.append(f"the classes are unbalanced, and by {other.metric.title} it would be {level}")
         if warned := [one.level for one in self.levels if self.warnings(one)]:
             caveats.append(f"there is a warning about {listed(warned)}")
         if self.failed:
@@ -145,6 +160,22 @@ class Comparison:
         if not caveats:
             return found
         return replace(found, sentence=f"{found.sentence.rstrip('.')}; {'; '.join(caveats)}.")
+
+    @cached_property
+    def _decision(self) -> Verdict:
+        trained_once = [one.level for one in self.levels if one.trained_once]
+        return decide(self.candidates, self.gain, self.terms, unit=self.metric.unit, trained_once=trained_once)
+
+    @cached_property
+    def by_other_metric(self) -> "Comparison | None":
+        """The comparison by macro F1 if it is by accuracy, and by accuracy otherwise; None if classes are balanced."""
+        if not self.audit.imbalanced:
+            return None
+        name = MACRO_F1 if self.metric.name == ACCURACY else ACCURACY
+        metric, terms = find_metric(name, self.data.labels), self.terms
+        if self.metric.unit.scale != metric.unit.scale:
+            terms = replace(terms, worth=None)
+        return replace(self, metric=metric, terms=terms, levels=[replace(one, metric=metric) for one in self.levels])
 
     def _more_rows_or_next_level(self, recommended: str) -> str | None:
         """Whether twice as many training rows would bring more than the best of the more expensive levels.
@@ -158,15 +189,18 @@ class Comparison:
         level = self[recommended]
         if level.curve is None or level.curve.doubled is None:
             return None
-        middle, low, high = (100 * (share - level.curve.accuracy[-1]) for share in level.curve.doubled)
-        interval = f"95% interval {low:.1f} to {high:.1f}"
-        more = f"twice as many training rows would likely bring {recommended} {middle:+.1f} points ({interval})"
+        unit, last = self.metric.unit, level.curve.scores[-1].value
+        middle, *ends = (self.metric.sign * unit.scale * (value - last) for value in level.curve.doubled)
+        interval = f"95% interval {unit.number(min(ends))} to {unit.number(max(ends))}"
+        more = f"twice as many training rows would likely bring {recommended} {unit.words(middle, '+')} ({interval})"
         above = self.levels_by_cost[self.levels_by_cost.index(level) + 1 :]
         gains = {one.level: self.gain(one.level, recommended).expected[0] for one in above}
         best = max(gains, key=gains.__getitem__, default=None)
         if best is None or gains[best] <= 0:
             return more
-        return f"{more}, {'more' if middle > gains[best] else 'less'} than {best} does ({gains[best]:+.1f})"
+        return (
+            f"{more}, {'more' if middle > gains[best] else 'less'} than {best} does ({unit.number(gains[best], '+')})"
+        )
 
     @property
     def verdict(self) -> str:
@@ -180,7 +214,7 @@ class Comparison:
 
     @property
     def frontier(self) -> list[str]:
-        """The levels that are more accurate than every cheaper one, from the cheapest."""
+        """The levels that are better than every cheaper one, from the cheapest."""
         return frontier(self.candidates)
 
     def gains(self, level: LevelResult) -> dict[str, tuple[str, Gain] | None]:
@@ -199,10 +233,10 @@ class Comparison:
         """Why a level may be worse on these rows than its kind of model can be, or have been lucky, in sentences."""
         found, gain = level.warnings, self.gains(level)["gain_over_best_cheaper"]
         if gain is not None and level.seed_spread is not None and 0 < gain[1].expected[0] < level.seed_spread:
-            runs = len(level.trainings)
+            runs, unit = len(level.trainings), self.metric.unit
             found.append(
-                f"Its {runs} training runs differ by {level.seed_spread:.1f} points, more than the "
-                f"{gain[1].expected[0]:.1f} points that it gains: more of them would tell more (--seeds {2 * runs})."
+                f"Its {runs} training runs differ by {unit.words(level.seed_spread)}, more than the "
+                f"{unit.words(gain[1].expected[0])} that it gains: more of them would tell more (--seeds {2 * runs})."
             )
         return found
 
@@ -225,6 +259,7 @@ class Comparison:
                 {
                     "level": level.level,
                     **level.test.as_dict(),
+                    **dict(zip(("score", "score_low", "score_high"), level.score, strict=True)),
                     "calibrated_ece": math.nan if level.calibrated is None else level.calibrated["ece"],
                     "seed_spread": math.nan if level.seed_spread is None else level.seed_spread,
                     **dict(zip(("gain", "gain_low", "gain_high", "p_value"), points, strict=True)),
@@ -236,19 +271,33 @@ class Comparison:
 
     def text_table(self) -> str:
         """The numbers as a table of at most 80 columns; `>` marks the recommended level."""
-        lines = [f"{'':2}{'level':<12}{'accuracy (95%)':<20}{'gain over cheaper':<22}{'ms/text':>8}{'fit':>8}{'MB':>8}"]
+        title = self.metric.title if len(self.metric.title) <= MOST_TITLE else "metric"
+        heading = f"{f'{title} (95%)':<20}{'gain over cheaper':<22}"
+        lines = [f"{'':2}{'level':<12}{heading}{'ms/text':>8}{'fit':>8}{'MB':>8}"]
         for level in self.levels_by_cost:
             gain = self.gains(level)["gain_over_best_cheaper"]
-            gained = "{:+.1f} ({:.1f} to {:.1f})".format(*gain[1].expected) if gain else ""
-            test, cost = level.test, level.candidate
+            gained = ""
+            if gain is not None:
+                points, low, high = (
+                    self.metric.unit.number(end, sign)
+                    for end, sign in zip(gain[1].expected, ("+", "", ""), strict=True)
+                )
+                gained = f"{points} ({low} to {high})"
+            score, cost = level.score, level.candidate
             lines.append(
                 f"{'>' if level.level == self.recommended else '':2}{level.level:<12}"
-                f"{f'{test.accuracy:.3f} ({test.accuracy_low:.3f}-{test.accuracy_high:.3f})':<20}{gained:<22}"
+                f"{f'{score.value:.3f} ({score.low:.3f}-{score.high:.3f})':<20}{gained:<22}"
                 f"{short(cost.predict_ms_p50):>8}{seconds_words(cost.fit_seconds):>8}{short(cost.bundle_mb):>8}"
             )
-        spreads = [f"{one.level} {one.seed_spread:.1f}" for one in self.levels if one.seed_spread is not None]
+        if title != self.metric.title:
+            lines.append(f"The metric is {self.metric.title}.")
+        if (other := self.by_other_metric) is not None:
+            scores = ", ".join(f"{one.level} {one.score.value:.3f}" for one in other.levels_by_cost)
+            lines.append(fill(f"By {other.metric.title}, because the classes are unbalanced: {scores}.", 80))
+        unit = self.metric.unit
+        spreads = [f"{one.level} {unit.number(one.seed_spread)}" for one in self.levels if one.seed_spread is not None]
         if spreads:
-            lines.append(f"Spread between runs: {', '.join(spreads)} points.")
+            lines.append(f"Spread between runs: {', '.join(spreads)}{' points' if unit.scale == 100 else ''}.")
         lines += [fill(f"{one.level}: {sentence}", 80) for one in self.levels for sentence in self.warnings(one)]
         return "\n".join(lines)
 
@@ -264,7 +313,7 @@ class Comparison:
         Raises:
             ConfigError: the file cannot be written.
         """
-        return write_report(path, self.as_dict(), self.levels_by_cost, self.data, self.label_errors)
+        return write_report(path, self.as_dict(), self.metric, self.levels_by_cost, self.data, self.label_errors)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the texts, as in `compare --json` and `results.json`."""
@@ -276,6 +325,7 @@ class Comparison:
                 "test": len(data.test),
             },
             "seeds": max((len(one.trainings) for one in self.levels), default=0),
+            "metric": self.metric.name,
             "levels": [self._level_as_dict(one) for one in self.levels],
             "decision": self.decision.decision,
             "recommended": self.recommended,
@@ -283,7 +333,7 @@ class Comparison:
             "smallest_gain": self.decision.smallest_gain,
             "rows_to_settle": self.decision.rows_to_settle,
             "failed": dict(self.failed),
-            "terms": asdict(self.terms),
+            "terms": {**asdict(self.terms), "worth": self.worth},
             **asdict(self.run),
             "data": data.description,
             "labels": list(data.labels),

@@ -1,6 +1,7 @@
 """The training runs of a comparison, one after another: level by level, seed by seed, then the learning curves."""
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -89,7 +90,7 @@ class Run:
             curve = self._curve(name, trainings[0]) if self.plan.learning_curve else None
             estimate = allocation.estimates.get(name)
             seconds = None if estimate is None else estimate.seconds(trainings[0].record["train_rows"])
-            self.results.append(LevelResult(name, trainings, curve, seconds))
+            self.results.append(LevelResult(name, trainings, curve, seconds, self.plan.metric))
 
     def _leave_out_unusable(self) -> None:
         """Leave out levels that were not requested and are not installed or cannot read such texts."""
@@ -127,9 +128,9 @@ class Run:
             if self.plan.seeds is None and self.plan.time_budget is None and quick:
                 seeds = QUICK_SEEDS
         if trainings:
-            accuracies = ", ".join(f"{one.correct.mean():.3f}" for one in trainings)
+            scores = self._scores(trainings)
             seconds = seconds_words(trainings[0].record["fit_seconds"])
-            self.monitor.say(f"{name}: test accuracy {accuracies}; one fit took {seconds}.")
+            self.monitor.say(f"{name}: test {self.plan.metric.title} {scores}; one fit took {seconds}.")
         return trainings
 
     def _cross_validate(self, name: str, rows: int, folds: Folds) -> list[Training]:
@@ -151,12 +152,16 @@ class Run:
             return []
         tested = {key: sum(one.record[key] for one in parts) for key in ("test_rows", "test_texts_truncated")}
         found = CrossValidated(finished.folder, {**finished.record, **tested}, folds.fold_of_row, parts)
-        accuracies = ", ".join(f"{one.correct.mean():.3f}" for one in parts)
         seconds = seconds_words(finished.record["fit_seconds"])
         self.monitor.say(
-            f"{name}: test accuracy {found.correct.mean():.3f} ({accuracies}); a fit on all rows took {seconds}."
+            f"{name}: test {self.plan.metric.title} {self._scores([found])} ({self._scores(parts)}); a fit on all rows "
+            f"took {seconds}."
         )
         return [found]
+
+    def _scores(self, trainings: Sequence[Training]) -> str:
+        """The metric on the test rows of some training runs, in words."""
+        return ", ".join(f"{self.plan.metric.value(*one.predictions('test')):.3f}" for one in trainings)
 
     def _curve(self, name: str, full: Training) -> Curve | None:
         """Train a level on parts of its rows, with folds of the first one's; None if one of the runs fails."""
@@ -172,7 +177,8 @@ class Run:
             trainings.append(trained)
         trainings.append(full)
         rows = [one.record["train_rows"] for one in trainings]
-        return learning_curve(rows, np.stack([one.correct for one in trainings]))
+        metric = self.plan.metric
+        return learning_curve(metric, rows, np.stack([one.contributions(metric) for one in trainings]))
 
     def _attempt(self, what: str, job: Job, **options: Any) -> Training | None:
         """Train, or report the failure and return None; a bug's traceback is written to the folder."""

@@ -22,6 +22,7 @@ from textladder.comparison.worker import Job
 from textladder.comparison.worker_process import WarmWorker, WorkerProcess
 from textladder.errors import ConfigError, TextladderError
 from textladder.progress import Monitor
+from textladder.target_metric import COSTS, TargetMetric
 
 RECORD = "record.json"
 MONITOR_EVENTS = frozenset({"say", "start", "advance", "validated", "stop"})
@@ -58,6 +59,10 @@ class Training:
         accuracy: float | None = (self.record["valid"] or {}).get("accuracy")
         return accuracy
 
+    def valid_score(self, metric: TargetMetric) -> float | None:
+        """A metric on the validation rows; None if there are none."""
+        return metric.value(*self.predictions("valid")) if self.record["valid_rows"] else None
+
     def predictions(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """The probabilities, float32 (rows, classes), and the true classes, int64 (rows,), of `valid` or `test`."""
         labels, probabilities, parts = self._predictions
@@ -70,6 +75,10 @@ class Training:
         probabilities, labels = self.predictions("test")
         correct: np.ndarray = probabilities.argmax(axis=1) == labels
         return correct
+
+    def contributions(self, metric: TargetMetric) -> np.ndarray:
+        """What each test row contributes to a metric, float64 (rows,), higher for better."""
+        return metric.contributions(*self.predictions("test"))
 
     @cached_property
     def _predictions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -184,7 +193,9 @@ class TrainingStore:
     def _identity(self, job: Job) -> dict[str, Any]:
         """What decides whether a training run can be reused, with the contents of files that settings name."""
         names = ("level", "preset", "settings", "seed", "train_rows")
-        digests = {name: _digest(value) for name, value in job.settings.items() if isinstance(value, str)}
+        digests = {
+            name: _digest(value.removeprefix(COSTS)) for name, value in job.settings.items() if isinstance(value, str)
+        }
         files = {name: digest for name, digest in digests.items() if digest is not None}
         fold = {} if job.fold is None else {"fold": job.fold}
         return {**{name: getattr(job, name) for name in names}, **fold, "files": files, **self.conditions}

@@ -227,7 +227,7 @@ class LSTMLevel:
             class_weights=class_weights(config.class_weights, train.label_ids, self.classes),
             label_smoothing=config.label_smoothing,
             adversarial=adversarial,
-            **config.learner_options(),
+            **config.learner_options(train),
         )
         facts = {
             "tokenizer": config.tokenizer,

@@ -9,7 +9,7 @@ predicts with plain arrays.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +24,7 @@ from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
 from textladder.scoring import softmax
 from textladder.settings import setting
+from textladder.target_metric import TargetMetric, find_metric
 from textladder.text.ngrams import TOKEN, Ngrams, Terms, batches, character_ngrams, pieces, tokens, word_ngrams
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ MOST_CANDIDATES = 1 << 22  # n-grams that are held before the counts of the same
 # times as fast: so on reviews. Elsewhere characters gain from 0.3 points (news) to 3 (tweets), or 5 with few rows.
 ENOUGH_WORDS, LONG_TEXT = 400_000, 40
 SAMPLE = 1_000  # texts in which words are counted
+STRENGTHS = (1 / 4, 1, 4)  # times the inverse of the regularization strength, where a metric chooses it
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class TfidfConfig:
     # macro F1 gains up to 1 point where classes are unbalanced, accuracy hardly changes
     class_weights: str = setting(
         "balanced", "weight rows so that all classes count the same", choices=("none", "balanced"), shared=True
+    )
+    metric: str | None = setting(
+        None,
+        "choose strength and class weights by this metric on the validation rows, as in `compare` (default: as set)",
     )
 
 
@@ -104,7 +110,10 @@ class TfidfLevel:
         self.exported: ExportedNetwork | None = None
 
     def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
-        """Fit with scikit-learn; the validation rows are not used."""
+        """Fit with scikit-learn; the validation rows are used if there is a metric to choose by."""
+        metric = (
+            None if self.config.metric is None else find_metric(self.config.metric, train.labels, train.label_names)
+        )
         self.config = replace(self.config, characters=self._longest_run(train))
         kinds = KINDS if self.config.characters else KINDS[:1]
         monitor.start("counting n-grams", 2 * len(train))
@@ -112,15 +121,52 @@ class TfidfLevel:
         counted = self._frequent(self._count_all(train, monitor))
         if not counted.shape[1]:
             raise DataError(f"No word occurs in {self.config.min_documents} training texts, so nothing can be learned.")
-        monitor.start("fitting the regression", None)
+        monitor.start("fitting the regression", None if metric is None else 2 * len(STRENGTHS))
         self._term_weights = term_weights(counted, train.label_ids, self.classes, self.config.class_ratio)
         values = self._values(Counts(counted.indptr, counted.indices, counted.data), self._term_weights)
         counted.data = values.astype(np.float64)  # as liblinear takes them
-        regression = self._regression(seed).fit(counted, train.label_ids)
+        self._fit_regression(counted, train, seed)
+        if metric is not None and valid is not None:
+            self._choose_regression(counted, train, valid, metric, seed, monitor)
         monitor.stop()
-        self._model = LinearModel.from_sklearn(regression)
         facts = {"terms": len(self._term_weights), "characters": self.config.characters}
         return FitReport(parameters=self._model.parameters, facts=facts)
+
+    def _fit_regression(self, weighted: Any, train: LabelledTexts, seed: int) -> None:
+        """Fit the regression to the values of the terms, sparse (texts, terms)."""
+        self._model = LinearModel.from_sklearn(self._regression(seed).fit(weighted, train.label_ids))
+
+    def _choose_regression(
+        self,
+        weighted: Any,
+        train: LabelledTexts,
+        valid: LabelledTexts,
+        metric: TargetMetric,
+        seed: int,
+        monitor: Monitor,
+    ) -> None:
+        """Keep the strength and the class weights that do best on the validation rows.
+
+        Those that are set stay unless others do better by a standard error of the difference: the best of several on
+        few rows is often so by luck.
+        """
+        given, tried = (self.config, self._model), []
+        for number, (factor, class_weights) in enumerate(product(STRENGTHS, ("balanced", "none"))):
+            monitor.advance(number)
+            strength = factor * given[0].regularization_c
+            self.config = replace(given[0], regularization_c=strength, class_weights=class_weights)
+            if self.config != given[0]:
+                self._fit_regression(weighted, train, seed)
+                tried.append((self._contributions(valid, metric), self.config, self._model))
+        self.config, self._model = given
+        before = self._contributions(valid, metric)
+        best, config, model = max(tried, key=lambda one: float(one[0].mean()))
+        better = best - before
+        if better.mean() > better.std() / np.sqrt(len(better)):
+            self.config, self._model = config, model
+
+    def _contributions(self, valid: LabelledTexts, metric: TargetMetric) -> np.ndarray:
+        return metric.contributions(self.score(list(valid)).probabilities, valid.label_ids)
 
     def _regression(self, seed: int) -> Any:
         """A regression, for each class against the rest if there are more than two."""

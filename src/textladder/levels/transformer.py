@@ -185,7 +185,7 @@ class TransformerLevel:
             "label_smoothing": config.label_smoothing,
             # batches of long texts have fewer texts, and every text should count the same
             "accumulate": min(len(train), round(config.accumulate * len(train) / len(train_batches))),
-            **config.learner_options(),
+            **config.learner_options(train),
         }
         codec = self._codec(train.labels)
         self.learner = make_learner(network, train_batches, valid_batches, codec=codec, **self._learner_options)

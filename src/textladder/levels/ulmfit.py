@@ -285,7 +285,7 @@ class UlmfitLevel:
             "class_weights": class_weights(config.class_weights, train.label_ids, self.classes),
             "label_smoothing": config.label_smoothing,
             "momentum": (config.momentum, config.min_momentum, config.momentum),
-            **config.learner_options(),
+            **config.learner_options(train),
         }
         regularization = None
         if config.activation_regularization or config.temporal_regularization:

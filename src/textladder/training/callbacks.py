@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelFitException
+from fastai.metrics import AccumMetric
 from torch import Tensor, nn
 
 from textladder.batching import Batches
 from textladder.errors import ConfigError
 from textladder.metrics import macro_f1
 from textladder.progress import Monitor
+from textladder.scoring import softmax
+from textladder.target_metric import TargetMetric
 from textladder.training.precision import autocast
 
 
@@ -204,32 +207,62 @@ class EpochLog(Callback):  # type: ignore[misc]
         self.loss_sum, self.rows, self.started = 0.0, 0, time.perf_counter()
 
 
+class TargetScore(AccumMetric):  # type: ignore[misc]
+    """The metric that a person judges by, over the validation rows, as fastai takes metrics.
+
+    Args:
+        metric: the metric.
+    """
+
+    def __init__(self, metric: TargetMetric) -> None:
+        super().__init__(self._of_logits, flatten=False, to_np=True, name=metric.name)
+        self.metric = metric
+
+    def _of_logits(self, logits: np.ndarray, label_ids: np.ndarray) -> float:
+        return self.metric.value(softmax(logits), label_ids)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the metric on the rows of the last validation."""
+        logits, label_ids = torch.cat(self.preds).numpy(), torch.cat(self.targs).numpy()
+        return float(self.metric.contributions(softmax(logits), label_ids).std()) / math.sqrt(len(label_ids))
+
+
 class History(Callback):  # type: ignore[misc]
     """The record of the stages of a fit: losses, times, validations and the best weights; reports to the monitor.
 
-    A validation is better if the mean of its accuracy and its macro F1 is higher, so that rare classes count too, or,
-    if that is equal or missing, if its loss is lower.
+    A validation is better by the learner's `target_score`. Without one, it is if the mean of its accuracy and its macro
+    F1 is higher, so that rare classes count too, or, if that is equal or missing, if its loss is lower.
 
     Args:
         keep_best: keep the weights of the best validation, for `chosen_weights`.
-        patience: stop a stage after this many epochs without a lower validation loss; 0 for never.
+        patience: stop a stage after this many epochs without a better `target_score` or, without one, a lower
+            validation loss; 0 for never.
         validations: validation runs per epoch, the one at its end included.
         monitor: receives progress.
         parts_per_epoch: how many of fastai's epochs make an epoch, where each goes over a part of the texts.
+        target: the learner's `target_score`.
     """
 
     order = 55  # after the Recorder, which has the losses by then
 
     def __init__(
-        self, keep_best: bool, patience: int, validations: int, monitor: Monitor, parts_per_epoch: int = 1
+        self,
+        keep_best: bool,
+        patience: int,
+        validations: int,
+        monitor: Monitor,
+        parts_per_epoch: int = 1,
+        target: TargetScore | None = None,
     ) -> None:
         self.keep_best, self.patience, self.validations, self.monitor = keep_best, patience, validations, monitor
-        self.parts_per_epoch = parts_per_epoch
+        self.parts_per_epoch, self.target = parts_per_epoch, target
+        self.metric = None if target is None else target.metric
         self.stage: str = ""
         self.trainable: str | int = "all"
         self.error: ConfigError | None = None
         self.entries: list[dict[str, Any]] = []
-        self.best: tuple[float, float] = (-1.0, -math.inf)  # mean of accuracy and macro F1, and negative loss
+        self.best: tuple[float, float] = (-math.inf, -math.inf)  # score, higher for better, and negative loss
         self.best_weights: dict[str, Tensor] | None = None
         self._first_epoch = 0
 
@@ -240,9 +273,9 @@ class History(Callback):  # type: ignore[misc]
     def begin_from(self, entries: Sequence[Mapping[str, Any]], network: nn.Module) -> None:
         """Let the current weights count as the best of earlier validations, which later ones have to beat."""
         scores = [
-            validation_score(entry["valid_loss"], entry.get("valid_accuracy"), entry.get("valid_macro_f1"))
+            validation_score(entry, self.metric)
             for entry in entries
-            if entry["valid_loss"] is not None
+            if entry["valid_loss"] is not None and (self.metric is None or "valid_score" in entry)
         ]
         if scores:
             self.best = max(scores)
@@ -260,9 +293,10 @@ class History(Callback):  # type: ignore[misc]
         """
         if not self.entries or self.entries[-1]["valid_accuracy"] is None:
             return self.best_weights
-        last, (best, _), rows = self.entries[-1], self.best, self.valid_rows
-        score, _ = validation_score(last["valid_loss"], last["valid_accuracy"], last["valid_macro_f1"])
-        return None if score >= best - standard_error(best, rows) else self.best_weights
+        score, _ = validation_score(self.entries[-1], self.metric)
+        best, target = self.best[0], self.target
+        error = standard_error(best, self.valid_rows) if target is None else target.standard_error
+        return None if score >= best - error else self.best_weights
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides the best weights, as JSON."""
@@ -295,7 +329,7 @@ class History(Callback):  # type: ignore[misc]
             else set()
         )
         self.monitor.start(self.stage, self.steps * self.n_epoch)
-        self.lowest_loss, self.epochs_since_lowest = math.inf, 0
+        self.epochs_since_best, self.best_of_stage = 0, -math.inf
         self._restart()
 
     def _restart(self) -> None:
@@ -325,7 +359,8 @@ class History(Callback):  # type: ignore[misc]
             self.monitor.advance(done, f"epoch {epoch}/{epochs}  loss {self.loss_sum / self.rows:.3f}")
         if self.iter + 1 in self.validation_steps:
             seconds = time.perf_counter() - self.train_started
-            self._add_entry(*measure(self.model, self.dls.valid, self.loss_func), train_seconds=seconds)
+            found = measure(self.model, self.dls.valid, self.loss_func, self.target)
+            self._add_entry(*found, train_seconds=seconds)
             self.model.train()
             self._restart()
 
@@ -337,17 +372,24 @@ class History(Callback):  # type: ignore[misc]
         """Add the entry of the epoch's end; stop when patience is exhausted."""
         if self.epoch < self._first_epoch:
             return
-        valid_loss, *scores = validation_record(self)
-        self._add_entry(valid_loss, *scores, train_seconds=self.train_seconds)
-        if valid_loss is None:
+        self._add_entry(*validation_record(self), train_seconds=self.train_seconds)
+        entry = self.entries[-1]
+        if entry["valid_loss"] is None:
             return
-        self.epochs_since_lowest = 0 if valid_loss < self.lowest_loss else self.epochs_since_lowest + 1
-        self.lowest_loss = min(valid_loss, self.lowest_loss)
-        if self.patience and self.epochs_since_lowest >= self.patience:
+        score = -entry["valid_loss"] if self.metric is None else validation_score(entry, self.metric)[0]
+        self.epochs_since_best = 0 if score > self.best_of_stage else self.epochs_since_best + 1
+        self.best_of_stage = max(score, self.best_of_stage)
+        if self.patience and self.epochs_since_best >= self.patience:
             raise CancelFitException
 
     def _add_entry(
-        self, valid_loss: float | None, accuracy: float | None, macro_f1: float | None, *, train_seconds: float
+        self,
+        valid_loss: float | None,
+        accuracy: float | None,
+        macro_f1: float | None,
+        value: float | None,
+        *,
+        train_seconds: float,
     ) -> None:
         """Add an entry, and keep the weights if it is the best so far."""
         done = self.epoch + (self.iter + 1) / self.steps if self.training else self.epoch + 1
@@ -361,6 +403,7 @@ class History(Callback):  # type: ignore[misc]
                 "valid_loss": valid_loss,
                 "valid_accuracy": accuracy,
                 "valid_macro_f1": macro_f1,
+                **({} if value is None else {"valid_score": value}),
                 "train_seconds": train_seconds,
                 "seconds": time.perf_counter() - self.started,
             }
@@ -370,25 +413,34 @@ class History(Callback):  # type: ignore[misc]
         if accuracy is not None:
             self.valid_rows = self.dls.valid.rows
             self.monitor.validated(accuracy)
-        score = validation_score(valid_loss, accuracy, macro_f1)
+        score = validation_score(self.entries[-1], self.metric)
         if score > self.best:
             self.best = score
             self._keep(self.model)
 
 
-def validation_record(callback: Callback) -> tuple[float | None, float | None, float | None]:
-    """Loss, accuracy and macro F1 of the validation that just ended; None for what was not measured."""
+def validation_record(callback: Callback) -> tuple[float | None, float | None, float | None, float | None]:
+    """Loss, accuracy, macro F1 and the target's value of the validation that just ended; None if not measured."""
     recorder: Any = callback.recorder
     if not len(callback.dls.valid):
-        return None, None, None
+        return None, None, None, None
     values = dict(zip(recorder.metric_names[1:], recorder.final_record, strict=False))  # after the epoch's number
-    return values.get("valid_loss"), values.get("accuracy"), values.get("macro_f1")
+    target: TargetScore | None = getattr(callback.learn, "target_score", None)
+    value = None if target is None else float(target.value)
+    return values.get("valid_loss"), values.get("accuracy"), values.get("macro_f1"), value
 
 
-def validation_score(loss: float, accuracy: float | None, macro_f1: float | None) -> tuple[float, float]:
-    """What the validations of a fit are compared by, the higher the better."""
-    present = [value for value in (accuracy, macro_f1) if value is not None]
-    return sum(present) / max(1, len(present)), -loss
+def validation_score(entry: Mapping[str, Any], metric: TargetMetric | None) -> tuple[float, float]:
+    """What the validations of a fit are compared by, the higher the better.
+
+    Args:
+        entry: of the validation, as `History` keeps it.
+        metric: that the person judges by; None for the mean of accuracy and macro F1.
+    """
+    if metric is not None:
+        return metric.sign * entry["valid_score"], -entry["valid_loss"]
+    present = [value for name in ("valid_accuracy", "valid_macro_f1") if (value := entry.get(name)) is not None]
+    return sum(present) / max(1, len(present)), -entry["valid_loss"]
 
 
 def standard_error(score: float, rows: int) -> float:
@@ -426,14 +478,19 @@ class Resumable(Callback):  # type: ignore[misc]
             self.done(self.epoch + 1)
 
 
-def measure(network: nn.Module, batches: Batches, loss_function: Callable[..., Tensor]) -> tuple[float, float, float]:
-    """Mean loss, accuracy and macro F1 over batches, in float32; the network is left in evaluation mode.
+def measure(
+    network: nn.Module, batches: Batches, loss_function: Callable[..., Tensor], target: TargetScore | None = None
+) -> tuple[float, float, float, float | None]:
+    """Mean loss, accuracy, macro F1 and a target's value over batches, in float32; the network then evaluates.
 
     Args:
         network: gives logits, (batch, classes).
         batches: inputs of the network, then labels.
         loss_function: the mean over a batch.
+        target: the metric that the person judges by, if any.
     """
+    if target is not None:
+        target.reset()
     device = next(network.parameters()).device
     network.eval()
     loss_sum, predicted, true = 0.0, [], []
@@ -441,8 +498,11 @@ def measure(network: nn.Module, batches: Batches, loss_function: Callable[..., T
         for *inputs, labels in batches:
             logits, labels = network(*(one.to(device) for one in inputs)).float(), labels.to(device)
             loss_sum += float(loss_function(logits, labels)) * len(labels)
+            if target is not None:
+                target.accum_values(logits, labels)
             predicted.append(logits.argmax(dim=1).cpu().numpy())
             true.append(labels.cpu().numpy())
     predicted_ids, label_ids = np.concatenate(predicted), np.concatenate(true)
     accuracy = float((predicted_ids == label_ids).mean())
-    return loss_sum / len(label_ids), accuracy, macro_f1(predicted_ids, label_ids)
+    value = None if target is None else float(target.value)
+    return loss_sum / len(label_ids), accuracy, macro_f1(predicted_ids, label_ids), value

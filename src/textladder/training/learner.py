@@ -29,7 +29,8 @@ from textladder.errors import TextladderError
 from textladder.metrics import macro_f1
 from textladder.networks.awd_lstm import LanguageModel
 from textladder.networks.next_word_loss import NextWordLoss
-from textladder.training.callbacks import ActivationRegularization, AdversarialTraining, Autocast, EpochLog
+from textladder.target_metric import TargetMetric
+from textladder.training.callbacks import ActivationRegularization, AdversarialTraining, Autocast, EpochLog, TargetScore
 from textladder.training.data_loaders import TextCodec, text_data_loaders
 from textladder.training.optimizers import optimizer_function
 from textladder.training.precision import training_device, trains_in_bfloat16
@@ -66,7 +67,13 @@ class Regularization:
 
 
 class ClassifierLearner(Learner):  # type: ignore[misc]
-    """fastai's Learner of a classifier; what cannot work as in fastai raises an error that says what to do instead."""
+    """fastai's Learner of a classifier; what cannot work as in fastai raises an error that says what to do instead.
+
+    Attributes:
+        target_score: the metric by which validations are compared; None for the mean of accuracy and macro F1.
+    """
+
+    target_score: TargetScore | None = None
 
     def export(self, fname: Any = None, **options: Any) -> NoReturn:
         """Refused: it would pickle code.
@@ -145,6 +152,7 @@ def make_learner(
     regularization: Regularization | None = None,
     accumulate: int = 0,
     gradient_clip: float = 0.0,
+    metric: TargetMetric | None = None,
 ) -> ClassifierLearner:
     """A fastai Learner on batches of texts.
 
@@ -166,6 +174,7 @@ def make_learner(
         accumulate: take a step once the gradients of this many texts have been summed, all texts with the same weight;
             0 for a step after each batch, with the mean over its texts.
         gradient_clip: scale a step's gradient down to this norm (L2, over all parameters); 0 for never.
+        metric: by which validations are compared; by default the mean of accuracy and macro F1.
     """
     bfloat16 = trains_in_bfloat16(precision)
     callbacks: list[Any] = [EpochLog(), *([Autocast()] if bfloat16 else [])]
@@ -186,18 +195,25 @@ def make_learner(
             assert isinstance(train, TextBatches)
             assert valid is None or isinstance(valid, TextBatches)
             loaders = text_data_loaders(train, valid, codec, training_device())
-    return ClassifierLearner(
+    target = None if metric is None else TargetScore(metric)
+    learner = ClassifierLearner(
         loaders,
         network.to(training_device()),
         loss_func=ClassificationLoss(weight, label_smoothing).to(training_device()),
         opt_func=optimizer_function(optimizer),
         splitter=_parameter_groups,
-        metrics=[accuracy, AccumMetric(macro_f1, dim_argmax=-1, to_np=True, name="macro_f1")],
+        metrics=[
+            accuracy,
+            AccumMetric(macro_f1, dim_argmax=-1, to_np=True, name="macro_f1"),
+            *([] if target is None else [target]),
+        ],
         cbs=callbacks,
         wd=weight_decay,
         moms=momentum,
         train_bn=optimizer == "adam",  # in our own recipes, frozen norms stay frozen
     )
+    learner.target_score = target
+    return learner
 
 
 def make_language_learner(

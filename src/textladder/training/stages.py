@@ -104,22 +104,25 @@ def run_stages(
     Args:
         learner: the result of `make_learner`.
         stages: the stages, in order.
-        keep_best: end with the weights of the best validation, by the mean of accuracy and macro F1, if it was better
-            than the last one by more than a standard error.
-        patience: stop a stage after this many epochs without a lower validation loss; 0 for never.
+        keep_best: end with the weights of the best validation, by the learner's metric or else by the mean of accuracy
+            and macro F1, if it was better than the last one by more than a standard error.
+        patience: stop a stage after this many epochs without a better metric or else a lower validation loss; 0 for
+            never.
         validations_per_epoch: validation runs per epoch, the one at its end included.
         earlier: entries of earlier stages; the current weights count as the best of these.
         monitor: receives progress.
 
     Returns:
         An entry for each validation: stage, epoch, trainable, rows, train_loss, valid_loss, valid_accuracy,
-        valid_macro_f1 (None without validation rows), train_seconds (training alone) and seconds (everything) since the
+        valid_macro_f1 (None without validation rows), valid_score (if the learner has a metric), train_seconds
+        (training alone) and seconds (everything) since the
         entry before.
 
     Raises:
         ConfigError: the loss is no longer finite.
     """
-    history = History(keep_best, patience, validations_per_epoch, monitor or Monitor())
+    target = getattr(learner, "target_score", None)
+    history = History(keep_best, patience, validations_per_epoch, monitor or Monitor(), target=target)
     history.begin_from(earlier, learner.model)
     try:
         with learner.no_logging(), learner.no_bar(), _unlogged(learner):
