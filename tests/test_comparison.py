@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,22 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from textladder import Comparison, Terms, TextClassifier, compare, read_texts
+from textladder import Comparison, Terms, TextClassifier, compare, export_bundle, read_texts
+from textladder.bundle import read_bundle
 from textladder.cli import main
 from textladder.comparison.budget import fit_estimate
 from textladder.comparison.curve import Curve
+from textladder.comparison.forms import Measuring
 from textladder.comparison.hardware import peak_memory_mb
 from textladder.comparison.label_errors import find_label_errors
 from textladder.comparison.level_result import LevelResult, still_falling
+from textladder.comparison.predictions import predictions_file
 from textladder.comparison.run_folder import locked_folder
 from textladder.comparison.shared_rows import fewer_rows, read_shared_rows, source_rows, write_shared_rows
 from textladder.comparison.trainings import Training, TrainingStore
-from textladder.comparison.worker import Job
+from textladder.comparison.worker import Job, _by_length
 from textladder.comparison.worker_process import WarmWorker, WorkerError
+from textladder.cores import available_cores, threads_environment
 from textladder.data.labelled_texts import TextData
 from textladder.errors import ConfigError, TextladderError
 from textladder.metrics import at_temperature, evaluate, temperature
@@ -182,7 +187,7 @@ def test_what_is_no_metric_is_refused_before_anything_is_done(data: TextData, tm
 def test_numbers_agree_with_other_libraries(found: Comparison) -> None:
     tables = {}
     for one in found.levels:
-        table = pq.read_table(one.kept.folder / "predictions.parquet").to_pandas()
+        table = pq.read_table(one.kept.folder / predictions_file(one.kept.form)).to_pandas()
         tables[one.level] = table[table["part"] == "test"].sort_values("row")
     right = {name: (table["label"] == table["predicted"]).to_numpy() for name, table in tables.items()}
     for name, one in right.items():
@@ -400,6 +405,202 @@ def test_finished_trainings_are_reused(
     assert not (out / "lstm-0").exists()
     assert (out / "mine.txt").read_text() == "stays"
     assert (out / "rows.json").read_text() == "stays too"
+
+
+def test_a_level_is_judged_by_the_form_for_deployment(found: Comparison, data: TextData, tmp_path: Path) -> None:
+    results = found.as_dict()
+    assert (results["forms"], results["threads"], results["price_per_hour"]) == ("deployable", available_cores(), None)
+    tfidf, lstm = results["levels"]
+    assert tfidf["form"] == "original"
+    assert list(tfidf["forms"]) == ["original"]
+    assert lstm["form"] == found["lstm"].kept.form == "onnx-int8"
+    assert list(lstm["forms"]) == ["original", "onnx-int8"]
+    assert tfidf["form_refused"] is lstm["form_refused"] is None
+    for one in (tfidf, lstm):
+        for name, value in one["forms"][one["form"]].items():
+            assert value == (one["test"] if name == "accuracy" else one).get(name, value)
+        for figures in one["forms"].values():
+            assert set(figures) == {
+                "predict_ms_p50", "predict_ms_p95", "rows_per_second", "load_seconds", "predict_memory_mb", "bundle_mb",
+                "by_length", "accuracy",
+            }  # fmt: skip
+            assert sum(group["rows"] for group in figures["by_length"]) == 150
+            ends = [group["characters"] for group in figures["by_length"]]
+            assert all(one[1] < other[0] for one, other in pairwise(ends))
+            assert all(0 < group["predict_ms_p50"] <= group["predict_ms_p95"] for group in figures["by_length"])
+    kept = found["lstm"].kept
+    original = TextClassifier.load(kept.bundle, form="original")
+    assert lstm["forms"]["original"]["accuracy"] == original.evaluate(data.test).accuracy
+    assert TextClassifier.load(kept.bundle).form == "onnx-int8"  # what `predict` uses, too
+    probabilities = TextClassifier.load(kept.bundle).predict_proba(data.valid)
+    assert np.abs(kept.predictions("valid")[0] - probabilities).max() < 1e-6
+    gate = read_bundle(kept.bundle).manifest["exports"]["onnx-int8"]["gate"]
+    assert gate["rows"] == 200  # the 40 validation rows and training rows
+    export_bundle(kept.bundle, data.valid, quantize="int8", out=tmp_path / "lean")
+    size = sum(file.stat().st_size for file in (tmp_path / "lean").rglob("*") if file.is_file()) / 1e6
+    assert lstm["bundle_mb"] == pytest.approx(size, rel=0.02)  # the manifests differ
+    assert [one.form for one in found["lstm"].trainings] == ["onnx-int8"] * 2  # each seed is exported
+    assert found.table.loc["lstm", "form"] == "onnx-int8"
+    shown = f"{lstm['forms']['original']['accuracy']:.3f}"
+    assert re.search(rf"^    original  {shown} ", found.text_table(), re.MULTILINE)
+    assert "Form for deployment: lstm onnx-int8." in found.text_table().splitlines()
+    assert f"| lstm, original | {shown} |" in (found.folder / "report.md").read_text()
+    page = (found.folder / "report.html").read_text()
+    assert f'lstm, original form</td><td class="soft">{shown}</td>' in page
+    assert "Figures are of the form for deployment: lstm onnx-int8." in page
+    assert len(re.findall(r"<td>latency of \d+ to \d+ characters", page)) == len(lstm["forms"]["original"]["by_length"])
+
+
+def test_forms_are_measured_without_training_again(
+    found: Comparison, data: TextData, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(found.folder, out)
+    run, jobs = TrainingStore.run, list[str]()
+
+    def noted(self: TrainingStore, job: Job, **options: Any) -> dict[str, Any]:
+        jobs.append(f"{job.kind} {job.level}-{job.seed} {job.form}")
+        return run(self, job, **options)
+
+    monkeypatch.setattr(TrainingStore, "run", noted)
+
+    def again(**options: Any) -> Comparison:
+        jobs.clear()
+        return compare(data, ["tfidf", "lstm"], settings=settings, seeds=2, out=out, **options)
+
+    original = again(forms="original")
+    assert jobs == []
+    lstm = original.as_dict()["levels"][1]
+    assert (lstm["form"], list(lstm["forms"])) == ("original", ["original"])
+    assert lstm["predict_ms_p50"] == found["lstm"].forms["original"]["predict_ms_p50"]
+    assert lstm["test"]["accuracy"] == found["lstm"].forms["original"]["accuracy"]
+    # killed while the bundle was being replaced, before the form was measured
+    (out / "lstm-0" / "forms.json").unlink()
+    (out / "lstm-0" / "bundle").rename(out / "lstm-0" / ".bundle.x.part.old")
+    (out / "lstm-0" / ".bundle.x.part").mkdir()
+    (out / "lstm-1" / "forms.json").write_text("[1")
+    resumed = again()
+    steps = [("export", "original"), ("measure", "onnx-int8")]
+    assert jobs == [f"{kind} lstm-{seed} {form}" for seed in (0, 1) for kind, form in steps]
+    assert not list((out / "lstm-0").glob(".bundle*"))
+    assert resumed["lstm"].test == found["lstm"].test
+    assert resumed.gain("lstm", "tfidf") == found.gain("lstm", "tfidf")
+    other = available_cores() % 2 + 1
+    if other <= (os.cpu_count() or 1):
+        assert again(threads=other).as_dict()["threads"] == other
+        assert [job.split()[0] for job in jobs] == ["measure"] * 2 + ["export", "measure"] * 2
+
+
+@pytest.mark.parametrize("how", ["refused", "slower", "fails"])
+def test_a_level_that_cannot_be_exported_is_judged_by_its_original_form(
+    data: TextData, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    run, sentences = TrainingStore.run, list[str]()
+    reason = "onnx-int8 is no faster."
+
+    def failing(self: TrainingStore, job: Job, **options: Any) -> dict[str, Any]:
+        if job.kind != "export":
+            return run(self, job, **options)
+        if how == "fails":
+            raise WorkerError(f"Traceback\n{reason}")
+        figures = run(self, replace(job, kind="measure"), **options)
+        return {"figures": figures, "fastest": "original", "refusal": reason}
+
+    class Listening(Monitor):
+        def say(self, sentence: str) -> None:
+            sentences.append(sentence)
+
+    monkeypatch.setattr(TrainingStore, "run", failing)
+    found = compare(data, ["lstm"], settings=settings, seeds=2, out=tmp_path / "run", monitor=Listening())
+    (one,) = found.as_dict()["levels"]
+    assert one["form"] == "original"
+    assert one["form_refused"] == (f"It could not be exported: {reason}" if how == "fails" else reason)
+    assert [said for said in sentences if "judged" in said] == [
+        f"lstm is judged by its form original. {one['form_refused']}"
+    ]
+    assert f"is judged by its form original. {one['form_refused']}" in (found.folder / "report.html").read_text()
+    assert f"- lstm is judged by its form original. {one['form_refused']}" in (found.folder / "report.md").read_text()
+    stored = json.loads((found.folder / "lstm-0" / "forms.json").read_text())
+    assert stored["fastest"] == (None if how == "fails" else "original")  # a failure is tried again
+
+
+def test_without_the_library_the_original_form_is_taken_and_said_once(
+    found: Comparison, data: TextData, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentences = list[str]()
+
+    class Listening(Monitor):
+        def say(self, sentence: str) -> None:
+            sentences.append(sentence)
+
+    shutil.copytree(found.folder, tmp_path / "run")
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find_spec(name))
+    again = compare(data, ["tfidf", "lstm"], settings=settings, seeds=2, out=tmp_path / "run", monitor=Listening())
+    reason = "This needs onnx, which is not installed: run pip install 'textladder[export]'."
+    assert [one for one in sentences if "onnx" in one] == [
+        f"Levels are not exported, but judged by their original forms. {reason}"
+    ]
+    assert (again["lstm"].kept.form, again["lstm"].kept.refusal) == ("original", reason)
+
+
+def test_threads_reach_the_process_that_measures(
+    found: Comparison, data: TextData, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    script = (
+        "import torch; from textladder.cores import available_cores; print(available_cores(), torch.get_num_threads())"
+    )
+    environment = {**os.environ, **threads_environment(2)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "2"]
+    environments = list[list[bytes]]()
+
+    class Looking(Monitor):
+        def start(self, name: str, steps: int | None) -> None:
+            if name == "measuring the latency of one text":
+                (worker,) = _workers(os.getpid())
+                environments.append(Path(f"/proc/{worker}/environ").read_bytes().split(b"\0"))
+
+    rows = tmp_path / "rows"
+    write_shared_rows(data, rows)
+    job = Job("measure", str(rows), str(found["lstm"].kept.folder), "lstm", "default", {}, 0, form="onnx-int8")
+    predictions = (found["lstm"].kept.folder / "predictions-onnx-int8.parquet").read_bytes()
+    TrainingStore(tmp_path, {}, Looking(), measuring=Measuring(threads=1)).run(job)
+    assert [b"OMP_NUM_THREADS=1" in one for one in environments] == [True]
+    assert (found["lstm"].kept.folder / "predictions-onnx-int8.parquet").read_bytes() == predictions
+
+
+def test_prices(found: Comparison, tmp_path: Path) -> None:
+    priced = replace(found, run=replace(found.run, price_per_hour=3.6))
+    for one in priced.as_dict()["levels"]:
+        assert one["price_per_million"] == pytest.approx(1000 / one["rows_per_second"])
+        assert one["fit_price"] == pytest.approx(one["fit_seconds"] / 1000)
+    table, text = priced.table, priced.text_table()
+    assert table.loc["lstm", "price_per_million"] == priced.as_dict()["levels"][1]["price_per_million"]
+    cheap, dear = table.index
+    prices, fits = table["price_per_million"], table["fit_price"]
+    sentence = (
+        f"Price of a million texts: {cheap} {prices[cheap]:.2g}, {dear} {prices[dear]:.2g}; "
+        f"of a training run: {cheap} {fits[cheap]:.2g}, {dear} {fits[dear]:.2g}."
+    )
+    assert sentence in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+    page = priced.report(tmp_path / "page.html").read_text()
+    assert f"<tr><td>price of a million texts</td><td>{prices[cheap]:.2g}</td>" in page
+    assert "<tr><th>price per hour</th><td>3.6</td></tr>" in page
+    assert "price" not in found.table
+    assert found.as_dict()["levels"][0]["price_per_million"] is None
+    assert "price" not in (found.folder / "report.html").read_text().partition("<details>")[2].partition("<h2>")[0]
+
+
+def test_latency_by_length() -> None:
+    assert _by_length([7] * 30, [0.001] * 30) == [
+        {"characters": [7, 7], "rows": 30, "predict_ms_p50": 1.0, "predict_ms_p95": 1.0}
+    ]
+    groups = _by_length(list(range(100, 0, -1)), [0.001 * one for one in range(100, 0, -1)])
+    assert [one["characters"] for one in groups] == [[1, 25], [26, 50], [51, 75], [76, 100]]
+    assert [one["predict_ms_p50"] for one in groups] == pytest.approx([13, 38, 63, 88])
+    assert len(_by_length([1, 2, 3], [0.1, 0.2, 0.3])) == 1
 
 
 def test_rare_classes_and_odd_names(tmp_path: Path) -> None:
@@ -723,6 +924,13 @@ def test_terms_and_wrong_calls(found: Comparison, data: TextData, tmp_path: Path
         ({"levels": ["tfidf"], "seeds": 0}, "at least 1"),
         ({"levels": ["tfidf"], "seed": 1.5}, "The seed must be a whole number; received 1.5"),
         ({"levels": ["tfidf"], "fix": "all"}, "Unknown fix 'all'"),
+        ({"forms": "orignal"}, "Unknown form 'orignal'. Available: deployable, original. Did you mean 'original'"),
+        ({"threads": 0}, "The number of threads must be from 1 to .*; received 0"),
+        ({"threads": 10**6}, "the cores of this machine; received 1000000"),
+        ({"threads": 1.5}, "received 1.5"),
+        ({"price_per_hour": 0}, "The price per hour must be a number above 0; received 0"),
+        ({"price_per_hour": float("nan")}, "above 0; received nan"),
+        ({"price_per_hour": float("inf")}, "above 0; received inf"),
         ({"levels": ["tfidf"], "out": Path(__file__)}, "exists but is not a comparison"),
         ({"levels": ["tfidf"], "out": Path(__file__).parent}, "exists but is not a comparison"),
     ):
@@ -794,6 +1002,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*words, "--config", str(config), "--seeds", "2", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert f"Report: {out}/report.html" in printed
+    measured = ["--forms", "original", "--threads", "1", "--price-per-hour", "2.5", "--json"]
+    assert main([*words, "--config", str(config), "--seeds", "2", "--out", str(out), *measured]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert (results["forms"], results["threads"], results["price_per_hour"]) == ("original", 1, 2.5)
+    for wrong in (["--forms", "int8"], ["--threads", "0"], ["--threads", "two"], ["--price-per-hour", "-1"]):
+        assert main([*words, "--out", str(tmp_path / "wrong"), *wrong]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith("textladder: ")
     assert "textladder predict" in printed
     for flags, message in (
         (["--time-budget", "soon"], "expected a duration such as 90s, 30m or 2h; received 'soon'"),

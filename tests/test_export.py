@@ -22,7 +22,7 @@ from textladder import TextClassifier, export_bundle
 from textladder.bundle import MANIFEST, _canonical, _own_digest, read_bundle
 from textladder.cli import main
 from textladder.errors import BundleError, ConfigError, DataError, ExportError, MissingExtraError, TextladderError
-from textladder.export import Gate, _quiet, quantized
+from textladder.export import Gate, _quiet, bundle_megabytes, export_smallest, quantized
 from textladder.networks.awd_classifier import AWDClassifier
 from textladder.networks.awd_lstm import AWDLSTM
 from textladder.networks.cpu_kernels import use_onednn_linear
@@ -126,6 +126,35 @@ def test_a_bundle_of_the_exported_form_alone(bundle: Path, case: str, tmp_path: 
         lean.graph()
     with pytest.raises(ConfigError, match="is the bundle itself"):
         export_bundle(bundle, TEXTS, out=bundle / ".." / "bundle", overwrite=True)
+
+
+def test_the_smallest_form_that_passes(fitted: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = fitted("lstm").save(tmp_path / "bundle")
+    before = content(bundle)
+    with monkeypatch.context() as patched:
+        patched.setattr("textladder.export.MAX_DIFFERENCE", -1.0)
+        found, refusal = export_smallest(bundle, TEXTS)
+        assert found is None
+        assert refusal.startswith(f"{FLOAT32} was refused: a probability differs by")
+        assert content(bundle) == before
+    with monkeypatch.context() as patched:
+        patched.setattr("textladder.export.MAX_LOSS", -1.0)
+        found, refusal = export_smallest(bundle, TEXTS)
+        assert found is not None
+        assert found.form == FLOAT32
+        assert refusal.startswith(f"{INT8} was refused: the label of 0 of {len(TEXTS)} texts changed")
+        assert "unchanged" not in refusal
+        assert list(read_bundle(bundle).manifest["exports"]) == [FLOAT32]
+    found, refusal = export_smallest(bundle, TEXTS)
+    assert found is not None
+    assert (found.form, refusal) == (INT8, "")
+    exported = read_bundle(bundle)
+    assert list(exported.manifest["exports"]) == [FLOAT32, INT8]
+    for form in (FLOAT32, INT8):
+        lean = export_bundle(bundle, TEXTS, quantize="int8" if form == INT8 else None, out=tmp_path / form).bundle
+        size = sum(map(len, content(lean).values())) / 1e6
+        assert bundle_megabytes(exported, form) == pytest.approx(size, rel=0.05)  # the manifests differ
+    assert bundle_megabytes(exported, "original") == pytest.approx(sum(map(len, before.values())) / 1e6, rel=0.05)
 
 
 def test_a_link_to_a_bundle_stays_one(fitted: Fit, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from textladder import Comparison, TextClassifier, TextData, compare, read_texts
 from textladder.comparison.folds import Folds
+from textladder.comparison.plan import Plan
 from textladder.comparison.trainings import CrossValidated
 from textladder.errors import ConfigError
 from textladder.progress import Monitor
@@ -103,6 +104,34 @@ def test_rows_that_cannot_be_divided(data: TextData) -> None:
         compare(data, ["tfidf"], folds=3, seeds=2)
 
 
+def test_few_rows_are_divided_by_default(data: TextData) -> None:
+    """Unless the test rows are the user's own, or what was asked for is of one split."""
+
+    def folds(rows: TextData = data, **options: Any) -> int:
+        given = {"seeds": None, "folds": None, "time_budget": None} | options
+        return Plan(rows, ["tfidf"], {}, given["seeds"], given["folds"], 0, False, given["time_budget"]).folds
+
+    assert folds() == 5
+    assert folds(folds=1) == folds(seeds=1) == folds(time_budget=60.0) == 1
+    frame = pd.DataFrame({"label": ["a", "b"] * 1500, "text": [f"text {number}" for number in range(3000)]})
+    assert folds(read_texts(frame)) == 1
+    assert folds(read_texts(frame[:2998])) == 5
+    assert folds(read_texts(frame[:200], test=frame[200:300])) == 1
+
+
+def test_rows_that_cannot_be_divided_are_split_once(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listening(Monitor):
+        def say(self, sentence: str) -> None:
+            said.append(sentence)
+
+    same = pd.DataFrame({"label": ["a", "a", "a", "a", "a", "b"] * 4, "text": ["a text", *["another one"] * 5] * 4})
+    results = compare(read_texts(same), ["tfidf"], out=tmp_path / "run", monitor=Listening()).as_dict()
+    assert results["folds"] == 1
+    assert "The rows are split once. 5 folds are too many for 2 different texts." in said
+
+
 @pytest.fixture(scope="module")
 def found(data: TextData, vectors_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     settings: dict[str, Any] = {
@@ -142,6 +171,11 @@ def test_a_comparison_with_folds(found: Comparison, data: TextData) -> None:
         assert level.curve is not None
         assert level.curve.rows[-1] == level.runs[0].record["train_rows"]
         one = next(one for one in results["levels"] if one["level"] == level.level)
+        # the finished classifier is exported; the folds' test rows are predicted by their original forms
+        assert one["form"] == ("original" if level.level == "tfidf" else "onnx-int8")
+        assert one["predict_ms_p50"] == one["forms"][one["form"]]["predict_ms_p50"]
+        assert one["forms"]["original"]["accuracy"] == level.test.accuracy
+        assert one["form"] == "original" or one["forms"][one["form"]]["accuracy"] is None
         assert [seed["seed"] for seed in one["seeds"]] == [0, 1]
         assert [seed["accuracy"] for seed in one["seeds"]] == [
             right[level.level][numbers == fold].mean() for fold in (0, 1)

@@ -25,7 +25,8 @@ TIERS = [
     {"training"},
     {"levels"},
     {"classifier", "audit"},
-    {"comparison", "explain", "export", "predict_file"},
+    {"explain", "export", "predict_file"},
+    {"comparison"},
     {"serving", "flags"},
     {"setting_flags"},
     {"commands"},
@@ -45,8 +46,8 @@ PACKAGES = {
     "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner stages checkpoints"
     " lr_plot pretraining",
     "levels": "base __init__ linear tfidf lstm ulmfit transformer",
-    "comparison": "hardware budget shared_rows folds predictions label_errors curve verdict worker worker_process "
-    "trainings level_result report_charts report_texts report results plan run_folder run compare",
+    "comparison": "hardware budget shared_rows folds forms predictions label_errors curve verdict worker "
+    "worker_process trainings level_result report_charts report_texts report results plan run_folder run compare",
     "serving": "limits measuring guard queue schemas service routes app server",
 }
 # Where a library may be imported; `training.*` is any module of the package.

@@ -14,12 +14,20 @@ import numpy as np
 BATCH_TOKENS = 1024
 
 
+THREADS = "OMP_NUM_THREADS"  # which torch obeys
+
+
 def available_cores() -> int:
     """Cores that this process may use; OMP_NUM_THREADS, which torch obeys, overrides them here too."""
-    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    chosen = os.environ.get(THREADS, "")
     if chosen.isdigit() and int(chosen):
         return int(chosen)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_environment(threads: int) -> dict[str, str]:
+    """The environment variables of a process whose torch and ONNX Runtime are to use that many threads."""
+    return {THREADS: str(threads)}
 
 
 def map_over_cores(

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textladder.bundle import Bundle, check_output, read_bundle, rewrite_bundle
-from textladder.classifier import TextClassifier
+from textladder.bundle import MANIFEST, Bundle, check_output, read_bundle, rewrite_bundle
+from textladder.classifier import ORIGINAL, TextClassifier
 from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import ConfigError, DataError, ExportError, import_extra, unknown_name
 from textladder.levels import find_level
@@ -35,6 +35,7 @@ MAX_DIFFERENCE = 1e-4  # of a probability, for float32
 MAX_LOSS = 0.005  # of accuracy, for int8; without labels, the share of texts whose label changes
 SIGNIFICANCE = 0.05  # a p-value below this counts as a detected loss
 WARM_UP_TEXTS, SINGLE_TEXTS, ROUNDS = 16, 128, 2
+FEWER_TEXTS = 48  # enough to see which form is the faster one, if that is all that is asked
 Texts = LabelledTexts | Sequence[str]
 
 
@@ -145,25 +146,62 @@ def export_bundle(
     bundle = read_bundle(Path(path).resolve())  # a link to a bundle stays a link
     original = TextClassifier.from_bundle(bundle)
     try:
-        monitor.start("writing the graph", None)
-        graph = original.graph()
-        form, network = FLOAT32, graph.SerializeToString()
-        monitor.start("predicting with the original", None)
-        expected = original.predict_proba(texts)
-        monitor.start(f"predicting with {form}", None)
-        gate, exported = _passed(bundle, texts, expected, form, network)
-        if quantize is not None:
-            monitor.start("quantizing the weights to int8", None)
-            form, network = INT8, quantized(graph)
-            monitor.start(f"predicting with {form}", None)
-            gate, exported = _passed(bundle, texts, expected, form, network)
-        monitor.start("measuring the latency of one text", None)
-        milliseconds, original_milliseconds = _latencies(exported, original, texts)
+        *_, last = _passing_forms(bundle, original, texts, quantize, monitor)
+        found = _with_latencies(last, original, texts, Path(out or path), monitor, SINGLE_TEXTS, ROUNDS)
+    except ExportError as error:
+        raise ExportError(f"{error} The bundle is unchanged.") from None
     finally:
         monitor.stop()
-    found = Export(form, Path(out or path), len(network) / 1e6, gate, milliseconds, original_milliseconds)
-    _write(bundle, found, network, standalone=out is not None, overwrite=overwrite)
+    _write(bundle, found, last.network, standalone=out is not None, overwrite=overwrite)
     return found
+
+
+def export_smallest(path: str | Path, texts: Texts, *, monitor: Monitor | None = None) -> tuple[Export | None, str]:
+    """Add to a bundle the smallest form whose predictions match the original's: int8, or else float32.
+
+    Its latency is measured on fewer texts than by `export_bundle`.
+
+    Args:
+        path: the bundle.
+        texts: as for `export_bundle`.
+        monitor: receives progress.
+
+    Returns:
+        The form, None if none passes; and why one was refused, empty if none was.
+
+    Raises:
+        TextladderError: as for `export_bundle`.
+    """
+    monitor = monitor or Monitor()
+    _check_arguments(path, texts, None, None, overwrite=False)
+    import_extra("onnx", "export")
+    bundle = read_bundle(path)
+    original = TextClassifier.from_bundle(bundle)
+    passed, refusal = None, ""
+    try:
+        try:
+            for form in _passing_forms(bundle, original, texts, "int8", monitor):
+                passed = form
+        except ExportError as error:
+            refusal = str(error)
+        if passed is None:
+            return None, refusal
+        found = _with_latencies(passed, original, texts, Path(path), monitor, FEWER_TEXTS, rounds=1)
+    finally:
+        monitor.stop()
+    _write(bundle, found, passed.network, standalone=False, overwrite=False)
+    return found, refusal
+
+
+def bundle_megabytes(bundle: Bundle, form: str) -> float:
+    """The size of a bundle with one of its forms alone, in megabytes."""
+    exports = {name: one["file"] for name, one in bundle.manifest.get("exports", {}).items()}
+    left_out = {file for name, file in exports.items() if name != form}
+    if form != ORIGINAL:
+        left_out |= set(find_level(bundle.manifest["level"]).network_files)
+    files = (bundle.folder / name for name in (*bundle.manifest["files"], MANIFEST) if name not in left_out)
+    size: int = sum(file.stat().st_size for file in files)
+    return size / 1e6
 
 
 def quantized(graph: "ModelProto") -> bytes:
@@ -202,9 +240,45 @@ def _check_arguments(
         check_output(out, overwrite)
 
 
-def _passed(
-    bundle: Bundle, texts: Texts, expected: np.ndarray, form: str, network: bytes
-) -> tuple[Gate, TextClassifier]:
+@dataclass(frozen=True)
+class _Passed:
+    """A form that passed the gate, not yet written.
+
+    Attributes:
+        form: its name.
+        network: the content of the ONNX file.
+        gate: the comparison with the original.
+        classifier: predicts with it.
+    """
+
+    form: str
+    network: bytes
+    gate: Gate
+    classifier: TextClassifier
+
+
+def _passing_forms(
+    bundle: Bundle, original: TextClassifier, texts: Texts, quantize: str | None, monitor: Monitor
+) -> Iterator[_Passed]:
+    """The forms that pass, float32 first.
+
+    Raises:
+        ExportError: one of them does not pass, so that there are no further ones.
+    """
+    monitor.start("writing the graph", None)
+    graph = original.graph()
+    monitor.start("predicting with the original", None)
+    expected = original.predict_proba(texts)
+    monitor.start(f"predicting with {FLOAT32}", None)
+    yield _passed(bundle, texts, expected, FLOAT32, graph.SerializeToString())
+    if quantize is not None:
+        monitor.start("quantizing the weights to int8", None)
+        network = quantized(graph)
+        monitor.start(f"predicting with {INT8}", None)
+        yield _passed(bundle, texts, expected, INT8, network)
+
+
+def _passed(bundle: Bundle, texts: Texts, expected: np.ndarray, form: str, network: bytes) -> _Passed:
     """Compare an exported form with the original's probabilities, and return it if it passes."""
     exported = TextClassifier.from_bundle(bundle, network, form)
     found = exported.predict_proba(texts)
@@ -222,19 +296,37 @@ def _passed(
     if not np.isfinite(found).all():
         refusal = "it produced NaN or infinity"
     if refusal is not None:
-        raise ExportError(f"{form} was refused: {refusal}; {gate.sentence()} The bundle is unchanged.")
-    return gate, exported
+        raise ExportError(f"{form} was refused: {refusal}; {gate.sentence()}")
+    return _Passed(form, network, gate, exported)
 
 
-def _latencies(exported: TextClassifier, original: TextClassifier, texts: Texts) -> tuple[float, float]:
+def _with_latencies(
+    passed: _Passed,
+    original: TextClassifier,
+    texts: Texts,
+    place: Path,
+    monitor: Monitor,
+    number: int,
+    rounds: int,
+) -> Export:
+    """Measure a form that passed, before it is written to the bundle at `place`."""
+    monitor.start("measuring the latency of one text", None)
+    milliseconds, original_milliseconds = _latencies(passed.classifier, original, texts, number, rounds)
+    megabytes = len(passed.network) / 1e6
+    return Export(passed.form, place, megabytes, passed.gate, milliseconds, original_milliseconds)
+
+
+def _latencies(
+    exported: TextClassifier, original: TextClassifier, texts: Texts, number: int, rounds: int
+) -> tuple[float, float]:
     """The median milliseconds of one text for the exported form and for the original.
 
     Each predicts a round of texts before the other does, instead of taking turns text by text: the threads of one keep
     spinning for a while when they are done, which takes the cores from the other.
     """
-    first = next(texts.batches(SINGLE_TEXTS)) if isinstance(texts, LabelledTexts) else list(texts[:SINGLE_TEXTS])
+    first = next(texts.batches(number)) if isinstance(texts, LabelledTexts) else list(texts[:number])
     seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for classifier, times in zip((exported, original), seconds, strict=True):
             for text in first[:WARM_UP_TEXTS]:
                 classifier.predict_proba([text])

@@ -186,14 +186,16 @@ def paired_gain(
     """
     scores, baseline = scores.astype(np.float64), baseline.astype(np.float64)
     kept = scores[selected[0]] - baseline[selected[1]]
-    low, high = _interval(_resampled(kept, 0.0 if folds is None else _fold_error(kept, folds), seed))
+    # the finished classifier is trained once more, on rows of which each fold's had a share
+    stretch = 0.0 if folds is None else 1 / math.sqrt(len(np.unique(folds)))
+    low, high = _interval(_resampled(kept, 0.0 if folds is None else _fold_error(kept, folds), seed, stretch))
     differences = scores.mean(axis=0) - baseline.mean(axis=0)
     seed_error = math.hypot(_seed_error(scores), _seed_error(baseline))
     if folds is not None:
         seed_error = math.hypot(seed_error, _fold_error(differences, folds))
-    resampled = _resampled(differences, seed_error, seed)
+    resampled = _resampled(differences, seed_error, seed, stretch)
     p_value, seeds = permutation_test(differences, seed=seed), None
-    if seed_error:
+    if seed_error or stretch:
         p_value = max(p_value, _share_beyond_zero(resampled))
     if max(len(scores), len(baseline)) > 1:
         ends = _interval(resampled)
@@ -206,7 +208,7 @@ def paired_gain(
         seeds,
         comparisons,
         rows=len(differences),
-        row_error=unit.scale * float(differences.std()) / math.sqrt(len(differences)),
+        row_error=unit.scale * math.hypot(1, stretch) * _row_error(differences),
         seed_error=unit.scale * seed_error,
         unit=unit,
     )
@@ -257,7 +259,12 @@ def _interval(resampled: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _resampled(differences: np.ndarray, seed_error: float, seed: int) -> np.ndarray:
+def _row_error(differences: np.ndarray) -> float:
+    """Standard error of the mean of (rows,) from the choice of the rows."""
+    return float(differences.std()) / math.sqrt(len(differences))
+
+
+def _resampled(differences: np.ndarray, seed_error: float, seed: int, stretch: float = 0.0) -> np.ndarray:
     """Mean gains, (resamples,), as they might have been with other rows and other seeds.
 
     The bootstrap is paired: a resampled row counts for both classifiers (Efron & Tibshirani 1993, section 13.3; Koehn
@@ -267,14 +274,16 @@ def _resampled(differences: np.ndarray, seed_error: float, seed: int) -> np.ndar
         differences: float (rows,), how much better one classifier did on each row, mean over its seeds.
         seed_error: standard error from the choice of the seeds.
         seed: of the resampling.
+        stretch: further standard error, as a share of that from the choice of the rows.
     """
+    seed_error = math.hypot(seed_error, stretch * _row_error(differences))
     rng = np.random.default_rng(seed)
     # Rows with the same difference are interchangeable, so drawing how often each difference occurs from a multinomial
     # is exactly the bootstrap over rows.
     values, counts = np.unique(differences.round(12), return_counts=True)
     if len(values) > MANY_VALUES:
-        row_error = float(differences.std()) / math.sqrt(len(differences))
-        return float(differences.mean()) + math.hypot(row_error, seed_error) * rng.standard_normal(RESAMPLES)
+        error = math.hypot(_row_error(differences), seed_error)
+        return float(differences.mean()) + error * rng.standard_normal(RESAMPLES)
     shares = rng.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES) / counts.sum()  # (resamples, values)
     gains: np.ndarray = shares @ values + seed_error * rng.standard_normal(RESAMPLES)
     return gains

@@ -27,10 +27,9 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--folds",
         type=int,
-        default=1,
         metavar="K",
-        help="test every row once, in K trainings of each level on the others, for few rows without --test "
-        "[default: 1, one split]",
+        help="test every row once, in K trainings of each level on the others; 1 for one split [default: 5 with fewer "
+        "than 3,000 rows and without --test, --seeds, --time-budget and --fix, else 1]",
     )
     parser.add_argument(
         "--metric",
@@ -44,6 +43,19 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--learning-curve", action="store_true", help="also train on 1/8, 1/4 and 1/2 of the rows")
     parser.add_argument(
         "--time-budget", type=duration, metavar="30m", help="total time for training, such as 90s, 30m or 2h"
+    )
+    parser.add_argument(
+        "--forms",
+        default="deployable",
+        choices=("deployable", "original"),
+        help="judge each level by its fastest exported form that predicts as the original does, or by the original "
+        "[default: deployable]",
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads for the predictions that are measured [default: all cores]"
+    )
+    parser.add_argument(
+        "--price-per-hour", type=float, metavar="X", help="price of such a machine, for prices of texts and training"
     )
     parser.add_argument(
         "--fix", metavar="NAME", help="drop-leaks: leave out training and validation rows that are also test rows"
@@ -85,6 +97,9 @@ def run(options: argparse.Namespace) -> None:
         learning_curve=options.learning_curve,
         time_budget=options.time_budget,
         metric=_metric(options),
+        forms=options.forms,
+        threads=options.threads,
+        price_per_hour=options.price_per_hour,
         fix=options.fix,
         out=options.out,
         overwrite=options.overwrite,

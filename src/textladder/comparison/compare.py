@@ -18,6 +18,7 @@ from typing import Any
 from textladder.atomic_files import write_text
 from textladder.audit import Audit, audit_texts, drop_leaks
 from textladder.comparison.folds import Folds, fold_folder
+from textladder.comparison.forms import DEPLOYABLE, Measuring
 from textladder.comparison.hardware import hardware
 from textladder.comparison.label_errors import LabelError, find_label_errors
 from textladder.comparison.plan import Plan
@@ -44,11 +45,14 @@ def compare(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     terms: Terms | None = None,
     seeds: int | None = None,
-    folds: int = 1,
+    folds: int | None = None,
     seed: int = 0,
     learning_curve: bool = False,
     time_budget: float | None = None,
     metric: str | None = None,
+    forms: str = DEPLOYABLE,
+    threads: int | None = None,
+    price_per_hour: float | None = None,
     fix: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -64,7 +68,9 @@ def compare(
         terms: what the recommended level must meet.
         seeds: number of training runs per level; by default three if a fit takes under two minutes, otherwise one.
         folds: number of folds: every row is a test row once, predicted by a classifier that was trained on the other
-            folds, and the finished classifier is trained on all rows. 1 for one split, as the rows were read.
+            folds, and the finished classifier is trained on all rows. 1 for one split, as the rows were read. By
+            default 5 if there are fewer than 3,000 rows and neither test rows of their own nor `seeds`, `time_budget`
+            or `fix`; else 1.
         seed: the first seed.
         learning_curve: also train on an eighth, a quarter and a half of the rows.
         time_budget: seconds for all fits; a level that would exceed it is trained on fewer rows or left out.
@@ -72,6 +78,10 @@ def compare(
             `mcc`, `log-loss`, `f1:LABEL`, `average-precision:LABEL`, `recall-at-precision:LABEL=0.9`, or `costs:FILE`
             for what each mistake costs, see `target_metric.read_costs`. By default accuracy, and training goes by the
             mean of accuracy and macro F1.
+        forms: `deployable` exports each trained level and judges it by the fastest form that passed the gate;
+            `original` judges it as it was trained.
+        threads: number of threads for the predictions that are measured; by default as many as there are cores.
+        price_per_hour: of such a machine, in any currency, for the price of a million texts and of a training run.
         fix: `drop-leaks` removes training and validation rows that are also test rows.
         out: folder for bundles, predictions, `results.json`, `report.html` and `report.md`; an interrupted comparison
             resumes there. By default a temporary folder, which is deleted together with the result.
@@ -89,10 +99,15 @@ def compare(
     """
     if fix is not None and fix not in FIXES:
         raise ConfigError(unknown_name("fix", fix, FIXES))
-    if fix is not None and folds > 1:
-        raise ConfigError("With folds there are no leaks to drop: texts that repeat one another are in the same fold.")
+    if fix is not None:
+        if folds is not None and folds > 1:
+            raise ConfigError(
+                "With folds there are no leaks to drop: texts that repeat one another are in the same fold."
+            )
+        folds = 1
+    measuring = Measuring(forms, threads, price_per_hour)
     plan = Plan(data, levels, settings or {}, seeds, folds, seed, learning_curve, time_budget, metric)
-    request = _Request(plan, terms or Terms(), fix, command, monitor or Monitor())
+    request = _Request(plan, measuring, terms or Terms(), fix, command, monitor or Monitor())
     if out is None:
         folder = Path(tempfile.mkdtemp(prefix="textladder-"))
         try:
@@ -115,6 +130,7 @@ class _Request:
     """What the caller of `compare` asked for."""
 
     plan: Plan
+    measuring: Measuring
     terms: Terms
     fix: str | None
     command: str | None
@@ -123,12 +139,12 @@ class _Request:
 
 def _compare(request: _Request, folder: Path, report: str | None, overwrite: bool) -> Comparison:
     """Audit the rows, train the levels and find label errors, in a folder that may hold an interrupted comparison."""
-    plan, monitor = request.plan, request.monitor
+    plan, measuring, monitor = request.plan, request.measuring, request.monitor
+    if measuring.forms == DEPLOYABLE and measuring.unavailable is not None:
+        monitor.say(f"Levels are not exported, but judged by their original forms. {measuring.unavailable}")
     with WarmWorker(plan.first_neural(folder, overwrite)) as warm_worker:
-        folds = None
-        if plan.folds > 1:
-            folds = Folds(plan.data, plan.folds, plan.seed, monitor)
-            monitor.say(f"{folds.number} folds: each level is trained {folds.number} times, and every row tested once.")
+        folds = _folds(plan, monitor)
+        if folds is not None:
             plan.data = folds.part(0)
         audit, row_changes = _audit(request)
         if folds is not None:
@@ -147,7 +163,8 @@ def _compare(request: _Request, folder: Path, report: str | None, overwrite: boo
                         write_shared_rows(folds.part(fold), Path(fold_folder(str(shared_rows), fold)))
                 # found here because the warm worker is still importing its libraries
                 label_errors, unavailable = _label_errors(plan.data, plan.seed, monitor)
-                run = Run(plan, TrainingStore(folder, conditions, monitor, warm_worker), str(shared_rows), folds)
+                store = TrainingStore(folder, conditions, monitor, warm_worker, measuring)
+                run = Run(plan, store, str(shared_rows), folds)
                 run.check_requested(overwrite)
                 if overwrite:  # only after the check, so that a mistake in the request deletes nothing
                     delete_results(folder)
@@ -165,11 +182,32 @@ def _compare(request: _Request, folder: Path, report: str | None, overwrite: boo
         seed=plan.seed,
         folds=1 if folds is None else folds.number,
         time_budget_seconds=plan.time_budget,
+        forms=measuring.forms,
+        threads=measuring.threads_used,
+        price_per_hour=measuring.price_per_hour,
         hardware=machine,
         versions=versions(),
         label_errors_unavailable=unavailable,
     )
     return Comparison(run.results, plan.data, plan.metric, request.terms, run.failed, audit, label_errors, info, folder)
+
+
+def _folds(plan: Plan, monitor: Monitor) -> Folds | None:
+    """The folds of the rows; None for one split."""
+    if plan.folds == 1:
+        return None
+    try:
+        folds = Folds(plan.data, plan.folds, plan.seed, monitor)
+    except ConfigError as error:
+        if plan.requested_folds is not None:
+            raise
+        monitor.say(f"The rows are split once. {error}")
+        return None
+    said = f"{folds.number} folds: each level is trained {folds.number} times, and every row tested once"
+    if plan.requested_folds is None:
+        said += ", because there are few rows (--folds 1 for one split)"
+    monitor.say(f"{said}.")
+    return folds
 
 
 def _audit(request: _Request) -> tuple[Audit, list[str]]:

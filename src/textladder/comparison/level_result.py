@@ -103,6 +103,17 @@ class LevelResult:
         probabilities, labels = self.kept.predictions("test")
         return class_metrics(probabilities.argmax(axis=1), labels, probabilities.shape[1])
 
+    @cached_property
+    def forms(self) -> dict[str, dict[str, Any]]:
+        """What each form that was measured costs, by its name, and its accuracy and metric on the test rows."""
+        found = {}
+        for form, figures in self.kept.forms.items():
+            of_form = self.kept.in_form(form)
+            accuracy = None if of_form is None else float(of_form.correct.mean())
+            score = None if of_form is None else self.metric.value(*of_form.predictions("test"))
+            found[form] = {**figures, "accuracy": accuracy, "score": score}
+        return found
+
     @property
     def trained_once(self) -> bool:
         """Whether it was trained with one seed and on one split, so that its run-to-run noise is not known."""
@@ -138,7 +149,7 @@ class LevelResult:
 
     @cached_property
     def candidate(self) -> Candidate:
-        """How good and how expensive it is, for the verdict."""
+        """How good and how expensive it is in the form it would be deployed in, for the verdict."""
         record = self.kept.record
         return Candidate(
             self.level,
@@ -177,6 +188,9 @@ class LevelResult:
             "predicted_fit_seconds": self.predicted_fit_seconds,
             "peak_memory_mb": self.peak_memory_mb,
             **{name: record[name] for name in MEASURED},
+            "form": self.kept.form,
+            "forms": self.forms,
+            "form_refused": self.kept.refusal,
             "train_texts_truncated": record.get("texts_truncated", 0),
             "warnings": self.warnings,
             "seed_spread": self.seed_spread,

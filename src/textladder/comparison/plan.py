@@ -13,6 +13,8 @@ from textladder.levels.base import is_neural, make_config
 from textladder.settings import checked_seed
 from textladder.target_metric import ACCURACY, TargetMetric, find_metric
 
+FEW_ROWS, FOLDS = 3_000, 5  # with fewer rows, every row is a test row once, in one of so many folds
+
 
 @dataclass
 class Plan:
@@ -23,7 +25,7 @@ class Plan:
         requested: names of the levels that the user asked for; None for every level that can be trained.
         requested_settings: of a level, by its name; `preset` among them.
         seeds: number of training runs per level; None to decide by how long a fit takes.
-        folds: number of folds; 1 for one split.
+        requested_folds: number of folds, 1 for one split; None to decide by the number of rows.
         seed: the first seed.
         learning_curve: whether levels are also trained on parts of the rows.
         time_budget: seconds for all fits; None for no limit.
@@ -33,6 +35,7 @@ class Plan:
         presets: preset of each level.
         settings: settings of each level that differ from its preset.
         metric: the metric.
+        folds: number of folds; 1 for one split.
 
     Raises:
         ConfigError: an unknown level, preset or setting, or a value out of its range.
@@ -42,7 +45,7 @@ class Plan:
     requested: Sequence[str] | None
     requested_settings: Mapping[str, Mapping[str, Any]]
     seeds: int | None
-    folds: int
+    requested_folds: int | None
     seed: int
     learning_curve: bool
     time_budget: float | None
@@ -51,6 +54,7 @@ class Plan:
     presets: dict[str, str] = field(init=False)
     settings: dict[str, dict[str, Any]] = field(init=False)
     metric: TargetMetric = field(init=False)
+    folds: int = field(init=False)
 
     def __post_init__(self) -> None:
         requested = list(LEVELS) if self.requested is None else list(self.requested)
@@ -84,6 +88,14 @@ class Plan:
             find_level(name)(self.config(name), len(self.data.labels))
 
     def _check_folds(self) -> None:
+        if self.requested_folds is None:
+            data = self.data
+            rows = len(data.train) + len(data.test) + (0 if data.valid is None else len(data.valid))
+            held_out = data.test.table is data.train.table  # and no test rows that the user chose
+            few = held_out and rows < FEW_ROWS and self.seeds is None and self.time_budget is None
+            self.folds = FOLDS if few else 1
+            return
+        self.folds = self.requested_folds
         if self.folds < 1:
             raise ConfigError(f"The number of folds must be at least 1; received {self.folds}.")
         if self.folds > 1 and self.seeds is not None:

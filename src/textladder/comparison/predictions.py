@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from textladder.classifier import ORIGINAL
 from textladder.data.labelled_texts import LabelledTexts
 
-PREDICTIONS = "predictions.parquet"
+PREDICTIONS = "predictions.parquet"  # of the original form
 PROBABILITY_OF = "probability of "  # prefix of the columns with the classes' probabilities
 
 
@@ -26,6 +27,15 @@ class PartPredictions:
     texts: LabelledTexts
     source_rows: np.ndarray
     probabilities: np.ndarray
+
+
+def predictions_file(form: str) -> str:
+    """The name of the file with the predictions of a form.
+
+    >>> predictions_file("onnx-int8")
+    'predictions-onnx-int8.parquet'
+    """
+    return PREDICTIONS if form == ORIGINAL else f"predictions-{form}.parquet"
 
 
 def write_predictions(path: Path, parts: Mapping[str, PartPredictions]) -> None:

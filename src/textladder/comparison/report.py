@@ -5,6 +5,7 @@ user's texts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -149,9 +150,11 @@ def _measurements(levels: Sequence[Numbers], metric: TargetMetric) -> Iterator[t
         ("calibration error", lambda one: f"{one['test']['ece']:.3f}"),
         ("calibration error after calibration", lambda one: _calibrated(one, "ece")),
         ("temperature", lambda one: _calibrated(one, "temperature")),
+        ("form", lambda one: one["form"]),
         ("latency of one text, median", lambda one: f"{short(one['predict_ms_p50'])} ms"),
         ("latency of one text, 95th percentile", lambda one: f"{short(one['predict_ms_p95'])} ms"),
         ("rows per second, in batches", lambda one: short(one["rows_per_second"])),
+        *_by_length(levels),
         ("time to load the bundle", lambda one: seconds_words(one["load_seconds"])),
         ("size of the bundle", lambda one: f"{short(one['bundle_mb'])} MB"),
         ("peak memory, predicting", lambda one: _megabytes(one["predict_memory_mb"])),
@@ -164,10 +167,28 @@ def _measurements(levels: Sequence[Numbers], metric: TargetMetric) -> Iterator[t
         ("truncated training texts", lambda one: f"{one['train_texts_truncated']:,}"),
         ("truncated test texts", lambda one: f"{one['test_texts_truncated']:,}"),
     ]
+    if levels and levels[0]["price_per_million"] is not None:
+        columns += [
+            ("price of a million texts", lambda one: short(one["price_per_million"])),
+            ("price of a training run", lambda one: short(one["fit_price"])),
+        ]
     budgeted = any(one["predicted_fit_seconds"] is not None for one in levels)
     for name, show in columns:
         if budgeted or name != "fit time, predicted":
             yield name, [show(one) for one in levels]
+
+
+def _by_length(levels: Sequence[Numbers]) -> Iterator[tuple[str, Callable[[Numbers], str]]]:
+    """The rows with latencies by length; the groups of texts are the same for all levels."""
+
+    def shown(place: int, one: Numbers) -> str:
+        of_group = one["forms"][one["form"]]["by_length"][place]
+        return f"{short(of_group['predict_ms_p50'])} ms ({short(of_group['predict_ms_p95'])} ms)"
+
+    groups = levels[0]["forms"][levels[0]["form"]]["by_length"] if levels else []
+    for place, group in enumerate(groups):
+        low, high = group["characters"]
+        yield f"latency of {low:,} to {high:,} characters, median (95th percentile)", partial(shown, place)
 
 
 def _gain(found: Numbers | None, unit: Unit) -> str:
@@ -215,6 +236,7 @@ def _setup(numbers: Numbers, unit: Unit) -> Iterator[tuple[str, str]]:
         f"{machine['processor']}{f' ({features})' if features else ''}, {counted(machine['cores'], 'core')}{memory}, "
         f"{machine['system']}",
     )
+    yield "predictions", f"in {numbers['forms']} forms, {counted(numbers['threads'], 'thread')}"
     yield "versions", ", ".join(f"{name} {version}" for name, version in numbers["versions"].items())
     limits = (
         ("latency", terms["max_latency_ms"], "ms per text"),
@@ -224,5 +246,7 @@ def _setup(numbers: Numbers, unit: Unit) -> Iterator[tuple[str, str]]:
     demanded = "".join(f"; {name} at most {limit:g} {unit}" for name, limit, unit in limits if limit is not None)
     yield "metric", numbers["metric"]
     yield "terms", f"a more expensive level must gain at least {unit.asked(terms['worth'])}{demanded}"
+    if numbers["price_per_hour"] is not None:
+        yield "price per hour", f"{numbers['price_per_hour']:g}"
     if numbers["time_budget_seconds"] is not None:
         yield "time budget", seconds_words(numbers["time_budget_seconds"])

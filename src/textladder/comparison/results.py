@@ -12,6 +12,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from textladder.audit import Audit
+from textladder.classifier import ORIGINAL
 from textladder.comparison.label_errors import LabelError
 from textladder.comparison.level_result import LevelResult
 from textladder.comparison.report import write_report
@@ -43,6 +44,9 @@ class RunInfo:
         seed: the first seed.
         folds: number of folds; 1 for one split.
         time_budget_seconds: time for all fits; None for no limit.
+        forms: `deployable` if levels are judged by the fastest form that passed the gate, or `original`.
+        threads: number of threads for predictions.
+        price_per_hour: of the machine; None if it is not known.
         hardware: the machine, from `hardware()`.
         versions: of the libraries.
         label_errors_unavailable: why label errors were not searched for; None if they were.
@@ -55,6 +59,9 @@ class RunInfo:
     seed: int
     folds: int
     time_budget_seconds: float | None
+    forms: str
+    threads: int
+    price_per_hour: float | None
     hardware: Mapping[str, Any]
     versions: Mapping[str, str]
     label_errors_unavailable: str | None = None
@@ -258,19 +265,24 @@ class Comparison:
             rows.append(
                 {
                     "level": level.level,
+                    "form": numbers["form"],
                     **level.test.as_dict(),
                     **dict(zip(("score", "score_low", "score_high"), level.score, strict=True)),
                     "calibrated_ece": math.nan if level.calibrated is None else level.calibrated["ece"],
                     "seed_spread": math.nan if level.seed_spread is None else level.seed_spread,
                     **dict(zip(("gain", "gain_low", "gain_high", "p_value"), points, strict=True)),
                     **{name: numbers[name] for name in TABLE_COLUMNS},
+                    **self._prices(numbers),
                 }
             )
         frame: pd.DataFrame = pandas.DataFrame(rows)
         return frame.set_index("level") if rows else frame
 
     def text_table(self) -> str:
-        """The numbers as a table of at most 80 columns; `>` marks the recommended level."""
+        """The numbers as a table of at most 80 columns; `>` marks the recommended level.
+
+        A level is shown in the form that it is judged by, and its original form below it if that is another.
+        """
         title = self.metric.title if len(self.metric.title) <= MOST_TITLE else "metric"
         heading = f"{f'{title} (95%)':<20}{'gain over cheaper':<22}"
         lines = [f"{'':2}{'level':<12}{heading}{'ms/text':>8}{'fit':>8}{'MB':>8}"]
@@ -289,6 +301,20 @@ class Comparison:
                 f"{f'{score.value:.3f} ({score.low:.3f}-{score.high:.3f})':<20}{gained:<22}"
                 f"{short(cost.predict_ms_p50):>8}{seconds_words(cost.fit_seconds):>8}{short(cost.bundle_mb):>8}"
             )
+            if level.kept.form != ORIGINAL:
+                original = level.forms[ORIGINAL]
+                lines.append(
+                    f"{'':4}{ORIGINAL:<10}{original['score']:<42.3f}{short(original['predict_ms_p50']):>8}{'':8}"
+                    f"{short(original['bundle_mb']):>8}"
+                )
+        exported = [f"{one.level} {one.kept.form}" for one in self.levels_by_cost if one.kept.form != ORIGINAL]
+        if exported:
+            lines.append(fill(f"Form for deployment: {', '.join(exported)}.", 80))
+        if self.run.price_per_hour is not None:
+            prices = {one.level: self._prices(one.as_dict()) for one in self.levels_by_cost}
+            texts = ", ".join(f"{name} {short(one['price_per_million'])}" for name, one in prices.items())
+            fits = ", ".join(f"{name} {short(one['fit_price'])}" for name, one in prices.items())
+            lines.append(fill(f"Price of a million texts: {texts}; of a training run: {fits}.", 80))
         if title != self.metric.title:
             lines.append(f"The metric is {self.metric.title}.")
         if (other := self.by_other_metric) is not None:
@@ -300,6 +326,23 @@ class Comparison:
             lines.append(f"Spread between runs: {', '.join(spreads)}{' points' if unit.scale == 100 else ''}.")
         lines += [fill(f"{one.level}: {sentence}", 80) for one in self.levels for sentence in self.warnings(one)]
         return "\n".join(lines)
+
+    def _prices(self, numbers: Mapping[str, Any]) -> dict[str, float]:
+        """What a million texts cost on a machine that is busy all the time, and what a training run cost.
+
+        Args:
+            numbers: of a level.
+
+        Returns:
+            The prices by name, none if that of the machine is not known.
+        """
+        if self.run.price_per_hour is None:
+            return {}
+        per_second = self.run.price_per_hour / 3600
+        return {
+            "price_per_million": 1e6 / numbers["rows_per_second"] * per_second,
+            "fit_price": numbers["fit_seconds"] * per_second,
+        }
 
     def report(self, path: str | Path) -> Path:
         """Write the report.
@@ -348,8 +391,10 @@ class Comparison:
             for name, found in self.gains(level).items()
         }
         per_class = zip(self.data.labels, level.by_class, strict=True)
+        numbers = level.as_dict()
         return {
-            **level.as_dict(),
+            **numbers,
+            **(self._prices(numbers) or {"price_per_million": None, "fit_price": None}),
             **gains,
             "warnings": self.warnings(level),
             "per_class": {label: one.as_dict() for label, one in per_class},

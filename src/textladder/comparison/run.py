@@ -151,7 +151,15 @@ class Run:
         if finished is None:
             return []
         tested = {key: sum(one.record[key] for one in parts) for key in ("test_rows", "test_texts_truncated")}
-        found = CrossValidated(finished.folder, {**finished.record, **tested}, folds.fold_of_row, parts)
+        found = CrossValidated(
+            finished.folder,
+            {**finished.record, **tested},
+            folds.fold_of_row,
+            finished.form,
+            finished.forms,
+            finished.refusal,
+            folds=parts,
+        )
         seconds = seconds_words(finished.record["fit_seconds"])
         self.monitor.say(
             f"{name}: test {self.plan.metric.title} {self._scores([found])} ({self._scores(parts)}); a fit on all rows "

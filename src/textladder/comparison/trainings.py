@@ -1,7 +1,8 @@
 """Training runs in worker processes, each kept in the comparison's folder as soon as it is finished.
 
-A training run is a folder with the bundle, the predictions of the validation and test rows and, written last, its
-record. One that an earlier comparison finished with the same rows, settings, versions and machine is reused.
+A training run is a folder with the bundle, the predictions of the validation and test rows and its record; it gets its
+name when they are complete. One that an earlier comparison finished with the same rows, settings, versions and machine
+is reused. The measurements of its forms are added afterwards, each when it is made, and are reused too.
 """
 
 import hashlib
@@ -10,17 +11,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from textladder.comparison.predictions import PREDICTIONS, read_predictions
+from textladder.classifier import ORIGINAL
+from textladder.comparison.forms import DEPLOYABLE, MeasuredForms, Measuring
+from textladder.comparison.predictions import predictions_file, read_predictions
 from textladder.comparison.worker import Job
-from textladder.comparison.worker_process import WarmWorker, WorkerProcess
+from textladder.comparison.worker_process import WarmWorker, WorkerError, WorkerProcess
 from textladder.errors import ConfigError, TextladderError
+from textladder.levels import find_level
 from textladder.progress import Monitor
 from textladder.target_metric import COSTS, TargetMetric
 
@@ -34,13 +38,19 @@ class Training:
 
     Attributes:
         folder: its folder.
-        record: the fields of `train --json`, latency, throughput, memory, size, and the job.
+        record: the fields of `train --json`, latency, throughput, memory and size of the form, and the job.
         fold_of_row: the fold of each test row, int64 (rows,); None if all were predicted by the same classifier.
+        form: the form whose predictions and figures these are.
+        forms: the figures of each form that was measured, by its name.
+        refusal: why an exported form is not used; None if none was refused.
     """
 
     folder: Path
     record: dict[str, Any]
     fold_of_row: np.ndarray | None = None
+    form: str = ORIGINAL
+    forms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    refusal: str | None = None
 
     @property
     def bundle(self) -> Path:
@@ -64,10 +74,18 @@ class Training:
         return metric.value(*self.predictions("valid")) if self.record["valid_rows"] else None
 
     def predictions(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """The probabilities, float32 (rows, classes), and the true classes, int64 (rows,), of `valid` or `test`."""
+        """The form's probabilities, float32 (rows, classes), and the true classes, int64 (rows,), of a part.
+
+        Args:
+            part: `valid` or `test`.
+        """
         labels, probabilities, parts = self._predictions
         chosen = parts == part
         return probabilities[chosen], labels[chosen]
+
+    def in_form(self, form: str) -> "Training | None":
+        """The same training with the predictions of one of its forms; None if that predicted no test rows."""
+        return replace(self, form=form)
 
     @property
     def correct(self) -> np.ndarray:
@@ -82,7 +100,7 @@ class Training:
 
     @cached_property
     def _predictions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return read_predictions(self.folder / PREDICTIONS)
+        return read_predictions(self.folder / predictions_file(self.form))
 
 
 @dataclass(frozen=True)
@@ -99,7 +117,7 @@ class CrossValidated(Training):
     folds: Sequence[Training] = ()
 
     def predictions(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """As for a training run; those of the test rows are the folds' together."""
+        """As for a training run; those of the test rows are the folds' together, in their original form."""
         if part != "test" and self.record["valid_rows"]:
             return super().predictions(part)
         assert self.fold_of_row is not None
@@ -111,6 +129,10 @@ class CrossValidated(Training):
             probabilities[rows], label_ids[rows] = of_fold, labels
         return (probabilities, label_ids) if part == "test" else (probabilities[:0], label_ids[:0])
 
+    def in_form(self, form: str) -> Training | None:
+        """As for a training run; the folds are not exported."""
+        return self if form == ORIGINAL else None
+
 
 class TrainingStore:
     """The training runs in a comparison's folder; trains what is missing.
@@ -120,14 +142,24 @@ class TrainingStore:
         conditions: what must match, besides the job, for an earlier run to be reused: rows, versions, machine.
         monitor: receives the progress of each job.
         warm_worker: a process that is already importing its libraries.
+        measuring: how the trained levels are measured.
     """
 
     def __init__(
-        self, folder: Path, conditions: Mapping[str, Any], monitor: Monitor, warm_worker: WarmWorker | None = None
+        self,
+        folder: Path,
+        conditions: Mapping[str, Any],
+        monitor: Monitor,
+        warm_worker: WarmWorker | None = None,
+        measuring: Measuring | None = None,
     ) -> None:
         self.folder, self.conditions, self.monitor = folder, conditions, monitor
+        self.measuring = measuring or Measuring()
         self._warm_worker = warm_worker or WarmWorker(None)
-        for unfinished in folder.glob(".part-*"):
+        for replaced in folder.glob("*/.bundle.*.old"):  # killed just before the exported bundle took its place
+            if not (bundle := replaced.parent / "bundle").exists():
+                replaced.rename(bundle)
+        for unfinished in (*folder.glob(".part-*"), *folder.glob("*/.bundle.*")):
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def train(self, job: Job, *, measure: bool = True, say: bool = True) -> Training:
@@ -135,7 +167,7 @@ class TrainingStore:
 
         Args:
             job: of the kind `fit`; its folder is filled in here.
-            measure: measure how fast the bundle predicts; otherwise the bundle is not kept.
+            measure: export it, and measure how fast its forms predict; otherwise the bundle is not kept.
             say: pass on the worker's sentences; another seed would repeat them.
 
         Returns:
@@ -146,16 +178,16 @@ class TrainingStore:
             TextladderError: it could not be trained.
             WorkerError: a bug.
         """
-        if (finished := self.find(job)) is not None:
-            return finished
+        if (finished := self.find(job)) is None:
+            finished = self._train(job, keep_bundle=measure, say=say)
+        return self._measured(finished, job, say) if measure else finished
+
+    def _train(self, job: Job, keep_bundle: bool, say: bool) -> Training:
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
         try:
             job = replace(job, folder=str(part))
             record = self.run(job, say=say)
-            if measure:
-                record |= self.run(replace(job, kind="measure"))
-                record["bundle_mb"] = sum(file.stat().st_size for file in (part / "bundle").rglob("*")) / 1e6
-            else:
+            if not keep_bundle:
                 shutil.rmtree(part / "bundle")
             record["job"] = self._identity(job)
             (part / RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
@@ -166,6 +198,44 @@ class TrainingStore:
         finished = self.find(job)
         assert finished is not None
         return finished
+
+    def _measured(self, training: Training, job: Job, say: bool) -> Training:
+        """Measure the forms of a training that were not measured yet, and choose the one to judge it by.
+
+        Each seed is exported, so that gains over several seeds compare what would be deployed of each.
+        """
+        job = replace(job, folder=str(training.folder))
+        found = MeasuredForms.read(training.folder, self.measuring.threads_used)
+        form, refusal = ORIGINAL, None
+        # tfidf, which has no files of a network, gains nothing: its ONNX form took 1.0 to 1.3 times as long per text
+        if self.measuring.forms == DEPLOYABLE and find_level(job.level).network_files:
+            form, refusal = self._exported(job, found)
+            if refusal is not None and refusal != self.measuring.unavailable and say:
+                self.monitor.say(f"{job.level} is judged by its form {form}. {refusal}")
+        self._measure(job, found, ORIGINAL)
+        forms = {name: found.figures[name] for name in dict.fromkeys((ORIGINAL, form))}
+        return replace(training, record={**training.record, **forms[form]}, form=form, forms=forms, refusal=refusal)
+
+    def _exported(self, job: Job, found: MeasuredForms) -> tuple[str, str | None]:
+        """Export a training and measure the form that predicts fastest; that form, and why not another one."""
+        if self.measuring.unavailable is not None:
+            return ORIGINAL, self.measuring.unavailable
+        try:
+            if found.fastest is None:
+                exported = self.run(replace(job, kind="export"))
+                found.figures.setdefault(ORIGINAL, exported["figures"])
+                found.fastest, found.refusal = exported["fastest"], exported["refusal"]
+                found.write(Path(job.folder))
+            self._measure(job, found, found.fastest)
+        except (TextladderError, WorkerError) as error:  # the training is as good without; tried again on resuming
+            return ORIGINAL, f"It could not be exported: {str(error).strip().splitlines()[-1]}"
+        return found.fastest, found.refusal
+
+    def _measure(self, job: Job, found: MeasuredForms, form: str) -> None:
+        """Measure a form, unless it was measured before."""
+        if form not in found.figures:
+            found.figures[form] = self.run(replace(job, kind="measure", form=form))
+            found.write(Path(job.folder))
 
     def find(self, job: Job) -> Training | None:
         """The finished training run of a job; None if there is none.
@@ -215,7 +285,8 @@ class TrainingStore:
             WorkerError: a bug.
         """
         self.monitor.start("starting a process", None)
-        worker = self._warm_worker.take(job) or WorkerProcess()
+        threads = self.measuring.threads if job.kind in ("export", "measure") else None
+        worker = self._warm_worker.take(job) or WorkerProcess(threads=threads)
         events = MONITOR_EVENTS if say else MONITOR_EVENTS - {"say"}
         answer: dict[str, Any] = {}
         try:

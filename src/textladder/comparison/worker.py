@@ -14,8 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,15 @@ from textladder.errors import TextladderError, import_extra
 from textladder.progress import Monitor
 
 if TYPE_CHECKING:
-    from textladder.data.labelled_texts import TextData
+    from textladder.classifier import TextClassifier
+    from textladder.data.labelled_texts import LabelledTexts, TextData
 
 WARM_UP_TEXTS, SINGLE_TEXTS = 16, 256
 BATCH_ROWS, BATCH_SECONDS = 2_000, 20.0
+LENGTH_GROUPS, LEAST_IN_GROUP = 4, 10  # groups of texts by length, and texts in each
+# The rows that an exported form is compared with the original on. int8 may lose half a point of accuracy, which is one
+# row of 200: with fewer validation rows, a single one would refuse it, so training rows are added.
+LEAST_GATE_ROWS, MOST_GATE_ROWS = 200, 2_000
 PROBE_ROWS, PROBE_SECONDS = 128, 8.0
 CHECKED_ROWS = 64
 EVENT_SECONDS = 0.1  # progress is reported no more often than the eye can follow
@@ -39,9 +44,9 @@ class Job:
     """What a worker is asked to do.
 
     Attributes:
-        kind: `check`, `fit`, `measure` or `probe`.
+        kind: `check`, `fit`, `export`, `measure` or `probe`.
         shared_rows: the folder written by `write_shared_rows`.
-        folder: where the bundle and the predictions are written or, for `measure`, read.
+        folder: where the bundle and the predictions are written or, for `export` and `measure`, the bundle is.
         level: the level's name.
         preset: the level's preset.
         settings: the level's settings that differ from the preset.
@@ -49,6 +54,7 @@ class Job:
         train_rows: number of training rows to use; 0 for all.
         fold: the fold whose rows are the test rows; None without folds, and for the classifier that is trained on all.
         predict_test: whether the test rows are predicted; not if the classifier is trained on them.
+        form: the form of the bundle to measure.
     """
 
     kind: str
@@ -61,6 +67,7 @@ class Job:
     train_rows: int = 0
     fold: int | None = None
     predict_test: bool = True
+    form: str = "original"
 
 
 class _SendingMonitor(Monitor):
@@ -114,7 +121,7 @@ def main() -> None:
 def _run(job: Job, send: Callable[[dict[str, Any]], None]) -> None:
     """Run the job and send its result or the user's error; a bug keeps its traceback."""
     try:
-        run = {"check": _check, "fit": _fit, "measure": _measure, "probe": _probe}[job.kind]
+        run = {"check": _check, "fit": _fit, "export": _export, "measure": _measure, "probe": _probe}[job.kind]
         send({"result": run(job, _SendingMonitor(send))})
     except TextladderError as error:
         send({"error": str(error)})
@@ -155,26 +162,13 @@ def _check(job: Job, monitor: Monitor) -> dict[str, Any]:
 def _fit(job: Job, monitor: Monitor) -> dict[str, Any]:
     """Train; write the bundle and the predictions of validation and test rows; the result extends `train --json`."""
     from textladder.classifier import TextClassifier
-    from textladder.comparison.predictions import PREDICTIONS, PartPredictions, write_predictions
-    from textladder.comparison.shared_rows import source_rows
 
     data = _data(job)
     classifier = TextClassifier(job.level, preset=job.preset, seed=job.seed, **job.settings)
     classifier.fit(data, monitor=monitor)
     memory = peak_memory_mb()
-    predictions, truncated = {}, 0
-    if job.predict_test:
-        monitor.start("predicting the test rows", None)
-        scored = classifier.score(data.test)
-        predictions["test"] = PartPredictions(data.test, source_rows(data.test), scored.probabilities)
-        truncated = scored.truncated
-    if data.valid is not None:
-        valid = PartPredictions(data.valid, source_rows(data.valid), classifier.predict_proba(data.valid))
-        predictions["valid"] = valid
-    folder = Path(job.folder)
-    classifier.save(folder / "bundle")
-    if predictions:
-        write_predictions(folder / PREDICTIONS, predictions)
+    classifier.save(Path(job.folder) / "bundle")
+    truncated = _write_predictions(job, data, classifier, monitor)
     monitor.stop()
     return {
         **classifier.record,
@@ -185,21 +179,76 @@ def _fit(job: Job, monitor: Monitor) -> dict[str, Any]:
     }
 
 
+def _write_predictions(job: Job, data: "TextData", classifier: "TextClassifier", monitor: Monitor) -> int:
+    """Predict the test rows, if the job says so, and the validation rows; the number of truncated test texts."""
+    from textladder.comparison.predictions import PartPredictions, predictions_file, write_predictions
+    from textladder.comparison.shared_rows import source_rows
+
+    predictions, truncated = {}, 0
+    if job.predict_test:
+        monitor.start("predicting the test rows", None)
+        scored = classifier.score(data.test)
+        predictions["test"] = PartPredictions(data.test, source_rows(data.test), scored.probabilities)
+        truncated = scored.truncated
+    if data.valid is not None:
+        valid = PartPredictions(data.valid, source_rows(data.valid), classifier.predict_proba(data.valid))
+        predictions["valid"] = valid
+    if predictions:
+        write_predictions(Path(job.folder) / predictions_file(classifier.form), predictions)
+    return truncated
+
+
 def _device() -> str:
     """What neural networks are trained on in this process: the name of the GPU, or CPU."""
     torch = sys.modules.get("torch")
     return str(torch.cuda.get_device_name()) if torch is not None and torch.cuda.is_available() else "CPU"
 
 
-def _measure(job: Job, monitor: Monitor) -> dict[str, Any]:
-    """Measure how fast the saved bundle predicts: texts one by one, then many at once."""
+def _export(job: Job, monitor: Monitor) -> dict[str, Any]:
+    """Measure the original form, then add an exported one to the saved bundle, if one passes.
+
+    Both in one process, because importing torch takes longer than many an export.
+
+    Returns:
+        The figures of the original form, the name of the form that predicts fastest, and why another one is not used.
+    """
+    from textladder.classifier import ORIGINAL, TextClassifier
+    from textladder.export import export_smallest
+
+    figures = _measure(job, monitor)
+    bundle = Path(job.folder) / "bundle"
+    exported, refusal = export_smallest(bundle, _gate_rows(_data(job)), monitor=monitor)
+    form = TextClassifier.load(bundle).form  # what `predict` and `serve` choose, too
+    if exported is not None and form == ORIGINAL:
+        slow = f"{exported.milliseconds:.3g} ms per text instead of {exported.original_milliseconds:.3g} ms"
+        refusal = f"{exported.form} is no faster than the original ({slow})."
+    return {"figures": figures, "fastest": form, "refusal": refusal or None}
+
+
+def _gate_rows(data: "TextData") -> "LabelledTexts":
+    """The rows that exported forms are compared with the original on, which are never test rows."""
     import numpy as np
 
-    from textladder.classifier import TextClassifier
+    rows = np.zeros(0, np.int64) if data.valid is None else data.valid.rows[:MOST_GATE_ROWS]
+    added = data.train.rows[: max(0, LEAST_GATE_ROWS - len(rows))]
+    return replace(data.train, rows=np.concatenate([rows, added]))  # both parts are of the same table
+
+
+def _measure(job: Job, monitor: Monitor) -> dict[str, Any]:
+    """Measure how fast a form of the saved bundle predicts: texts one by one, then many at once.
+
+    An exported form also predicts the test and validation rows; the original did when it was trained.
+    """
+    import numpy as np
+
+    from textladder.bundle import read_bundle
+    from textladder.classifier import ORIGINAL, TextClassifier
+    from textladder.export import bundle_megabytes
 
     data = _data(job)
+    bundle = Path(job.folder) / "bundle"
     started = time.perf_counter()
-    classifier = TextClassifier.load(Path(job.folder) / "bundle")
+    classifier = TextClassifier.load(bundle, form=job.form)
     load_seconds = time.perf_counter() - started
     texts = next(data.test.batches(BATCH_ROWS))
     monitor.start("measuring the latency of one text", SINGLE_TEXTS)
@@ -211,20 +260,51 @@ def _measure(job: Job, monitor: Monitor) -> dict[str, Any]:
         classifier.predict_proba([text])
         seconds.append(time.perf_counter() - started)
         monitor.advance(place)
-    p50, p95 = np.percentile(seconds, [50, 95])
+    p50 = float(np.median(seconds))
     many = texts[: min(len(texts), max(SINGLE_TEXTS, int(BATCH_SECONDS / p50)))]
     monitor.start("measuring the throughput", None)
     started = time.perf_counter()
     classifier.predict_proba(many)
-    rows_per_second = len(many) / (time.perf_counter() - started)
-    monitor.stop()
-    return {
+    found = {
         "load_seconds": load_seconds,
-        "predict_ms_p50": 1000 * float(p50),
-        "predict_ms_p95": 1000 * float(p95),
-        "rows_per_second": rows_per_second,
+        **_latencies(seconds),
+        "rows_per_second": len(many) / (time.perf_counter() - started),
         "predict_memory_mb": peak_memory_mb(),
+        "bundle_mb": bundle_megabytes(read_bundle(bundle), job.form),
+        "by_length": _by_length([len(text) for text in texts[:SINGLE_TEXTS]], seconds),
     }
+    if job.form != ORIGINAL:
+        _write_predictions(job, data, classifier, monitor)
+    monitor.stop()
+    return found
+
+
+def _latencies(seconds: Sequence[float]) -> dict[str, float]:
+    """The median and the 95th percentile, in milliseconds."""
+    import numpy as np
+
+    p50, p95 = (1000 * np.percentile(seconds, [50, 95])).tolist()
+    return {"predict_ms_p50": p50, "predict_ms_p95": p95}
+
+
+def _by_length(characters: Sequence[int], seconds: Sequence[float]) -> list[dict[str, Any]]:
+    """Latencies of texts of about the same length, from the shortest; groups of the same size where lengths differ.
+
+    Args:
+        characters: the length of each text.
+        seconds: its latency.
+    """
+    import numpy as np
+
+    number = max(1, min(LENGTH_GROUPS, len(seconds) // LEAST_IN_GROUP))
+    limits = np.quantile(characters, np.arange(1, number) / number)
+    groups = np.searchsorted(limits, characters)
+    found = []
+    for group in np.unique(groups):
+        lengths, times = np.array(characters)[groups == group], np.array(seconds)[groups == group]
+        ends = [int(lengths.min()), int(lengths.max())]
+        found.append({"characters": ends, "rows": len(times), **_latencies(times.tolist())})
+    return found
 
 
 def _probe(job: Job, monitor: Monitor) -> dict[str, Any]:

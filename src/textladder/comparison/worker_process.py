@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from subprocess import PIPE
 from typing import Any
 
 from textladder.comparison.worker import Job
+from textladder.cores import threads_environment
 from textladder.errors import TextladderError
 from textladder.levels import find_level
 
@@ -25,13 +27,17 @@ class WorkerProcess:
 
     Args:
         libraries: modules that it imports before the job arrives.
+        threads: number of threads for predictions; None for as many as this process would use.
     """
 
-    def __init__(self, libraries: Sequence[str] = ()) -> None:
+    def __init__(self, libraries: Sequence[str] = (), threads: int | None = None) -> None:
         # -P: modules in the working folder must not shadow libraries
         command = [sys.executable, "-P", "-m", "textladder.comparison.worker", *libraries]
+        environment = os.environ if threads is None else {**os.environ, **threads_environment(threads)}
         self._stderr = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=self._stderr)  # noqa: S603
+        self._process = subprocess.Popen(  # noqa: S603
+            command, stdin=PIPE, stdout=PIPE, stderr=self._stderr, env=environment
+        )
         self._importing = bool(libraries)
 
     def wait_for_imports(self) -> None:
@@ -90,7 +96,7 @@ class WarmWorker:
         """
         if self._process is None:
             return None
-        if job.level != self.level or job.kind == "measure":
+        if job.level != self.level or job.kind in ("export", "measure"):
             self._process.wait_for_imports()
             return None
         process, self._process = self._process, None
