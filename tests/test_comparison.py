@@ -1,5 +1,6 @@
 """Comparisons with real processes on small rows: what is measured, kept, resumed and shown."""
 
+import html
 import importlib.util
 import json
 import os
@@ -36,6 +37,7 @@ from textladder.comparison.hardware import peak_memory_mb
 from textladder.comparison.label_errors import find_label_errors
 from textladder.comparison.level_result import LevelResult, still_falling
 from textladder.comparison.predictions import predictions_file
+from textladder.comparison.report_texts import _shortened
 from textladder.comparison.run_folder import locked_folder
 from textladder.comparison.shared_rows import fewer_rows, read_shared_rows, source_rows, write_shared_rows
 from textladder.comparison.trainings import Training, TrainingStore
@@ -331,6 +333,7 @@ def test_the_report_is_self_contained_and_escapes_texts(found: Comparison) -> No
     assert not re.search(r"<(script|img|link|iframe|object)", page.partition("<body>")[2])
     assert found.verdict.replace("'", "&#39;").replace("<", "&lt;") in page
     for heading in (
+        "The classes", "What to label next",
         "The levels", "Accuracy and latency", "Confusion matrix", r"true \ predicted", "Data audit", "Calibration",
         "Where the levels disagree", "The hardest test rows", "Labels that look wrong",
         "How to reproduce this comparison",
@@ -339,6 +342,45 @@ def test_the_report_is_self_contained_and_escapes_texts(found: Comparison) -> No
     text = (found.folder / "report.md").read_text(encoding="utf-8")
     assert found.verdict.replace("<", "&lt;") in text
     assert "| tfidf |" in text
+
+
+def test_the_report_begins_with_plain_words(found: Comparison) -> None:
+    page = " ".join((found.folder / "report.html").read_text(encoding="utf-8").split())
+    scores = " and ".join(f"{one.level} {one.score.value:.3f}" for one in found.levels_by_cost)
+    names = " and ".join(one.level for one in found.levels_by_cost)
+    assert f"{names} learned from 400 texts and were tested on 150 others, in 2 classes. Accuracy: {scores}." in page
+    assert f'<p class="soft">textladder, {found.run.date}</p>' in page
+    for target in re.findall(r'href="#([a-z-]+)"', page):
+        assert f'id="{target}"' in page, target
+
+
+def test_the_report_shows_the_most_common_mix_up_with_texts(found: Comparison, data: TextData, tmp_path: Path) -> None:
+    level = found[found.recommended]
+    probabilities, label_ids = level.kept.predictions("test")
+    predicted = probabilities.argmax(axis=1)
+    rows = max((np.flatnonzero((label_ids == one) & (predicted == 1 - one)) for one in (0, 1)), key=len)
+    sure = rows[probabilities[rows].max(axis=1).argmax()]
+    text = list(data.test)[sure]
+    page = " ".join(found.report(tmp_path / "page.html").read_text(encoding="utf-8").split())
+    label = data.labels[label_ids[sure]]
+    other = data.labels[predicted[sure]]
+    start = page.index(f"<li>{label} predicted as {other}: {len(rows)} rows")
+    assert html.escape(text) in page[start : page.index("</li>", start)]
+    without = found.report(tmp_path / "page.html", texts=False).read_text(encoding="utf-8")
+    assert f"{label} predicted as {other}: {len(rows)} rows" in " ".join(without.split())
+    assert not any(html.escape(one) in without for one in data.test)
+    assert "The hardest test rows" not in without
+
+
+def test_long_texts_are_opened(found: Comparison) -> None:
+    assert _shortened("a short  text") == {"start": "a short text", "rest": ""}
+    text = " ".join(f"word{place}" for place in range(100))
+    shown = _shortened(text)
+    assert len(shown["start"]) <= 300
+    assert shown["start"] + shown["rest"] == text
+    endless = _shortened("x" * 10_000)
+    assert len(endless["start"]) == 300
+    assert endless["rest"].endswith("x [...]")
 
 
 def test_a_report_at_any_path(found: Comparison, tmp_path: Path) -> None:
@@ -617,8 +659,9 @@ def test_rare_classes_and_odd_names(tmp_path: Path) -> None:
     found = compare(data, ["tfidf"], seeds=1, out=tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<b>bold" not in page
-    assert "Most common mix-ups" in page
-    assert " predicted as " in page or "none on the test rows" in page
+    assert "Confusion matrix of tfidf</h3>\n<svg" in page
+    assert page.count('<rect class="square"') == len(np.unique([found["tfidf"].kept.predictions("test")[1]]))
+    assert "mixes up none of the test rows" in page
     assert found.as_dict()["label_errors_unavailable"].startswith("There are too few rows")
     assert all(line.count("|") < 20 for line in (tmp_path / "run" / "report.md").read_text().splitlines())
 

@@ -17,6 +17,7 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         "--levels", type=split_names, metavar="A,B", help="levels to compare [default: all that can be trained here]"
     )
     parser.add_argument("--out", default="runs/compare", metavar="RUN", help="output folder [default: runs/compare]")
+    parser.add_argument("--no-texts", action="store_true", help="show none of the texts in the report")
     parser.add_argument("--overwrite", action="store_true", help="start over instead of resuming RUN")
     parser.add_argument(
         "--seeds",
@@ -102,6 +103,7 @@ def run(options: argparse.Namespace) -> None:
         price_per_hour=options.price_per_hour,
         fix=options.fix,
         out=options.out,
+        texts=not options.no_texts,
         overwrite=options.overwrite,
         command=shlex.join(["textladder", *options.words]),
         monitor=monitor,

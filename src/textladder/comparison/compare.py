@@ -12,6 +12,7 @@ import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def compare(
     price_per_hour: float | None = None,
     fix: str | None = None,
     out: str | Path | None = None,
+    texts: bool = True,
     overwrite: bool = False,
     command: str | None = None,
     monitor: Monitor | None = None,
@@ -85,6 +87,7 @@ def compare(
         fix: `drop-leaks` removes training and validation rows that are also test rows.
         out: folder for bundles, predictions, `results.json`, `report.html` and `report.md`; an interrupted comparison
             resumes there. By default a temporary folder, which is deleted together with the result.
+        texts: whether the report shows some of the texts.
         overwrite: start over if the folder holds an earlier comparison.
         command: the command that repeats the comparison, for the report.
         monitor: receives progress.
@@ -121,7 +124,7 @@ def compare(
     found = _compare(request, Path(out), report=f"{out}/{REPORTS[0]}", overwrite=overwrite)
     write_text(found.folder / RESULTS, json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
     for name in REPORTS:
-        found.report(found.folder / name)
+        found.report(found.folder / name, texts=texts)
     return found
 
 
@@ -175,6 +178,7 @@ def _compare(request: _Request, folder: Path, report: str | None, overwrite: boo
                 "and the same call resumes it."
             ) from None
     info = RunInfo(
+        date=date.today().isoformat(),
         command=request.command,
         report=report,
         digests=digests,

@@ -10,11 +10,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from textladder.atomic_files import write_text
 from textladder.comparison.label_errors import LabelError
 from textladder.comparison.level_result import LevelResult
-from textladder.comparison.report_charts import confusion, frontier_chart, learning_chart, reliability_chart
-from textladder.comparison.report_texts import text_sections
+from textladder.comparison.report_charts import (
+    SMALL_MATRIX,
+    frontier_chart,
+    large_matrix,
+    learning_chart,
+    reliability_chart,
+    small_matrix,
+)
+from textladder.comparison.report_texts import mix_ups, text_sections
 from textladder.comparison.verdict import CANNOT_TELL, NONE, STAY, TAKE
 from textladder.data.labelled_texts import TextData
 from textladder.significance import Unit
@@ -22,6 +31,8 @@ from textladder.target_metric import TargetMetric
 from textladder.wording import counted, listed, p_value_words, seconds_words, short
 
 Numbers = Mapping[str, Any]
+
+MOST_TO_LABEL = 5  # classes
 
 
 def write_report(
@@ -31,6 +42,8 @@ def write_report(
     levels: Sequence[LevelResult],
     data: TextData,
     label_errors: Sequence[LabelError] = (),
+    *,
+    texts: bool = True,
 ) -> Path:
     """Write a report.
 
@@ -41,6 +54,7 @@ def write_report(
         levels: the results of each level, from the cheapest to the most expensive.
         data: the rows.
         label_errors: rows whose label is probably wrong.
+        texts: whether texts are shown.
 
     Returns:
         The path.
@@ -51,7 +65,7 @@ def write_report(
     path = Path(path)
     markdown = path.suffix == ".md"
     template = _environment(metric.unit, html=not markdown).get_template("report.md" if markdown else "report.html")
-    return write_text(path, template.render(_content(numbers, metric, levels, data, label_errors)))
+    return write_text(path, template.render(_content(numbers, metric, levels, data, label_errors, texts)))
 
 
 def _environment(unit: Unit, html: bool) -> Any:
@@ -94,17 +108,28 @@ def _content(
     levels: Sequence[LevelResult],
     data: TextData,
     label_errors: Sequence[LabelError],
+    texts: bool,
 ) -> dict[str, Any]:
     """Everything that the templates show."""
     by_name = {one["level"]: one for one in numbers["levels"]}
     recommended = numbers["recommended"]
     frontier = [one.level for one in levels if by_name[one.level]["on_frontier"]]
     unavailable = numbers["label_errors_unavailable"]
+    shown = next((one for one in levels if one.level == recommended), levels[0] if levels else None)
+    names = data.test.label_names
+    small = len(names) <= SMALL_MATRIX
     in_order = [by_name[one.level] for one in levels]
     return {
         **numbers,
         "headline": _headline(numbers["decision"], recommended),
         "title": metric.title,
+        "summary": _summary(numbers, metric, [by_name[one.level] for one in levels]),
+        "shown": None if shown is None else shown.level,
+        "classes": [] if shown is None else _classes(shown, levels, names),
+        "label_next": [] if shown is None else list(_label_next(shown, data)),
+        "mix_ups": [] if shown is None else mix_ups(shown, data, texts=texts),
+        "matrices": [small_matrix(one, names) for one in levels] if small else [],
+        "large_matrix": None if small or shown is None else large_matrix(shown, names),
         "in_points": metric.unit.scale == 100,
         "source": numbers["data"].partition(" (")[0],
         "bundle": next((one.kept.bundle for one in levels if one.level == recommended), None),
@@ -113,12 +138,62 @@ def _content(
         "measurements": list(_measurements(in_order, metric)),
         "frontier": frontier_chart(metric, levels, frontier) if levels else None,
         "curves": [learning_chart(one) for one in levels if one.curve is not None],
-        "confusions": [confusion(one, data.test.label_names) for one in levels],
         "reliabilities": [reliability_chart(one) for one in levels],
-        "texts": list(text_sections(levels, recommended, data, label_errors, unavailable)) if levels else [],
+        "texts": list(text_sections(levels, recommended, data, label_errors, unavailable)) if levels and texts else [],
         "findings": numbers["audit"]["findings"],
         "setup": list(_setup(numbers, metric.unit)),
     }
+
+
+def _summary(numbers: Numbers, metric: TargetMetric, levels: Sequence[Numbers]) -> str:
+    """What was compared and what came out, in plain words.
+
+    Args:
+        numbers: the comparison's.
+        metric: what it goes by.
+        levels: the numbers of each level, from the cheapest to the most expensive.
+    """
+    if not levels:
+        return "No level could be trained."
+    rows, folds = numbers["rows"], numbers["folds"]
+    names = listed([one["level"] for one in levels])
+    learned = rows["train"] + rows["valid"]
+    if folds > 1:
+        how = f"learned from {counted(learned, 'text')}, each of which also tested them once, in one of {folds} folds"
+    else:
+        how = f"learned from {counted(learned, 'text')} and were tested on {counted(rows['test'], 'other')}"
+    scores = listed([f"{one['level']} {one['score']['value']:.3f}" for one in levels])
+    better = "" if metric.sign == 1 else " (less is better)"
+    return (
+        f"{names} {how}, in {len(numbers['labels']):,} classes. {metric.title[0].upper()}{metric.title[1:]}{better}: "
+        f"{scores}. One text takes {listed([short(one['predict_ms_p50']) for one in levels])} milliseconds."
+    )
+
+
+def _classes(shown: LevelResult, levels: Sequence[LevelResult], names: Sequence[str]) -> list[dict[str, Any]]:
+    """How well a level predicts each class, the worst first, and the other levels' F1."""
+    others = [one for one in levels if one is not shown]
+    found = [
+        {
+            "name": names[place],
+            **one.as_dict(),
+            "others": [{"level": other.level, "f1": other.by_class[place].f1} for other in others],
+        }
+        for place, one in enumerate(shown.by_class)
+    ]
+    return sorted(found, key=lambda one: one["f1"])
+
+
+def _label_next(shown: LevelResult, data: TextData) -> Iterator[str]:
+    """The classes of which more labelled texts would likely help most: those that are often overlooked, with few."""
+    training: list[int] = np.bincount(data.train.label_ids, minlength=len(data.labels)).tolist()
+    overlooked = [(1 - one.recall) * one.support for one in shown.by_class]
+    order = sorted(range(len(overlooked)), key=lambda place: -overlooked[place] / max(1, training[place]))
+    for place in order[:MOST_TO_LABEL]:
+        if overlooked[place] < 1:
+            return
+        missed = f"{round(overlooked[place]):,} of {counted(shown.by_class[place].support, 'test row')} overlooked"
+        yield f"{data.label_names[place]}: {missed}, with {counted(training[place], 'training row')}"
 
 
 def _headline(decision: str, recommended: str | None) -> str:

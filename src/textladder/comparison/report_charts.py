@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from textladder.class_metrics import confusion_matrix, most_mixed_up
+from textladder.class_metrics import confusion_matrix
 from textladder.comparison.level_result import LevelResult
 from textladder.metrics import CALIBRATION_BINS
 from textladder.target_metric import Score, TargetMetric
 from textladder.wording import counted
 
-MOST_CLASSES = 12  # up to this many, the confusion matrix is shown in full
-MOST_PAIRS = 20
+SMALL_MATRIX = 6  # classes up to which the confusion matrix of every level is shown
+NUMBERED_MATRIX = 24  # classes up to which there is room for numbers in the cells of one that fills the page
+CELL, LETTERS, SMALL_LETTERS, LONGEST_NAME = 30, 20, 12, 24  # of that: sizes of a cell and its letters, most letters
 LABEL_HEIGHT = 15  # of a line of text in the frontier chart
 
 
@@ -125,25 +126,68 @@ def learning_chart(level: LevelResult) -> dict[str, Any]:
     }
 
 
-def confusion(level: LevelResult, names: Sequence[str]) -> dict[str, Any]:
-    """The confusion matrix on the test rows; with many classes, the pairs that are confused most often.
+def small_matrix(level: LevelResult, names: Sequence[str]) -> dict[str, Any]:
+    """The confusion matrix on the test rows as a table.
 
     Args:
         level: its predictions.
         names: of the classes, and after them of labels in the test rows that are none of them.
     """
+    counts, shares, predicted = _confusion(level, names)
+    cells = [
+        [{"rows": int(number), "shade": round(0.6 * float(share), 2)} for number, share in zip(*row, strict=True)]
+        for row in zip(counts, shares, strict=True)
+    ]
+    return {"level": level.level, "names": names, "predicted": predicted, "cells": cells}
+
+
+def large_matrix(level: LevelResult, names: Sequence[str]) -> dict[str, Any]:
+    """The confusion matrix on the test rows as a drawing that shrinks to any width.
+
+    Args:
+        level: its predictions.
+        names: of the classes, and after them of labels in the test rows that are none of them.
+
+    Returns:
+        Its size, the names with their places, and a square for each pair that occurs, as report.html draws them.
+    """
+    counts, shares, predicted = _confusion(level, names)
+    short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
+    numbered = len(names) <= NUMBERED_MATRIX
+    letters = SMALL_LETTERS if numbered else LETTERS  # a drawing of many classes is shrunk the most
+    margin = math.ceil(0.63 * letters * max(len(name) for name in short)) + 12
+    squares = [
+        {
+            "x": margin + CELL * column,
+            "y": margin + CELL * row,
+            "rows": int(counts[row, column]),
+            "shade": round(0.1 + 0.6 * float(shares[row, column]), 2),
+            "title": f"{names[row]} predicted as {predicted[column]}: {counted(int(counts[row, column]), 'row')}",
+        }
+        for row, column in np.argwhere(counts).tolist()
+    ]
+    return {
+        "level": level.level,
+        "cell": CELL,
+        "letters": letters,
+        "margin": margin,
+        "width": margin + CELL * len(predicted) + 4,
+        "height": margin + CELL * len(names) + 4,
+        "rows": [{"at": margin + CELL * (place + 0.5), "text": name} for place, name in enumerate(short)],
+        "columns": [
+            {"at": margin + CELL * (place + 0.5), "text": name} for place, name in enumerate(short[: len(predicted)])
+        ],
+        "squares": squares,
+        "numbered": numbered,
+    }
+
+
+def _confusion(level: LevelResult, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
+    """The confusion matrix, int64 (labels, classes), the shares of each label's rows, and the names of the classes."""
     probabilities, labels = level.kept.predictions("test")
     predicted = names[: probabilities.shape[1]]
     counts = confusion_matrix(probabilities.argmax(axis=1), labels, len(names), len(predicted))
-    if len(names) <= MOST_CLASSES:
-        totals = counts.sum(axis=1, keepdims=True).clip(min=1)
-        cells = [
-            [{"rows": int(number), "shade": round(0.6 * float(share), 2)} for number, share in zip(*row, strict=True)]
-            for row in zip(counts, counts / totals, strict=True)
-        ]
-        return {"level": level.level, "names": names, "predicted": predicted, "cells": cells}
-    pairs = [(names[one.label], names[one.predicted], one.rows) for one in most_mixed_up(counts, MOST_PAIRS)]
-    return {"level": level.level, "cells": None, "pairs": pairs}
+    return counts, counts / counts.sum(axis=1, keepdims=True).clip(min=1), predicted
 
 
 def reliability_chart(level: LevelResult) -> dict[str, Any]:

@@ -1,17 +1,19 @@
-"""The texts shown in the report: where levels disagree, the hardest test rows, and labels that look wrong."""
+"""The texts shown in the report: mix-ups, where levels disagree, the hardest test rows, labels that look wrong."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from textladder.class_metrics import confusion_matrix, most_mixed_up
 from textladder.comparison.label_errors import LabelError
 from textladder.comparison.level_result import LevelResult
 from textladder.data.labelled_texts import LabelledTexts, TextData
 from textladder.metrics import probability_of_truth
 from textladder.wording import counted
 
-MOST_TEXTS, TEXT_LENGTH = 20, 400
+MOST_TEXTS, MOST_MIX_UPS, TEXTS_OF_MIX_UP = 20, 8, 2
+SHOWN_LENGTH, MOST_LENGTH = 300, 5_000  # characters of a text, shown at once and when it is opened
 
 
 def disagreements(levels: Sequence[LevelResult], data: TextData) -> dict[str, Any]:
@@ -46,6 +48,33 @@ def disagreements(levels: Sequence[LevelResult], data: TextData) -> dict[str, An
             for row in order.tolist()
         ],
     }
+
+
+def mix_ups(level: LevelResult, data: TextData, *, texts: bool) -> list[dict[str, Any]]:
+    """The pairs of classes that a level mixes up most often, with the test rows on which it is most confident.
+
+    Args:
+        level: the level.
+        data: the rows.
+        texts: whether texts are shown.
+    """
+    names, label_ids = data.test.label_names, data.test.label_ids
+    probabilities = level.kept.predictions("test")[0]
+    predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    counts = confusion_matrix(predicted, label_ids, len(names), classes)
+    found = []
+    for pair in most_mixed_up(counts, MOST_MIX_UPS):
+        rows = np.flatnonzero((label_ids == pair.label) & (predicted == pair.predicted))
+        rows = rows[np.argsort(-probabilities[rows, pair.predicted], kind="stable")][:TEXTS_OF_MIX_UP]
+        found.append(
+            {
+                "label": names[pair.label],
+                "predicted": names[pair.predicted],
+                "rows": pair.rows,
+                "texts": [_text(data.test, row) for row in rows.tolist()] if texts else [],
+            }
+        )
+    return found
 
 
 def hardest_rows(level: LevelResult, data: TextData) -> dict[str, Any]:
@@ -130,10 +159,16 @@ def _predicted(probabilities: np.ndarray, label: int, names: Sequence[str]) -> d
     return {"text": f"{names[place]} {probabilities[place]:.0%}", "correct": place == label}
 
 
-def _text(part: LabelledTexts, row: int) -> str:
+def _text(part: LabelledTexts, row: int) -> dict[str, str]:
     return _shortened(part.table["text"][int(part.rows[row])].as_py())
 
 
-def _shortened(text: str) -> str:
+def _shortened(text: str) -> dict[str, str]:
+    """What is shown of a text at once, and what follows when it is opened."""
     text = " ".join(text.split())
-    return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]} [...]"
+    cut = len(text)
+    if cut > SHOWN_LENGTH:
+        cut = text.rfind(" ", SHOWN_LENGTH // 2, SHOWN_LENGTH)
+        cut = SHOWN_LENGTH if cut < 0 else cut
+    rest = text[cut:MOST_LENGTH]
+    return {"start": text[:cut], "rest": f"{rest} [...]" if len(text) > MOST_LENGTH else rest}

@@ -37,6 +37,7 @@ class RunInfo:
     """How a comparison was run.
 
     Attributes:
+        date: the day on which it ended, as in 2026-11-27.
         command: the command that repeats it.
         report: path of its report.
         digests: SHA-256 of the rows of each part.
@@ -52,6 +53,7 @@ class RunInfo:
         label_errors_unavailable: why label errors were not searched for; None if they were.
     """
 
+    date: str
     command: str | None
     report: str | None
     digests: Mapping[str, str]
@@ -344,11 +346,12 @@ class Comparison:
             "fit_price": numbers["fit_seconds"] * per_second,
         }
 
-    def report(self, path: str | Path) -> Path:
+    def report(self, path: str | Path, *, texts: bool = True) -> Path:
         """Write the report.
 
         Args:
             path: the file; Markdown if its name ends in `.md`, otherwise HTML.
+            texts: whether it shows some of the texts.
 
         Returns:
             The path.
@@ -356,7 +359,8 @@ class Comparison:
         Raises:
             ConfigError: the file cannot be written.
         """
-        return write_report(path, self.as_dict(), self.metric, self.levels_by_cost, self.data, self.label_errors)
+        numbers, by_cost = self.as_dict(), self.levels_by_cost
+        return write_report(path, numbers, self.metric, by_cost, self.data, self.label_errors, texts=texts)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the texts, as in `compare --json` and `results.json`."""
