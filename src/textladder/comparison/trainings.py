@@ -70,8 +70,9 @@ class Training:
         return accuracy
 
     def valid_score(self, metric: TargetMetric) -> float | None:
-        """A metric on the validation rows; None if there are none."""
-        return metric.value(*self.predictions("valid")) if self.record["valid_rows"] else None
+        """A metric of the original form on the validation rows; None if there are none."""
+        original = self.in_form(ORIGINAL) or self
+        return metric.value(*original.predictions("valid")) if self.record["valid_rows"] else None
 
     def predictions(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """The form's probabilities, float32 (rows, classes), and the true classes, int64 (rows,), of a part.
