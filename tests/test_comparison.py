@@ -178,6 +178,13 @@ def test_a_comparison_by_macro_f1(data: TextData, settings: dict[str, Any], tmp_
         compare(data, ["tfidf", "lstm"], **{**options, "metric": "log-loss"}, out=tmp_path / "run")
 
 
+def test_a_metric_of_a_label_needs_test_rows_of_it(data: TextData) -> None:
+    frame = pd.DataFrame({"label": ["a", "b", "c"] * 40, "text": [f"text number {one}" for one in range(120)]})
+    rows = read_texts(frame, test=frame[frame["label"] != "c"])
+    with pytest.raises(ConfigError, match="no test row with the label 'c', so F1 of c cannot be measured"):
+        compare(rows, ["tfidf"], metric="f1:c")
+
+
 @pytest.mark.parametrize("metric", ["nonsense", "f1:neither", "costs:nowhere.csv"])
 def test_what_is_no_metric_is_refused_before_anything_is_done(data: TextData, tmp_path: Path, metric: str) -> None:
     with pytest.raises(ConfigError):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from textladder.significance import Gain, paired_gain, permutation_test
+from textladder.significance import MANY_VALUES, Gain, interval_of_mean, paired_gain, permutation_test
 
 
 def trainings(rng: np.random.Generator, rows: int, seeds: int, accuracy: float, luck: float = 0.0) -> np.ndarray:
@@ -137,3 +137,28 @@ def test_the_smallest_gain_and_the_rows_that_would_settle_it() -> None:
     same = paired_gain(np.ones((1, 50), bool), np.ones((1, 50), bool))
     assert (same.points, same.p_value, same.smallest) == (0.0, 1.0, 10.0)
     assert permutation_test(np.array([1.0] * 5)) < 0.05 <= permutation_test(np.array([1.0] * 4))
+
+
+def test_folds_allow_for_the_training_of_the_finished_classifier() -> None:
+    """Folds whose gains are the same by construction leave the choice of the rows, times 1 + 1/k."""
+    scores = np.tile(np.array([1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0]), 60)[None]
+    others = np.tile(np.array([0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0]), 60)[None]
+    plain = paired_gain(scores, others)
+    folds = paired_gain(scores, others, folds=np.repeat(np.arange(5), 96))
+    assert folds.points == plain.points
+    assert folds.row_error == pytest.approx(plain.row_error * (1 + 1 / 5) ** 0.5)
+    assert folds.high - folds.low == pytest.approx((plain.high - plain.low) * (1 + 1 / 5) ** 0.5, rel=0.05)
+    assert folds.p_value >= plain.p_value
+
+
+def test_many_different_values_are_taken_as_normal() -> None:
+    """The p-value is then that of the permutations, and the interval that of the bootstrap."""
+    rng = np.random.default_rng(3)
+    differences = rng.standard_normal(2 * MANY_VALUES)
+    signs = rng.choice([-1, 1], (4_000, len(differences)))
+    p_value = np.mean(np.abs(signs @ np.abs(differences)) >= abs(differences.sum()))
+    assert p_value > 0.1
+    assert permutation_test(differences) == pytest.approx(p_value, abs=0.03)
+    rows = rng.integers(0, len(differences), (4_000, len(differences)))
+    ends = np.percentile(differences[rows].mean(axis=1), [2.5, 97.5])
+    assert interval_of_mean(differences) == pytest.approx(ends, abs=0.004)

@@ -1,10 +1,13 @@
 """The metric that a person judges by: its values are scikit-learn's, and what rows contribute adds up to them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics
 
+from textladder import TextClassifier, read_texts
 from textladder.errors import ConfigError
+from textladder.levels.tfidf import TfidfConfig
 from textladder.significance import paired_gain
 from textladder.target_metric import NAMES, TargetMetric, find_metric, read_costs
 
@@ -69,6 +72,15 @@ def test_standard_errors_are_those_of_the_bootstrap(name):
     drawn = [rng.integers(0, len(label_ids), len(label_ids)) for _ in range(300)]
     bootstrap = np.std([metric.value(probabilities[rows], label_ids[rows]) for rows in drawn])
     assert error == pytest.approx(bootstrap, rel=0.4 if name.startswith("recall") else 0.15)
+
+
+def test_the_standard_error_of_recall_at_a_precision_allows_for_the_threshold():
+    """Half of it comes from where the threshold falls."""
+    metric = named("recall-at-precision:bug=0.8")
+    draws = [table(seed, rows=2_000) for seed in range(200)]
+    spread = np.std([metric.value(*draw) for draw in draws])
+    errors = [metric.contributions(*draw).std() / 2_000**0.5 for draw in draws[:40]]
+    assert np.median(errors) == pytest.approx(spread, rel=0.3)
 
 
 def test_contributions_say_by_how_much_a_row_changes_the_metric():
@@ -211,3 +223,24 @@ class TestCosts:
         probabilities = np.array([[0.1, 0.9], [0.9, 0.1], [0.9, 0.1], [0.2, 0.8]])
         assert metric.value(probabilities, np.array([0, 0, 1, 1])) == pytest.approx((5 + 0 + 1 + 0) / 4)
         assert metric.unit.worth == pytest.approx(0.01 * (5 + 1) / 2)
+
+
+def test_tfidf_chooses_strength_and_class_weights_by_the_metric_on_validation_rows():
+    rng = np.random.default_rng(0)
+    words = [[f"{kind}{number}" for number in range(30)] for kind in "ab"] + [[f"c{number}" for number in range(200)]]
+    rows = []
+    for place in range(900):
+        label = int(place % 8 == 0)
+        telling = rng.choice(words[label if rng.random() < 0.75 else 1 - label], 2)
+        rows.append({"label": str(label), "text": " ".join([*telling, *rng.choice(words[2], 8)])})
+    data = read_texts(pd.DataFrame(rows))
+    fitted = {name: TextClassifier("tfidf", metric=name).fit(data) for name in (None, "log-loss", "accuracy")}
+    assert fitted[None].config.regularization_c == TfidfConfig().regularization_c
+    assert fitted[None].config.class_weights == "balanced"
+    # balanced weights make the rare class too likely
+    assert fitted["log-loss"].config.class_weights == "none"
+    losses = {name: one.evaluate(data.valid).log_loss for name, one in fitted.items()}
+    assert losses["log-loss"] == min(losses.values()) < 0.9 * losses[None]
+    assert fitted["accuracy"].evaluate(data.valid).accuracy >= fitted[None].evaluate(data.valid).accuracy
+    again = TextClassifier("tfidf", metric="log-loss").fit(data)
+    assert (again.predict_proba(data.test) == fitted["log-loss"].predict_proba(data.test)).all()

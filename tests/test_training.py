@@ -246,8 +246,19 @@ def test_the_best_validation_is_chosen_by_the_metric(
 
 
 def test_patience_goes_by_the_metric() -> None:
-    learner = make_learner(StepCounter(26), batches(), batches(), metric=find_metric("log-loss", ["0", "1"]))
-    assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 4
+    class MoreAndMoreSure(StepCounter):
+        """Right from the first step on, with a loss that falls with every step."""
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(ids)
+            sign = (ids == 3).any(1).float() * 2 - 1
+            return logits + torch.stack([-sign, sign], 1) * self.count / 100
+
+    accuracy, log_loss = (find_metric(name, ["0", "1"]) for name in ("accuracy", "log-loss"))
+    learner = make_learner(MoreAndMoreSure(), batches(), batches(), metric=accuracy)
+    assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 3
+    learner = make_learner(MoreAndMoreSure(), batches(), batches(), metric=log_loss)
+    assert len(run_stages(learner, [Stage("s", 9, 1e-3)], patience=2)) == 9
 
 
 def test_patience_goes_by_the_validation_loss() -> None:

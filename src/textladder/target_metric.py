@@ -6,10 +6,11 @@ such as macro F1, can be treated as the mean that accuracy is.
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,27 +31,27 @@ NEIGHBOURS = 20  # rows at least among which the precision around a threshold is
 MOST_LOCAL_PRECISION = 0.9  # of the demanded precision, above which the threshold would hardly be determined
 COSTS = "costs:"  # before the name of a file
 EVERY_LABEL = "*"
-LOG_LOSS_POINTS = Unit("of log loss")  # hundredths of a nat
 
 
-class TargetMetric(Protocol):
-    """A metric of predicted probabilities on labelled rows."""
+class TargetMetric(ABC):
+    """A metric of predicted probabilities on labelled rows.
 
-    @property
-    def name(self) -> str:
-        """As the user gives it."""
+    Attributes:
+        name: as the user gives it.
+        title: as people call it.
+        sign: 1 if higher is better, -1 if lower is better.
+        label_id: the class, if it is a metric of one class.
+    """
 
-    @property
-    def title(self) -> str:
-        """As people call it."""
+    name: str
+    title: str
+    sign: int = 1
+    label_id: int | None
 
     @property
     def unit(self) -> Unit:
-        """Of gains in it."""
-
-    @property
-    def sign(self) -> int:
-        """1 if higher is better, -1 if lower is better."""
+        """Of gains in it: points of the metric."""
+        return Unit(f"of {self.title}")
 
     def value(self, probabilities: np.ndarray, label_ids: np.ndarray) -> float:
         """Its value.
@@ -59,7 +60,9 @@ class TargetMetric(Protocol):
             probabilities: float (rows, classes).
             label_ids: int (rows,), the true class of each row; `classes` and more for labels that are none of them.
         """
+        return self.sign * float(self.contributions(probabilities, label_ids).mean())
 
+    @abstractmethod
     def contributions(self, probabilities: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
         """What each row contributes, float64 (rows,): the mean is the value, negated if lower is better.
 
@@ -88,17 +91,17 @@ class Score(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class Accuracy(TargetMetric):
     """The share of rows whose most probable class is the true one."""
 
     name: str = ACCURACY
     title: str = "accuracy"
-    unit: Unit = POINTS
-    sign: int = 1
+    label_id: int | None = None
 
-    def value(self, probabilities: np.ndarray, label_ids: np.ndarray) -> float:
-        """See `TargetMetric`."""
-        return float(self.contributions(probabilities, label_ids).mean())
+    @property
+    def unit(self) -> Unit:
+        """Points, which need no other word."""
+        return POINTS
 
     def contributions(self, probabilities: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
         """See `TargetMetric`."""
@@ -107,17 +110,13 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class LogLoss:
-    """The mean negative log probability of the true class, in nats."""
+class LogLoss(TargetMetric):
+    """The mean negative log probability of the true class, in nats; a point is a hundredth of one."""
 
     name: str = "log-loss"
     title: str = "log loss"
-    unit: Unit = LOG_LOSS_POINTS
+    label_id: int | None = None
     sign: int = -1
-
-    def value(self, probabilities: np.ndarray, label_ids: np.ndarray) -> float:
-        """See `TargetMetric`."""
-        return -float(self.contributions(probabilities, label_ids).mean())
 
     def contributions(self, probabilities: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
         """See `TargetMetric`."""
@@ -127,7 +126,7 @@ class LogLoss:
 
 
 @dataclass(frozen=True)
-class Costs:
+class Costs(TargetMetric):
     """The mean cost of a text: of taking its class for the most probable one.
 
     Attributes:
@@ -138,6 +137,7 @@ class Costs:
     name: str
     costs: np.ndarray
     title: str = "cost per text"
+    label_id: int | None = None
     sign: int = -1
 
     @property
@@ -145,10 +145,6 @@ class Costs:
         """The person's own; a hundredth of the mean cost of a mistake is worth having."""
         worth = 0.01 * float(self.costs[_mistakes(len(self.costs))].mean())
         return Unit("saved per text", scale=1.0, worth=worth)
-
-    def value(self, probabilities: np.ndarray, label_ids: np.ndarray) -> float:
-        """See `TargetMetric`."""
-        return -float(self.contributions(probabilities, label_ids).mean())
 
     def contributions(self, probabilities: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
         """See `TargetMetric`."""
@@ -158,24 +154,17 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Counted:
+class Counted(TargetMetric):
     """A metric of how often each class is predicted as each.
 
     Attributes:
         function: scikit-learn's, of the true classes, the predicted ones and `sample_weight`.
-        label_id: the class, if it is a metric of one class.
     """
 
     name: str
     title: str
     function: Callable[..., float]
     label_id: int | None = None
-    sign: int = 1
-
-    @property
-    def unit(self) -> Unit:
-        """Points of the metric."""
-        return Unit(f"of {self.title}")
 
     def value(self, probabilities: np.ndarray, label_ids: np.ndarray) -> float:
         """See `TargetMetric`."""
@@ -205,7 +194,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class AveragePrecision:
+class AveragePrecision(TargetMetric):
     """The average precision of one class: the area under its precision-recall curve, in steps.
 
     Attributes:
@@ -215,12 +204,6 @@ class AveragePrecision:
     name: str
     title: str
     label_id: int
-    sign: int = 1
-
-    @property
-    def unit(self) -> Unit:
-        """Points of the metric."""
-        return Unit(f"of {self.title}")
 
     def value(self, probabilities: np.ndarray, label_ids: np.ndarray) -> float:
         """See `TargetMetric`."""
@@ -253,7 +236,7 @@ class AveragePrecision:
 
 
 @dataclass(frozen=True)
-class RecallAtPrecision:
+class RecallAtPrecision(TargetMetric):
     """The highest recall of one class at a threshold where its precision is high enough; 0 where it never is.
 
     Attributes:
@@ -265,12 +248,6 @@ class RecallAtPrecision:
     title: str
     label_id: int
     precision: float
-    sign: int = 1
-
-    @property
-    def unit(self) -> Unit:
-        """Points of the metric."""
-        return Unit(f"of {self.title}")
 
     def value(self, probabilities: np.ndarray, label_ids: np.ndarray) -> float:
         """See `TargetMetric`."""

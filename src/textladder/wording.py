@@ -21,6 +21,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def capitalized(words: str) -> str:
+    """Words at the beginning of a sentence; unlike `str.capitalize`, it leaves the other letters as they are.
+
+    >>> capitalized("macro F1")
+    'Macro F1'
+    """
+    return words[:1].upper() + words[1:]
+
+
 def printable(text: str) -> str:
     """A text in one line that a terminal shows and does not obey: control characters are escaped.
 

@@ -56,7 +56,10 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         "--threads", type=int, metavar="N", help="threads for the predictions that are measured [default: all cores]"
     )
     parser.add_argument(
-        "--price-per-hour", type=float, metavar="X", help="price of such a machine, for prices of texts and training"
+        "--price-per-hour",
+        type=float,
+        metavar="X",
+        help="price of this machine, for those of a million texts and of a training run",
     )
     parser.add_argument(
         "--fix", metavar="NAME", help="drop-leaks: leave out training and validation rows that are also test rows"

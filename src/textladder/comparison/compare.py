@@ -83,7 +83,7 @@ def compare(
         forms: `deployable` exports each trained level and judges it by the fastest form that passed the gate;
             `original` judges it as it was trained.
         threads: number of threads for the predictions that are measured; by default as many as there are cores.
-        price_per_hour: of such a machine, in any currency, for the price of a million texts and of a training run.
+        price_per_hour: of this machine, in any currency, for the price of a million texts and of a training run.
         fix: `drop-leaks` removes training and validation rows that are also test rows.
         out: folder for bundles, predictions, `results.json`, `report.html` and `report.md`; an interrupted comparison
             resumes there. By default a temporary folder, which is deleted together with the result.

@@ -102,9 +102,9 @@ class Plan:
             raise ConfigError("Each fold is trained once, with a seed of its own; give seeds or folds, not both.")
 
     def _check_metric(self) -> None:
-        """Refuse a metric of one label that is in no test row."""
-        label_id = getattr(self.metric, "label_id", None)
-        if label_id is not None and label_id not in self.data.test.label_ids:
+        """Refuse a metric of one label that is in no test row; with folds, every row is one."""
+        label_id = self.metric.label_id
+        if self.folds == 1 and label_id is not None and label_id not in self.data.test.label_ids:
             raise ConfigError(
                 f"There is no test row with the label {self.data.labels[label_id]!r}, so {self.metric.title} cannot be "
                 "measured."

@@ -28,7 +28,7 @@ from textladder.comparison.verdict import CANNOT_TELL, NONE, STAY, TAKE
 from textladder.data.labelled_texts import TextData
 from textladder.significance import Unit
 from textladder.target_metric import TargetMetric
-from textladder.wording import counted, listed, p_value_words, seconds_words, short
+from textladder.wording import capitalized, counted, listed, p_value_words, seconds_words, short
 
 Numbers = Mapping[str, Any]
 
@@ -88,7 +88,7 @@ def _environment(unit: Unit, html: bool) -> Any:
         "number": unit.number,
         "in_unit": unit.words,
         "asked": unit.asked,
-        "capitalized": lambda title: title[0].upper() + title[1:],
+        "capitalized": capitalized,
         "expected": _expected,
         "share": lambda number: f"{number:.3f}",
         "short": short,
@@ -165,7 +165,7 @@ def _summary(numbers: Numbers, metric: TargetMetric, levels: Sequence[Numbers]) 
     scores = listed([f"{one['level']} {one['score']['value']:.3f}" for one in levels])
     better = "" if metric.sign == 1 else " (less is better)"
     return (
-        f"{names} {how}, in {len(numbers['labels']):,} classes. {metric.title[0].upper()}{metric.title[1:]}{better}: "
+        f"{names} {how}, in {len(numbers['labels']):,} classes. {capitalized(metric.title)}{better}: "
         f"{scores}. One text takes {listed([short(one['predict_ms_p50']) for one in levels])} milliseconds."
     )
 

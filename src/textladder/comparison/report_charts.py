@@ -10,7 +10,7 @@ from textladder.class_metrics import confusion_matrix
 from textladder.comparison.level_result import LevelResult
 from textladder.metrics import CALIBRATION_BINS
 from textladder.target_metric import Score, TargetMetric
-from textladder.wording import counted
+from textladder.wording import capitalized, counted
 
 SMALL_MATRIX = 6  # classes up to which the confusion matrix of every level is shown
 NUMBERED_MATRIX = 24  # classes up to which there is room for numbers in the cells of one that fills the page
@@ -102,8 +102,7 @@ def learning_chart(level: LevelResult) -> dict[str, Any]:
     last = 2 * curve.rows[-1] if doubled else curve.rows[-1]
     x = _Scale(math.log(curve.rows[0]), math.log(last), 56, 276)
     points = list(zip(curve.rows, curve.scores, strict=True))
-    title = curve.metric.title[0].upper() + curve.metric.title[1:]
-    words = f"{title} {curve.scores[-1].value:.3f} with {counted(curve.rows[-1], 'row')}"
+    words = f"{capitalized(curve.metric.title)} {curve.scores[-1].value:.3f} with {counted(curve.rows[-1], 'row')}"
     line = [f"{x(math.log(rows))},{y(score.value)}" for rows, score in points]
     guess = ""
     if doubled:
