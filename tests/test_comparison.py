@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from textladder.comparison.hardware import peak_memory_mb
 from textladder.comparison.label_errors import find_label_errors
 from textladder.comparison.level_result import LevelResult, still_falling
 from textladder.comparison.predictions import predictions_file
+from textladder.comparison.report import _label_next
 from textladder.comparison.report_texts import _shortened
 from textladder.comparison.run_folder import locked_folder
 from textladder.comparison.shared_rows import fewer_rows, read_shared_rows, source_rows, write_shared_rows
@@ -339,7 +341,7 @@ def test_the_report_is_self_contained_and_escapes_texts(found: Comparison) -> No
     assert not re.search(r"<(script|img|link|iframe|object)", page.partition("<body>")[2])
     assert found.verdict.replace("'", "&#39;").replace("<", "&lt;") in page
     for heading in (
-        "The classes", "What to label next",
+        "The classes",
         "The levels", "Accuracy and latency", "Confusion matrix", r"true \ predicted", "Data audit", "Calibration",
         "Where the levels disagree", "The hardest test rows", "Labels that look wrong",
         "How to reproduce this comparison",
@@ -376,6 +378,24 @@ def test_the_report_shows_the_most_common_mix_up_with_texts(found: Comparison, d
     assert f"{label} predicted as {other}: {len(rows)} rows" in " ".join(without.split())
     assert not any(html.escape(one) in without for one in data.test)
     assert "The hardest test rows" not in without
+
+
+def test_what_to_label_next() -> None:
+    """Classes that are often overlooked, for the rows that there are to learn them from."""
+
+    def advice(recalls: list[float], training: list[int]) -> list[str]:
+        by_class = [SimpleNamespace(recall=one, support=20) for one in recalls]
+        label_ids = np.repeat(np.arange(len(training)), training)
+        names = [f"class {place}" for place in range(len(recalls))]
+        data = SimpleNamespace(train=SimpleNamespace(label_ids=label_ids), labels=names, label_names=names)
+        return list(_label_next(SimpleNamespace(by_class=by_class), data))
+
+    assert advice([0.9, 0.5, 0.5, 1.0], [10, 100, 20, 5]) == [
+        "class 2: 10 of 20 test rows overlooked, with 20 training rows",
+        "class 0: 2 of 20 test rows overlooked, with 10 training rows",
+    ]
+    assert advice([1.0, 1.0, 1.0], [10, 10, 10]) == []
+    assert advice([0.5, 0.5], [10, 10]) == []
 
 
 def test_long_texts_are_opened(found: Comparison) -> None:

@@ -189,7 +189,9 @@ def _label_next(shown: LevelResult, data: TextData) -> Iterator[str]:
     training: list[int] = np.bincount(data.train.label_ids, minlength=len(data.labels)).tolist()
     overlooked = [(1 - one.recall) * one.support for one in shown.by_class]
     order = sorted(range(len(overlooked)), key=lambda place: -overlooked[place] / max(1, training[place]))
-    for place in order[:MOST_TO_LABEL]:
+    if len(order) == 2:  # more of one of two classes would not help, but unbalance them
+        return
+    for place in order[: min(MOST_TO_LABEL, len(order) // 2)]:
         if overlooked[place] < 1:
             return
         missed = f"{round(overlooked[place]):,} of {counted(shown.by_class[place].support, 'test row')} overlooked"
