@@ -12,8 +12,6 @@ import numpy as np
 # A larger batch is slower: what lies between the layers leaves the caches. Rows per second of Amazon reviews, two
 # cores, 1,024 tokens and 32,768: lstm 1,860 and 860, ulmfit 89 and 38, transformer 50 and 18 (float32, ONNX).
 BATCH_TOKENS = 1024
-
-
 THREADS = "OMP_NUM_THREADS"  # which torch obeys
 
 

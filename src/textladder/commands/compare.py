@@ -23,7 +23,8 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         "--seeds",
         type=int,
         metavar="N",
-        help="train each level N times [default: 3 if a fit takes under 2 minutes, else 1; 1 with --time-budget]",
+        help="train each level N times [default: 3 if a fit takes under 2 minutes, else 1; 1 with folds or "
+        "--time-budget]",
     )
     parser.add_argument(
         "--folds",
@@ -59,7 +60,7 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         "--price-per-hour",
         type=float,
         metavar="X",
-        help="price of this machine, for those of a million texts and of a training run",
+        help="what an hour of this machine costs, for the price of a million texts and of a training run",
     )
     parser.add_argument(
         "--fix", metavar="NAME", help="drop-leaks: leave out training and validation rows that are also test rows"

@@ -68,7 +68,8 @@ def compare(
         levels: names of levels; by default every level that can be trained here.
         settings: settings of a level, by its name; `preset` among them.
         terms: what the recommended level must meet.
-        seeds: number of training runs per level; by default three if a fit takes under two minutes, otherwise one.
+        seeds: number of training runs per level; by default three if a fit takes under two minutes, otherwise one; with
+            folds one for each.
         folds: number of folds: every row is a test row once, predicted by a classifier that was trained on the other
             folds, and the finished classifier is trained on all rows. 1 for one split, as the rows were read. By
             default 5 if there are fewer than 3,000 rows and neither test rows of their own nor `seeds`, `time_budget`
@@ -83,7 +84,8 @@ def compare(
         forms: `deployable` exports each trained level and judges it by the fastest form that passed the gate;
             `original` judges it as it was trained.
         threads: number of threads for the predictions that are measured; by default as many as there are cores.
-        price_per_hour: of this machine, in any currency, for the price of a million texts and of a training run.
+        price_per_hour: what an hour of this machine costs, in any currency, for the price of a million texts and of a
+            training run.
         fix: `drop-leaks` removes training and validation rows that are also test rows.
         out: folder for bundles, predictions, `results.json`, `report.html` and `report.md`; an interrupted comparison
             resumes there. By default a temporary folder, which is deleted together with the result.
