@@ -174,8 +174,7 @@ class TransformerLevel:
         inputs, train_batches, valid_batches = self._all_batches(train, valid, seed)
         unknown = self.pieces.unknown_share(train.sample())
         monitor.stop()
-        if inputs.windowed or inputs.truncated:
-            monitor.say(self._long_text_sentence(inputs, len(train)))
+        monitor.say(self._long_text_sentence(inputs, len(train)))
         warnings = [self._unknown_sentence(unknown)] if unknown >= UNKNOWN_SHARE else []
         for sentence in warnings:
             monitor.say(sentence)
