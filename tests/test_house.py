@@ -46,7 +46,7 @@ PACKAGES = {
     "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner stages checkpoints"
     " lr_plot pretraining",
     "levels": "base __init__ linear tfidf lstm ulmfit transformer",
-    "comparison": "hardware budget shared_rows folds forms predictions label_errors curve verdict worker "
+    "comparison": "hardware budget time_left shared_rows folds forms predictions label_errors curve verdict worker "
     "worker_process trainings level_result report_charts report_texts report results plan run_folder run compare",
     "serving": "limits measuring guard queue schemas service routes app server",
 }

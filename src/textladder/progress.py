@@ -5,9 +5,14 @@ command line passes a `TerminalMonitor` when standard error is a terminal.
 """
 
 import sys
-from typing import Any
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from textladder.wording import counted
+from textladder.wording import capitalized, counted, listed, seconds_words
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 class Monitor:
@@ -18,6 +23,9 @@ class Monitor:
 
     def begin(self, heading: str) -> None:
         """Name what the following tasks belong to, such as one of several levels."""
+
+    def left(self, seconds: float, then: Sequence[str]) -> None:
+        """Report how long the rest of the work takes, from now on, but for some parts whose duration is not known."""
 
     def start(self, name: str, steps: int | None) -> None:
         """Start a task of `steps` steps; None if the number is unknown."""
@@ -50,6 +58,7 @@ class TerminalMonitor(Monitor):
         self._progress: Any = None
         self._task: Any = None
         self._heading = ""
+        self._end, self._then = 0.0, list[str]()  # when the work of known duration ends, and what comes after
 
     def begin(self, heading: str) -> None:
         """Prefix the names of the following tasks with `heading`."""
@@ -59,15 +68,33 @@ class TerminalMonitor(Monitor):
         """Print the sentence above the progress bar."""
         self._console.print(sentence, markup=False, highlight=False)
 
+    def left(self, seconds: float, then: Sequence[str]) -> None:
+        """Show it below the progress bar."""
+        self._end, self._then = time.monotonic() + seconds, list(then)
+
+    def _left(self) -> str:
+        return time_left_words(self._end - time.monotonic(), self._then)
+
     def start(self, name: str, steps: int | None) -> None:
         """Show a new progress bar."""
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.text import Text
+
+        left = self._left
+
+        class _Progress(Progress):
+            """Progress bars with the time left for everything below."""
+
+            def get_renderables(self) -> Iterable["RenderableType"]:
+                yield self.make_tasks_table(self.tasks)
+                if words := left():
+                    yield Text(words, style="dim")
 
         self.stop()
         note = TextColumn("{task.fields[note]}", markup=False)
         name_column = TextColumn("{task.description}", markup=False)
         columns = (name_column, BarColumn(bar_width=24), TaskProgressColumn(), TimeRemainingColumn(), note)
-        self._progress = Progress(*columns, console=self._console, transient=True)
+        self._progress = _Progress(*columns, console=self._console, transient=True)
         self._task = self._progress.add_task(f"{self._heading}{name}", total=steps, note="")
         self._progress.start()
 
@@ -104,6 +131,23 @@ def truncation_sentence(truncated: int, texts: int, *, noun: str, limit: str) ->
     'Truncated 1 of 2,000 training texts to 256 tokens.'
     """
     return f"Truncated {truncated:,} of {counted(texts, noun)} to {limit}."
+
+
+def time_left_words(seconds: float, then: Sequence[str]) -> str:
+    """How long the rest of the work takes.
+
+    Args:
+        seconds: that the parts of known duration still take; not positive if nothing of them is left.
+        then: the other parts.
+
+    >>> time_left_words(840.0, ["ulmfit", "transformer"])
+    'About 14 min left, then ulmfit and transformer'
+    >>> time_left_words(3.2, []), time_left_words(-1.0, [])
+    ('About 3.2 s left', '')
+    """
+    parts = [f"about {seconds_words(seconds)} left"] if seconds > 0 else []
+    parts += [f"then {listed(then)}"] if then else []
+    return capitalized(", ".join(parts))
 
 
 def monitor_for_terminal() -> Monitor:

@@ -1,6 +1,7 @@
 """The training runs of a comparison, one after another: level by level, seed by seed, then the learning curves."""
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from textladder.comparison.folds import Folds, fold_folder
 from textladder.comparison.level_result import LevelResult
 from textladder.comparison.plan import Plan
 from textladder.comparison.run_folder import PLAN
+from textladder.comparison.time_left import TimeLeft
 from textladder.comparison.trainings import CrossValidated, Training, TrainingStore
 from textladder.comparison.worker import Job
 from textladder.comparison.worker_process import WorkerError
@@ -57,6 +59,7 @@ class Run:
         self.results: list[LevelResult] = []
         self.failed: dict[str, str] = {}
         self.levels = list(plan.levels)
+        self.time_left = TimeLeft({}, {}, self.monitor)
 
     def check_requested(self, overwrite: bool) -> None:
         """Check that the levels that the user asked for can be trained, before spending time on the first of them.
@@ -83,14 +86,26 @@ class Run:
         self._leave_out_unusable()
         allocation = self._allocate()
         self.failed |= allocation.left_out
+        total = len(self.plan.data.train)
+        rows_of_level = {name: rows or total for name, rows in allocation.rows.items()}
+        self.time_left = TimeLeft(rows_of_level, allocation.estimates, self.monitor)
+        for name in allocation.rows:
+            self.time_left.expect(name, self._fits(self.plan.seeds or 1))
         for name, rows in allocation.rows.items():
             trainings = self._train(name, rows) if self.folds is None else self._cross_validate(name, rows, self.folds)
             if not trainings:
+                self.time_left.expect(name, 0.0)
                 continue
             curve = self._curve(name, trainings[0]) if self.plan.learning_curve else None
             estimate = allocation.estimates.get(name)
             seconds = None if estimate is None else estimate.seconds(trainings[0].record["train_rows"])
             self.results.append(LevelResult(name, trainings, curve, seconds, self.plan.metric))
+            self.time_left.expect(name, 0.0)
+
+    def _fits(self, trainings: int) -> float:
+        """How many fits on all rows of a level some trainings of it and what belongs to them come to."""
+        folds = 0 if self.folds is None else self.folds.number
+        return trainings + folds + (sum(SHARES) if self.plan.learning_curve else 0.0)
 
     def _leave_out_unusable(self) -> None:
         """Leave out levels that were not requested and are not installed or cannot read such texts."""
@@ -127,6 +142,8 @@ class Run:
             quick = trainings[0].record["fit_seconds"] < QUICK_SECONDS
             if self.plan.seeds is None and self.plan.time_budget is None and quick:
                 seeds = QUICK_SEEDS
+            if len(trainings) == 1:
+                self.time_left.expect(name, self._fits(seeds) - 1)
         if trainings:
             scores = self._scores(trainings)
             seconds = seconds_words(trainings[0].record["fit_seconds"])
@@ -176,10 +193,11 @@ class Run:
         trainings, fold, shared_rows = [], None, self.shared_rows
         if isinstance(full, CrossValidated):
             full, fold, shared_rows = full.folds[0], 0, fold_folder(shared_rows, 0)
-        for count in (round(share * full.record["train_rows"]) for share in SHARES):
+        for share in SHARES:
+            count = round(share * full.record["train_rows"])
             self.monitor.begin(f"{name} on {counted(count, 'row')}")
             job = self.plan.job("fit", name, shared_rows, train_rows=count, fold=fold)
-            trained = self._attempt(f"{name} ({counted(count, 'row')})", job, measure=False, say=False)
+            trained = self._attempt(f"{name} ({counted(count, 'row')})", job, share=share, measure=False, say=False)
             if trained is None:
                 return None
             trainings.append(trained)
@@ -188,10 +206,20 @@ class Run:
         metric = self.plan.metric
         return learning_curve(metric, rows, np.stack([one.contributions(metric) for one in trainings]))
 
-    def _attempt(self, what: str, job: Job, **options: Any) -> Training | None:
-        """Train, or report the failure and return None; a bug's traceback is written to the folder."""
+    def _attempt(self, what: str, job: Job, *, share: float = 1.0, **options: Any) -> Training | None:
+        """Train, or report the failure and return None; a bug's traceback is written to the folder.
+
+        Args:
+            what: what is trained, in words.
+            job: the training.
+            share: the share of the level's rows that it is trained on.
+            options: of `TrainingStore.train`.
+        """
+        started = time.perf_counter()
         try:
-            return self.store.train(job, **options)
+            trained = self.store.train(job, **options)
+            self.time_left.trained(job.level, share, started, trained.record["fit_seconds"])
+            return trained
         except ConfigError:
             raise
         except (TextladderError, WorkerError) as error:
@@ -236,8 +264,7 @@ class Run:
                 allocation.left_out[name] = str(error)
                 self.monitor.say(f"{name} is left out. {error}")
         remaining = budget - sum(one.probe_seconds for one in allocation.estimates.values())
-        fits = (self.plan.seeds or 1) + (sum(SHARES) if self.plan.learning_curve else 0)
-        fits += 0 if self.folds is None else self.folds.number
+        fits = self._fits(self.plan.seeds or 1)
         for name, estimate in allocation.estimates.items():
             count = self._affordable(name, estimate, max(0.0, remaining / fits), allocation)
             if count is not None:
