@@ -21,7 +21,7 @@ from textladder.data.labelled_texts import TextData
 from textladder.errors import ConfigError, import_extra, unknown_name
 from textladder.significance import Gain, paired_gain
 from textladder.target_metric import ACCURACY, MACRO_F1, TargetMetric, find_metric
-from textladder.wording import listed, seconds_words, short
+from textladder.wording import listed, printable, seconds_words, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +30,7 @@ TABLE_COLUMNS = (
     "predict_ms_p50", "predict_ms_p95", "rows_per_second", "fit_seconds", "bundle_mb", "peak_memory_mb", "parameters",
 )  # fmt: skip
 MOST_TITLE = 12  # characters of a metric that fit above its column
+MOST_CLASSES, MOST_NAME = 5, 30  # classes of the text table, and characters of their names
 
 
 @dataclass(frozen=True)
@@ -326,8 +327,17 @@ class Comparison:
         spreads = [f"{one.level} {unit.number(one.seed_spread)}" for one in self.levels if one.seed_spread is not None]
         if spreads:
             lines.append(f"Spread between runs: {', '.join(spreads)}{' points' if unit.scale == 100 else ''}.")
+        if self.recommended is not None:
+            lines.append(fill(self._classes(self[self.recommended]), 80))
         lines += [fill(f"{one.level}: {sentence}", 80) for one in self.levels for sentence in self.warnings(one)]
         return "\n".join(lines)
+
+    def _classes(self, level: LevelResult) -> str:
+        """Which classes a level predicts worst, in a sentence; all of them if there are few."""
+        names = [one if len(one) <= MOST_NAME else f"{one[: MOST_NAME - 1]}…" for one in self.data.label_names]
+        order = sorted(range(len(names)), key=lambda place: level.by_class[place].f1)[:MOST_CLASSES]
+        worst = ", ".join(f"{printable(names[place])} {level.by_class[place].f1:.3f}" for place in order)
+        return f"{'Lowest ' if len(names) > MOST_CLASSES else ''}F1 of classes, {level.level}: {worst}."
 
     def _prices(self, numbers: Mapping[str, Any]) -> dict[str, float]:
         """What a million texts cost on a machine that is busy all the time, and what a training run cost.
