@@ -712,6 +712,15 @@ def test_merged_rare_classes_make_labels_text(form: str, tmp_path: Path) -> None
     assert nothing.label_type == "integer"
 
 
+def test_one_rare_row_cannot_be_merged() -> None:
+    source = (texts(41), [1, 2] * 20 + [3])
+    with pytest.raises(
+        DataError, match="class 'other'; pass `rare_classes=\"drop\"`.*or `min_class_rows=` to merge more"
+    ):
+        read_texts(source, rare_classes="merge")
+    assert "1 class of fewer than 2 rows left out (1 row)" in read_texts(source, rare_classes="drop").description
+
+
 def test_numbers_that_mean_no_label() -> None:
     texts = [f"a good kettle {number}" for number in range(60)]
     data = read_texts((texts, [0, 1, -1] * 20), missing_label=-1)

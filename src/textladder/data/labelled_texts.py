@@ -199,7 +199,7 @@ def read_texts(
     ids = main.table["label"].to_numpy()
     if rows is not None and rows < len(chosen):
         chosen = np.sort(stratified(chosen, ids, rows, np.random.default_rng(seed)))
-    check_classes(ids[chosen], main.labels, source_name, options.min_class_rows)
+    check_classes(ids[chosen], main.labels, source_name, options.min_class_rows, merged=MERGED in renamed.values())
     rng = np.random.default_rng(seed)
 
     def part(indices: np.ndarray) -> LabelledTexts:
@@ -249,15 +249,15 @@ def _without_rare_classes(
     labels = [*kept, *([MERGED] if merged and MERGED not in kept else [])]
     numbered, rows, _ = table.numbered_as(labels, "", renamed, options)
     names = dict(zip(table.labels, table.label_names, strict=True))
-    counted = f"{len(rare):,} {'class' if len(rare) == 1 else 'classes'} of fewer than {options.min_class_rows} rows"
-    what = f"merged into {MERGED!r}" if merged else f"left out ({len(everything) - len(rows):,} rows)"
+    classes = f"{len(rare):,} {'class' if len(rare) == 1 else 'classes'} of fewer than {options.min_class_rows} rows"
+    what = f"merged into {MERGED!r}" if merged else f"left out ({counted(len(everything) - len(rows), 'row')})"
     changed = dataclasses.replace(
         table,
         table=numbered,
         labels=tuple(labels),
         label_names=tuple(names.get(label, label) for label in labels),
         label_type=TEXT if MERGED in labels else table.label_type,
-        description=f"{table.description}, {counted} {what}",
+        description=f"{table.description}, {classes} {what}",
     )
     return changed, rows, renamed
 

@@ -10,7 +10,9 @@ from textladder.errors import DataError
 SHOWN = 10  # classes that an error names
 
 
-def check_classes(label_ids: np.ndarray, labels: Sequence[str], source_name: str, least: int = 2) -> None:
+def check_classes(
+    label_ids: np.ndarray, labels: Sequence[str], source_name: str, least: int = 2, merged: bool = False
+) -> None:
     """Check that there are at least two classes, each with enough rows.
 
     Args:
@@ -18,6 +20,7 @@ def check_classes(label_ids: np.ndarray, labels: Sequence[str], source_name: str
         labels: the classes.
         source_name: what error messages call the data.
         least: the rows that every class needs.
+        merged: whether the classes with fewer have been merged.
 
     Raises:
         DataError: there is only one class, or a class has fewer rows.
@@ -33,10 +36,8 @@ def check_classes(label_ids: np.ndarray, labels: Sequence[str], source_name: str
     if rare:
         shown = ", ".join(map(repr, rare[:SHOWN])) + (f", ... ({len(rare):,} in all)" if len(rare) > SHOWN else "")
         many = f"there are fewer than {least} rows of {'class' if len(rare) == 1 else 'each of the classes'} {shown}"
-        raise DataError(
-            f'{source_name}: {many}; pass `rare_classes="drop"` to leave such rows out, or '
-            '`rare_classes="merge"` to take such classes for one.'
-        )
+        other = "`min_class_rows=` to merge more" if merged else '`rare_classes="merge"` to take such classes for one'
+        raise DataError(f'{source_name}: {many}; pass `rare_classes="drop"` to leave such rows out, or {other}.')
 
 
 def stratified(
