@@ -146,8 +146,8 @@ def test_folds_allow_for_the_training_of_the_finished_classifier() -> None:
     plain = paired_gain(scores, others)
     folds = paired_gain(scores, others, folds=np.repeat(np.arange(5), 96))
     assert folds.points == plain.points
-    assert folds.row_error == pytest.approx(plain.row_error * (1 + 1 / 5) ** 0.5)
-    assert folds.high - folds.low == pytest.approx((plain.high - plain.low) * (1 + 1 / 5) ** 0.5, rel=0.05)
+    assert folds.row_error == pytest.approx(plain.row_error * (1 + 1 / 10) ** 0.5)
+    assert folds.high - folds.low == pytest.approx((plain.high - plain.low) * (1 + 1 / 10) ** 0.5, rel=0.05)
     assert folds.p_value >= plain.p_value
 
 
