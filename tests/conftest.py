@@ -16,6 +16,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # files of tests side by side: a core f
 import numpy as np
 import pytest
 
+from textladder.atomic_files import part_path
+
 Serve = Callable[[dict[str, bytes]], str]
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -100,6 +102,19 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def dead_part() -> Callable[[Path], Path]:
+    """The temporary name of an output that a process had which is dead now."""
+
+    def name(output: Path) -> Path:
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        part = part_path(output)
+        return part.with_name(part.name.replace(f"-{os.getpid()}.part", f"-{dead.pid}.part"))
+
+    return name
 
 
 @pytest.fixture

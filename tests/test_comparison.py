@@ -271,19 +271,16 @@ def test_without_proc_and_resource_the_peak_memory_is_unknown(monkeypatch: pytes
     assert peak_memory_mb() is None
 
 
-def test_the_lock_file_is_never_unlinked(tmp_path: Path) -> None:
-    """Whoever waits for a lock has its file open; a new file of the same name would be a second lock."""
-    with locked_folder(tmp_path, {"train": "a"}, overwrite=False):
-        before = (tmp_path / ".lock").stat().st_ino
-        with (
-            pytest.raises(ConfigError, match="is in use by another comparison; wait for it or choose another folder"),
-            locked_folder(tmp_path, {"train": "a"}, overwrite=False),
-        ):
-            pass
-        assert (tmp_path / ".lock").stat().st_ino == before
-    assert (tmp_path / ".lock").stat().st_ino == before
+def test_one_comparison_at_a_time(tmp_path: Path) -> None:
+    with (
+        locked_folder(tmp_path, {"train": "a"}, overwrite=False),
+        pytest.raises(ConfigError, match="another process is writing this comparison; wait for it, or choose another"),
+        locked_folder(tmp_path, {"train": "a"}, overwrite=False),
+    ):
+        pass
     with locked_folder(tmp_path, {"train": "a"}, overwrite=False):
         pass
+    assert [path.name for path in tmp_path.iterdir()] == ["comparison.json"]
 
 
 def test_a_report_of_single_trainings(found: Comparison, tmp_path: Path) -> None:
@@ -455,10 +452,8 @@ def test_finished_trainings_are_reused(
     assert (out / "tfidf-1").is_dir()
     assert again["tfidf"].test == found["tfidf"].test
     assert again.gain("lstm", "tfidf") == found.gain("lstm", "tfidf")
-    with FileLock(out / ".lock"):
-        with pytest.raises(ConfigError, match="is in use by another comparison"):
-            compare(data, ["tfidf"], out=out)
-        assert (out / ".lock").exists()
+    with FileLock(out / ".lock"), pytest.raises(ConfigError, match="another process is writing this comparison"):
+        compare(data, ["tfidf"], out=out)
     vectors = Path(settings["lstm"]["vectors"])
     other = tmp_path / vectors.name
     other.write_text(vectors.read_text() + "zebra" + " 0.1" * 8 + "\n")
@@ -529,7 +524,12 @@ def test_a_level_is_judged_by_the_form_for_deployment(found: Comparison, data: T
 
 
 def test_forms_are_measured_without_training_again(
-    found: Comparison, data: TextData, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    found: Comparison,
+    data: TextData,
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dead_part: Callable[[Path], Path],
 ) -> None:
     out = tmp_path / "run"
     shutil.copytree(found.folder, out)
@@ -553,8 +553,8 @@ def test_forms_are_measured_without_training_again(
     assert lstm["test"]["accuracy"] == found["lstm"].forms["original"]["accuracy"]
     # killed while the bundle was being replaced, before the form was measured
     (out / "lstm-0" / "forms.json").unlink()
-    (out / "lstm-0" / "bundle").rename(out / "lstm-0" / ".bundle.x.part.old")
-    (out / "lstm-0" / ".bundle.x.part").mkdir()
+    dead = dead_part(out / "lstm-0" / "bundle")
+    shutil.copytree(out / "lstm-0" / "bundle", dead)
     (out / "lstm-1" / "forms.json").write_text("[1")
     resumed = again()
     steps = [("export", "original"), ("measure", "onnx-int8")]
@@ -566,6 +566,32 @@ def test_forms_are_measured_without_training_again(
     if other <= (os.cpu_count() or 1):
         assert again(threads=other).as_dict()["threads"] == other
         assert [job.split()[0] for job in jobs] == ["measure"] * 2 + ["export", "measure"] * 2
+
+
+@pytest.mark.parametrize("what", ["predictions", "cut", "bundle", "no bundle"])
+def test_a_training_that_was_changed_is_not_believed(
+    what: str, found: Comparison, data: TextData, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(found.folder, out)
+    training, message = out / "tfidf-0", "its predictions were changed or damaged"
+    predictions = training / "predictions.parquet"
+    if what == "predictions":
+        table = pq.read_table(predictions)
+        pq.write_table(table.set_column(3, "predicted", table["label"]), predictions)
+    elif what == "cut":
+        predictions.write_bytes(predictions.read_bytes()[:-9])
+    elif what == "bundle":
+        (training / "bundle" / "model.safetensors").write_bytes(b"")
+        message = "the file was altered, damaged or truncated"
+    else:
+        shutil.rmtree(training / "bundle")
+        message = "no such bundle"
+    with pytest.raises(ConfigError, match=rf"{message}.*[dD]elete .*tfidf-0 to train it again"):
+        compare(data, ["tfidf", "lstm"], settings=settings, seeds=2, out=out)
+    shutil.rmtree(training)
+    again = compare(data, ["tfidf", "lstm"], settings=settings, seeds=2, out=out)
+    assert again["tfidf"].test == found["tfidf"].test
 
 
 @pytest.mark.parametrize("how", ["refused", "slower", "fails"])
@@ -731,7 +757,7 @@ def test_killed_and_resumed(data: TextData, settings: dict[str, Any], found: Com
     subprocess.run(command, check=True, timeout=600)
     for path, when in before.items():
         assert path.stat().st_mtime_ns == when
-    assert not list(out.glob(".part-*"))
+    assert not list(out.glob(".*"))
     assert not (out / ".rows").exists()
     results = json.loads((out / "results.json").read_text())
     for one in results["levels"]:
@@ -925,7 +951,7 @@ def test_a_failed_training_leaves_the_others(data: TextData, tmp_path: Path, mon
     assert found.failed["tfidf (seed 1)"].startswith("KeyError: 3 (the traceback is in ")
     assert "Traceback" in (tmp_path / "run" / "failed-tfidf.txt").read_text()
     assert found.recommended == "tfidf"
-    assert not list((tmp_path / "run").glob(".part-*"))
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_a_killed_worker_and_a_bug(data: TextData, tmp_path: Path) -> None:

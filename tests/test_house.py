@@ -63,7 +63,7 @@ ONLY_IN = {
     "regex": {"text.ngrams", "near_duplicates"},
     "fastapi": {"serving.*"},
     "fastapi_swagger": {"serving.*"},
-    "filelock": {"comparison.run_folder"},
+    "filelock": {"atomic_files"},
     "prometheus_client": {"serving.*"},
     "pydantic": {"serving.*"},
     "starlette": {"serving.*"},

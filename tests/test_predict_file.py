@@ -90,10 +90,10 @@ def test_a_run_interrupted_while_writing_resumes(
     classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
-    (tmp_path / "out.csv.partial").write_bytes(b"")
+    (tmp_path / "out.csv.partial").write_bytes(b"x")
     with pytest.raises(ConfigError, match="out.csv.partial belongs to a different input"):
         predict_file(classifier, source, target)
-    (tmp_path / "out.csv.partial").unlink()
+    (tmp_path / "out.csv.partial").write_bytes(b"")  # killed just after it was created
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
@@ -106,6 +106,77 @@ def test_a_run_interrupted_while_writing_resumes(
     predicted = interrupt_after(classifier, 0, monkeypatch)
     assert predict_file(classifier, source, target) == ROWS
     assert predicted == []
+
+
+@pytest.mark.parametrize("damage", ["zeros", "flip", "short"])
+def test_a_damaged_journal_is_not_believed(
+    damage: str, classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    predict_file(classifier, source, tmp_path / "whole.csv")
+    interrupt_after(classifier, 3, monkeypatch)
+    with pytest.raises(Interrupted):
+        predict_file(classifier, source, target)
+    monkeypatch.undo()
+    partial = tmp_path / "out.csv.partial"
+    content = bytearray(partial.read_bytes())
+    middle = len(content) // 2
+    if damage == "zeros":  # as a power cut may leave what was not flushed
+        content[middle:] = bytes(len(content) - middle)
+    elif damage == "flip":
+        content[middle] ^= 1
+    else:
+        del content[middle:]
+    partial.write_bytes(content)
+    predicted = interrupt_after(classifier, 99, monkeypatch)
+    assert predict_file(classifier, source, target) == ROWS
+    assert sum(predicted) == ROWS - 4096  # the first batch of three was whole
+    assert target.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_rows_that_changed_unseen_are_not_mixed(
+    classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    interrupt_after(classifier, 3, monkeypatch)
+    with pytest.raises(Interrupted):
+        predict_file(classifier, source, target)
+    monkeypatch.undo()
+    before, content = source.stat(), source.read_text()
+    source.write_text(content.replace("broke kettle 0", "super kettle 0"))  # of the same size
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ConfigError, match=r"out.csv.partial belongs to other rows: .* pass overwrite=True"):
+        predict_file(classifier, source, target)
+    assert predict_file(classifier, source, target, overwrite=True) == ROWS
+
+
+def test_a_link_in_place_of_the_journal_is_not_followed(classifier: TextClassifier, tmp_path: Path) -> None:
+    source, victim = write(tmp_path / "in.csv", 5), tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "out.csv.partial").symlink_to(victim)
+    with pytest.raises(DataError, match=r"out.csv.partial: predictions could not be written"):
+        predict_file(classifier, source, tmp_path / "out.csv")
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "out.csv").exists()
+    predict_file(classifier, source, tmp_path / "out.csv", overwrite=True)  # removes the link
+    assert victim.read_text() == "precious"
+
+
+def test_one_of_two_writers_waits_for_nobody(
+    classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = write(tmp_path / "in.csv", 5), tmp_path / "out.csv"
+    score_whole = classifier.score
+
+    def score(texts: Any) -> Scored:
+        other = TextClassifier.load(tmp_path / "bundle")
+        with pytest.raises(ConfigError, match=r"out.csv: another process is writing this file; wait for it"):
+            predict_file(other, source, target, overwrite=True)
+        return score_whole(texts)
+
+    monkeypatch.setattr(classifier, "score", score)
+    assert predict_file(classifier, source, target) == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "in.csv", "out.csv"]
 
 
 def test_a_full_disk_keeps_the_predictions(classifier: TextClassifier, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from textladder.comparison.budget import FitEstimate
 from textladder.comparison.time_left import TimeLeft
-from textladder.progress import Monitor, TerminalMonitor
+from textladder.progress import Monitor, SpeakingMonitor, TerminalMonitor
 
 
 class Told(Monitor):
@@ -67,3 +67,15 @@ def test_nothing_is_said_of_work_that_takes_longer_than_expected(seconds):
     monitor = TerminalMonitor()
     monitor.left(seconds, [])
     assert monitor._left() == ""
+
+
+EVIL = "\x1b]0;title\x07\x9b2J\u202e"
+SAFE = r"\x1b]0;title\x07\x9b2J\u202e"
+
+
+@pytest.mark.parametrize("kind", [SpeakingMonitor, TerminalMonitor])
+def test_sentences_do_not_command_the_terminal(kind, capsys):
+    kind().say(f"label '{EVIL}' of हिन्दी\u200d 😀\ufe0f\u3000文")
+    shown = capsys.readouterr().err.replace("\n", "")
+    assert SAFE in shown.replace(" ", "")
+    assert "हिन्दी\u200d 😀\ufe0f\u3000文" in shown

@@ -249,7 +249,31 @@ def test_files_without_vectors(tmp_path: Path, content: str, message: str) -> No
     path.write_text(content)
     with pytest.raises(PretrainedError, match=message):
         load_vectors(path)
-    assert not list((tmp_path / "home").glob("**/.part-*"))
+    assert not list((tmp_path / "home").glob("**/.*.part"))
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTLADDER_CACHE", str(tmp_path / "cache"))
+    path = write_form(tmp_path, ".txt")
+    before = load_vectors(path)
+    words, matrix = before.words.to_pylist(), np.array(before.matrix)
+    del before
+    for name in ("matrix.npy", "words.parquet", "checksums.json"):
+        (file,) = (tmp_path / "cache").rglob(name)
+        content = bytearray(file.read_bytes())
+        for damaged in (content[:-3], bytes(len(content)), content[:-1] + bytes([content[-1] ^ 1])):
+            file.unlink()
+            file.write_bytes(damaged)
+            again = load_vectors(path)
+            assert again.words.to_pylist() == words
+            assert (np.array(again.matrix) == matrix).all()
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("TEXTLADDER_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(PretrainedError, match="the vectors could not be cached in .*cache/vectors"):
+        load_vectors(write_form(tmp_path, ".txt"))
 
 
 def test_damaged_archives(tmp_path: Path) -> None:

@@ -9,19 +9,22 @@ detect damage and mix-ups, but not an attacker, who can rewrite the manifest too
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import stat
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from textladder.atomic_files import atomic_folder, part_path
 from textladder.errors import BundleError
 
 MANIFEST = "textladder.json"
 FORMAT = 1
+MOST_MANIFEST_BYTES = 64 << 20
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -125,15 +128,21 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
         BundleError: the path exists and may not be replaced, or the folder above is not writable.
     """
     path = Path(path)
-    if path.is_symlink() or path.exists():
-        if not overwrite:
-            raise BundleError(f"{path} exists; pass overwrite=True to replace it, or choose another path.")
-        if not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
-            raise BundleError(f"{path} exists but is not a bundle; not replaced. Choose another path.")
-    parent = path.absolute().parent
-    above = next(folder for folder in (parent, *parent.parents) if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise BundleError(f"{path}: cannot write to {above}.")
+    above = path
+    try:
+        if path.is_symlink() or path.exists():
+            if not overwrite:
+                raise BundleError(f"{path} exists; pass overwrite=True to replace it, or choose another path.")
+            if not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+                raise BundleError(f"{path} exists but is not a bundle; not replaced. Choose another path.")
+        parent = path.absolute().parent
+        above = next(folder for folder in (parent, *parent.parents) if folder.exists())
+        *missing, name = path.absolute().relative_to(above).parts
+        for tried in (*missing, part_path(Path(name)).name):
+            (above / tried).mkdir()
+            (above / tried).rmdir()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot write to {above} ({error.strerror or error}).") from None
     return path
 
 
@@ -161,25 +170,21 @@ def write_bundle(
         BundleError: the path exists and may not be replaced, or the disk is full or not writable.
     """
     path = check_output(path, overwrite)
-    part = None
+    if path.is_symlink():  # what it points to is replaced, and not the link
+        path = path.resolve()
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent))
-        write_files(part)
-        fields = {name: manifest[name] for name in kind.fields}
-        fields |= {name: manifest[name] for name in kind.optional if name in manifest}
-        content = {"format": FORMAT, "kind": kind.name, **fields, "files": _digests(part)}
-        content["sha256"] = _own_digest(content)
-        (part / MANIFEST).write_bytes(_canonical(content))
-        part.chmod(0o755)  # mkdtemp made it private
-        _put_in_place(part, path)
+        with atomic_folder(path) as part:
+            write_files(part)
+            fields = {name: manifest[name] for name in kind.fields}
+            fields |= {name: manifest[name] for name in kind.optional if name in manifest}
+            content = {"format": FORMAT, "kind": kind.name, **fields, "files": _digests(part)}
+            content["sha256"] = _own_digest(content)
+            (part / MANIFEST).write_bytes(_canonical(content))
     except OSError as error:
         raise BundleError(
             f"{path}: the {kind.name} could not be written ({error.strerror or error}); nothing was kept."
         ) from None
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
     return path
 
 
@@ -219,6 +224,25 @@ def rewrite_bundle(
     return write_bundle(path, {**bundle.manifest, **changes}, write, overwrite=overwrite)
 
 
+def read_consistently(path: str | Path, read: Callable[[], Result]) -> Result:
+    """Read a folder that another process may be replacing: once more, if it was replaced meanwhile.
+
+    Args:
+        path: the folder.
+        read: reads it.
+
+    Raises:
+        BundleError: as `read` raises it, of a folder that stayed the same.
+    """
+    while True:
+        before = _identity(Path(path))
+        try:
+            return read()
+        except BundleError:
+            if _identity(Path(path)) == before:
+                raise
+
+
 def read_bundle(path: str | Path, kind: Kind = CLASSIFIER) -> Bundle:
     """Check a bundle, or a folder of another kind.
 
@@ -229,11 +253,14 @@ def read_bundle(path: str | Path, kind: Kind = CLASSIFIER) -> Bundle:
     Raises:
         BundleError: it is missing, damaged, altered, newer than this textladder, or refers to files outside its folder.
     """
-    folder = Path(path)
+    return read_consistently(path, lambda: _read_bundle(Path(path), kind))
+
+
+def _read_bundle(folder: Path, kind: Kind) -> Bundle:
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such {kind.name}.")
     try:
-        raw = (folder / MANIFEST).read_bytes()
+        raw = _plain_bytes(folder / MANIFEST, MOST_MANIFEST_BYTES)
         manifest = json.loads(raw)
     except FileNotFoundError:
         raise BundleError(f"{folder}: this is not a {kind.name}: it has no {MANIFEST}.") from None
@@ -279,16 +306,45 @@ def _check_fields(folder: Path, manifest: Mapping[str, Any], kind: Kind) -> None
 
 def _checked_bytes(folder: Path, name: str, digest: object) -> bytes:
     path = folder / name
-    plain = Path(name)
-    inside = not plain.is_absolute() and ".." not in plain.parts and path.resolve().is_relative_to(folder.resolve())
-    if not inside or not plain.parts:
+    parts = Path(name).parts
+    links = any((folder / Path(*parts[:depth])).is_symlink() for depth in range(1, len(parts)))
+    if not parts or Path(name).is_absolute() or ".." in parts or links or path.is_symlink():
         raise BundleError(f"{folder}: the manifest lists {name!r}, which leaves the bundle's folder.")
-    if not path.is_file():
-        raise BundleError(f"{path}: this file of the bundle is missing.")
-    data = path.read_bytes()
+    try:
+        data = _plain_bytes(path)
+    except FileNotFoundError:
+        raise BundleError(f"{path}: this file of the bundle is missing.") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: this file of the bundle cannot be read ({error}).") from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise BundleError(f"{path}: the file was altered, damaged or truncated (its digest does not match).")
     return data
+
+
+def _plain_bytes(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a file that is neither a link nor a device, at most so many.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is something else, or larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as stream:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is not a plain file")
+        if most is not None and found.st_size > most:
+            raise ValueError(f"it has {found.st_size:,} bytes")
+        return stream.read()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What differs between a folder and one that replaced it; None if there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -302,19 +358,3 @@ def _own_digest(manifest: Mapping[str, Any]) -> str:
 
 def _canonical(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
-
-
-def _put_in_place(part: Path, path: Path) -> None:
-    """Rename; a bundle that is being replaced keeps another name until the new one is in place."""
-    old = None
-    if path.exists():
-        old = part.with_name(f"{part.name}.old")
-        path.rename(old)
-    try:
-        part.rename(path)
-    except OSError:
-        if old is not None:
-            old.rename(path)
-        raise
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textladder import metrics
-from textladder.bundle import Bundle, read_bundle, write_bundle
+from textladder.bundle import Bundle, read_bundle, read_consistently, write_bundle
 from textladder.data.labelled_texts import LabelledTexts, TextData, read_texts
 from textladder.data.labels import TEXT, Label, label_values
 from textladder.errors import (
@@ -350,10 +350,14 @@ class TextClassifier:
             BundleError: it is missing, damaged or inconsistent.
             ConfigError: it has no such form.
         """
-        bundle = read_bundle(path)
-        form = _chosen_form(bundle, form)
-        file = None if form == ORIGINAL else bundle.manifest["exports"][form]["file"]
-        return cls.from_bundle(bundle, None if file is None else bundle.read(file), form)
+
+        def read() -> "TextClassifier":
+            bundle = read_bundle(path)
+            chosen = _chosen_form(bundle, form)
+            file = None if chosen == ORIGINAL else bundle.manifest["exports"][chosen]["file"]
+            return cls.from_bundle(bundle, None if file is None else bundle.read(file), chosen)
+
+        return read_consistently(path, read)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, network: bytes | None = None, form: str = ORIGINAL) -> "TextClassifier":

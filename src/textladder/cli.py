@@ -16,6 +16,7 @@ from textladder import __version__
 from textladder.commands import COMMANDS
 from textladder.errors import ConfigError, TextladderError, unknown_name
 from textladder.flags import HelpFormatter, Parser, flags_of, in_flags
+from textladder.wording import printable
 
 MISTAKE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # exit statuses
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         command = getattr(options, "command", None)
         kept = COMMANDS[command].kept(options) if command else "nothing was written"
-        print(f"\ntextladder: interrupted; {kept}.", file=sys.stderr)
+        print(f"\ntextladder: interrupted; {printable(kept)}.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         if own_process:  # or Python reports the pipe again as it flushes the stream at exit
@@ -115,7 +116,7 @@ def fail(error: TextladderError, flags: Collection[str] = ()) -> int:
     Returns:
         The exit status of a user's mistake.
     """
-    print(f"textladder: {in_flags(str(error), flags)}", file=sys.stderr)
+    print(f"textladder: {printable(in_flags(str(error), flags), lines=True)}", file=sys.stderr)
     return MISTAKE
 
 

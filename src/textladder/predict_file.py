@@ -7,8 +7,11 @@ and its output is the same to the byte, in every format.
 """
 
 import errno
+import hashlib
 import json
 import os
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from textladder.atomic_files import locked
 from textladder.classifier import TextClassifier
 from textladder.data.columns import check_texts, named_texts
 from textladder.data.file_options import file_options as checked_options
@@ -30,6 +34,8 @@ from textladder.progress import Monitor, say_truncated
 
 ARROW_TYPES = {TEXT: pa.string(), INTEGER: pa.int64(), NUMBER: pa.float64(), BOOLEAN: pa.bool_()}
 DIGITS = 6  # of a probability
+DIGEST_BYTES = 16
+HEAD, CHECKSUM = struct.Struct(f"<I{DIGEST_BYTES}s"), struct.Struct("<I")
 
 
 def predict_file(
@@ -69,7 +75,7 @@ def predict_file(
     Raises:
         DataError: the file cannot be read, lacks a text column, or the output cannot be written.
         ConfigError: the output's name ends in no known format, `top_k` is out of range, or `TARGET.partial` belongs to
-            other predictions.
+            other predictions, or another process is writing the output.
     """
     is_input = str(source) == STANDARD_INPUT
     source, target, monitor = spooled_input() if is_input else Path(source), Path(target), monitor or Monitor()
@@ -87,13 +93,19 @@ def predict_file(
     about += [top_k, probabilities]
     path, start_over = target.with_name(f"{target.name}.partial"), overwrite or classifier.digest is None or is_input
     try:
-        with PredictionJournal(path, json.dumps(about), columns.record, start_over=start_over) as journal:
+        with (
+            locked(target, "file"),
+            PredictionJournal(path, json.dumps(about), columns.record, start_over=start_over) as journal,
+        ):
             count = _predict_rows(classifier, rows, names, columns, journal, monitor)
             monitor.start("writing", None)
             with atomic_row_writer(rows, target, columns.types, overwrite) as writer:
                 start = 0
                 for batch in rows.batches():
-                    writer.add(batch, columns.values(journal.read(start, len(batch))))
+                    # as the file is now: it may have changed since it was predicted
+                    if not journal.has(start, joined_texts(rows, batch, names)):
+                        raise DataError(f"{source}: the file was changed while it was predicted.")
+                    writer.add(batch, columns.values(journal.read(start)))
                     start += len(batch)
     finally:
         monitor.stop()
@@ -174,9 +186,10 @@ def _predict_rows(
     done = predicted = truncated = 0
     try:
         for batch in rows.batches():
-            if not journal.has(done + len(batch)):
-                scored = classifier.score(joined_texts(rows, batch, text))
-                journal.write(done, columns.records(scored.probabilities))
+            texts = joined_texts(rows, batch, text)
+            if not journal.has(done, texts):
+                scored = classifier.score(texts)
+                journal.write(done, texts, columns.records(scored.probabilities))
                 predicted, truncated = predicted + len(batch), truncated + scored.truncated
             done += len(batch)
             monitor.advance(done, f"{done:,} rows")
@@ -188,7 +201,10 @@ def _predict_rows(
 
 
 class PredictionJournal:
-    """Predictions kept in a file: a line that says what they belong to, then a record for each row.
+    """Predictions kept in a file: a line that says what they belong to, then a block for each batch of rows.
+
+    A block is its number of rows, a digest of their texts, the records, and a checksum of all this, so that neither a
+    block that a crash left half-written nor one of other texts is taken for these predictions.
 
     A context manager: the file is removed when the block ends without an error, and kept for resuming if it is
     interrupted, unless `discard` was called.
@@ -208,21 +224,29 @@ class PredictionJournal:
             ConfigError: it belongs to other predictions.
         """
         header = f"{about}\n".encode()
-        self.path, self._record, self._header_size, self._keep = path, record, len(header), True
-        resume = path.exists() and not start_over
+        self.path, self._record, self._keep = path, record, True
+        self._blocks: dict[int, tuple[int, int, bytes]] = {}  # by the first row: where it begins, rows, digest of texts
         try:
-            self._file = path.open("r+b" if resume else "w+b", buffering=0)
-            if not resume:
+            if start_over:
+                path.unlink(missing_ok=True)
+            # never through a link that somebody put there
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+            self._file = open(os.open(path, flags, 0o666), "r+b", buffering=0)
+            found = self._file.read(len(header))
+            if header.startswith(found) and found != header:  # new, or killed as it was created
+                self._file.truncate(0)
+                self._file.seek(0)
                 self._file.write(header)
         except OSError as error:
             raise DataError(f"{path}: predictions could not be written ({error.strerror or error}).") from None
-        if resume and self._file.read(len(header)) != header:
+        if not header.startswith(found):
             self._file.close()
             raise ConfigError(
                 f"{path} belongs to a different input, bundle or settings, or the input has changed since; "
                 "pass overwrite=True to start over, or delete it."
             )
-        self._rows = (path.stat().st_size - len(header)) // record.itemsize
+        self._end = len(header)
+        self._read_blocks()
 
     def __enter__(self) -> "PredictionJournal":
         return self
@@ -238,36 +262,77 @@ class PredictionJournal:
         """Remove the file at the end of the block, even after an error."""
         self._keep = False
 
-    def has(self, rows: int) -> bool:
-        """Whether the first `rows` rows are predicted."""
-        return rows <= self._rows
+    def has(self, start: int, texts: Sequence[str]) -> bool:
+        """Whether the rows from `start` on, with these texts, are predicted.
 
-    def write(self, start: int, records: np.ndarray) -> None:
+        Raises:
+            ConfigError: rows are that have other texts.
+        """
+        _, rows, digest = self._blocks.get(start, (0, 0, b""))
+        if rows != len(texts):
+            return False
+        if digest != _digest(texts):
+            raise ConfigError(
+                f"{self.path} belongs to other rows: the input has changed since; pass overwrite=True to start over, "
+                "or delete it."
+            )
+        return True
+
+    def write(self, start: int, texts: Sequence[str], records: np.ndarray) -> None:
         """Write the predictions of a batch, over whatever an interruption left there.
 
         Args:
             start: the first row of the batch.
+            texts: of its rows.
             records: of its rows.
 
         Raises:
             TextladderError: they cannot be written; those before are kept.
         """
+        digest = _digest(texts)
+        content = HEAD.pack(len(records), digest) + records.tobytes()
+        content += CHECKSUM.pack(zlib.crc32(content))
         try:
-            self._file.seek(self._offset(start))
+            self._file.seek(self._end)
             # a disk that fills up accepts a part, and reports an error only at the next write
-            if self._file.write(records.tobytes()) < records.nbytes:
+            if self._file.write(content) < len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise TextladderError(
                 f"{self.path}: predictions could not be written ({error.strerror or error}); those of the first "
                 f"{start:,} rows are kept, and the same command resumes from there."
             ) from None
-        self._rows = start + len(records)
+        self._blocks[start] = self._end, len(records), digest
+        self._end += len(content)
 
-    def read(self, start: int, rows: int) -> np.ndarray:
-        """The records of `rows` rows from `start` on."""
-        self._file.seek(self._offset(start))
+    def read(self, start: int) -> np.ndarray:
+        """The records of the batch from the row `start` on."""
+        place, rows, _ = self._blocks[start]
+        self._file.seek(place + HEAD.size)
         return np.frombuffer(self._file.read(rows * self._record.itemsize), self._record)
 
-    def _offset(self, row: int) -> int:
-        return self._header_size + row * self._record.itemsize
+    def _read_blocks(self) -> None:
+        """Find the blocks that an earlier run kept, up to the first that is not whole."""
+        size, start = os.fstat(self._file.fileno()).st_size, 0
+        while self._end + HEAD.size + CHECKSUM.size < size:
+            self._file.seek(self._end)
+            head = self._file.read(HEAD.size)
+            rows, digest = HEAD.unpack(head)
+            length = rows * self._record.itemsize + CHECKSUM.size
+            if not rows or self._end + HEAD.size + length > size:
+                return
+            content = self._file.read(length)
+            if CHECKSUM.unpack(content[-CHECKSUM.size :])[0] != zlib.crc32(head + content[: -CHECKSUM.size]):
+                return
+            self._blocks[start] = self._end, rows, digest
+            self._end, start = self._end + HEAD.size + length, start + rows
+
+
+def _digest(texts: Sequence[str]) -> bytes:
+    """A digest of some texts, each with its length, so that none can pass for two."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return digest.digest()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from textladder.wording import capitalized, counted, listed, seconds_words
+from textladder.wording import capitalized, counted, listed, printable, seconds_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,7 +45,7 @@ class SpeakingMonitor(Monitor):
 
     def say(self, sentence: str) -> None:
         """Print the sentence."""
-        print(sentence, file=sys.stderr)
+        print(printable(sentence, lines=True), file=sys.stderr)
 
 
 class TerminalMonitor(Monitor):
@@ -66,7 +66,7 @@ class TerminalMonitor(Monitor):
 
     def say(self, sentence: str) -> None:
         """Print the sentence above the progress bar."""
-        self._console.print(sentence, markup=False, highlight=False)
+        self._console.print(printable(sentence, lines=True), markup=False, highlight=False)
 
     def left(self, seconds: float, then: Sequence[str]) -> None:
         """Show it below the progress bar."""
@@ -95,7 +95,7 @@ class TerminalMonitor(Monitor):
         name_column = TextColumn("{task.description}", markup=False)
         columns = (name_column, BarColumn(bar_width=24), TaskProgressColumn(), TimeRemainingColumn(), note)
         self._progress = _Progress(*columns, console=self._console, transient=True)
-        self._task = self._progress.add_task(f"{self._heading}{name}", total=steps, note="")
+        self._task = self._progress.add_task(printable(f"{self._heading}{name}"), total=steps, note="")
         self._progress.start()
 
     def advance(self, done: int, note: str = "") -> None:

@@ -1,6 +1,11 @@
 """Counts, numbers, durations and lists as people read them."""
 
+import re
 from collections.abc import Sequence
+
+# C0 and C1 controls, line and paragraph separators, overrides of the direction, halves of surrogate pairs
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+CONTROLS_IN_LINES = re.compile(f"(?![\\n\\t]){CONTROLS.pattern}")
 
 
 def listed(names: Sequence[str], conjunction: str = "and") -> str:
@@ -30,13 +35,17 @@ def capitalized(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def printable(text: str) -> str:
-    """A text in one line that a terminal shows and does not obey: control characters are escaped.
+def printable(text: str, *, lines: bool = False) -> str:
+    """A text that a terminal shows and does not obey: control characters and changes of direction are escaped.
 
-    >>> printable("a\\nb \\x1b[31mc 差")
-    'a\\\\nb \\\\x1b[31mc 差'
+    Args:
+        text: the text.
+        lines: keep its line breaks and tabs; else the result is one line.
+
+    >>> printable("a\\nb \\x1b[31mc 差"), printable("a\\nb\\x9b2J", lines=True)
+    ('a\\\\nb \\\\x1b[31mc 差', 'a\\nb\\\\x9b2J')
     """
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return (CONTROLS_IN_LINES if lines else CONTROLS).sub(lambda one: one[0].encode("unicode_escape").decode(), text)
 
 
 def short(number: float) -> str:

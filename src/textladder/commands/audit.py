@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from textladder.commands.command import Command, print_json, print_wrapped, read_rows, terminal_monitor
+from textladder.commands.command import Command, print_json, print_wrapped, read_rows, show, terminal_monitor
 from textladder.errors import ConfigError, unknown_name
 from textladder.flags import Parser, add_data, add_overwrite, file_options, flags_of, in_flags, split_names
 from textladder.setting_flags import add_shared_settings, level_settings_of
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     for finding in found.findings():
         print_wrapped(in_flags(finding, flags_of(options)), indent="  ", first="- ")
     if options.output:
-        print(f"{counted(numbers['rows_written'], 'row')} without leaks written to {options.output}.")
+        show(f"{counted(numbers['rows_written'], 'row')} without leaks written to {options.output}.")
 
 
 def _check(options: argparse.Namespace) -> None:

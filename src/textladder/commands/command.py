@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from textladder.flags import Parser, file_options, flags_of, in_flags, label_options
+from textladder.wording import CONTROLS, printable
 
 if TYPE_CHECKING:
     from textladder.data.labelled_texts import TextData
@@ -92,9 +93,15 @@ def label_and_name(label: "Label", name: str) -> str:
     return name if same_label(str(label)) == same_label(name) else f"{label} {name}"
 
 
+def show(lines: str) -> None:
+    """Print lines, which may hold words of the user's files, so that a terminal obeys nothing in them."""
+    print(printable(lines, lines=True))
+
+
 def print_json(result: dict[str, Any]) -> None:
     """One JSON object on one line."""
-    print(json.dumps(result, ensure_ascii=False))
+    line = json.dumps(result, ensure_ascii=False)
+    print(CONTROLS.sub(lambda one: f"\\u{ord(one[0]):04x}", line))  # JSON escapes only some of them itself
 
 
 def print_wrapped(sentence: str, indent: str = "", first: str | None = None) -> None:
@@ -105,4 +112,5 @@ def print_wrapped(sentence: str, indent: str = "", first: str | None = None) -> 
         indent: what each line begins with.
         first: what the first line begins with, if that differs.
     """
-    print(textwrap.fill(sentence, WIDTH, initial_indent=indent if first is None else first, subsequent_indent=indent))
+    first = indent if first is None else first
+    show(textwrap.fill(sentence, WIDTH, initial_indent=first, subsequent_indent=indent))

@@ -4,7 +4,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
-from textladder.commands.command import Command, print_json, print_wrapped, read_rows, terminal_monitor
+from textladder.commands.command import Command, print_json, print_wrapped, read_rows, show, terminal_monitor
 from textladder.errors import ConfigError, TextladderError
 from textladder.flags import Parser, add_data, duration, split_names
 from textladder.setting_flags import add_shared_settings, level_settings_of
@@ -118,11 +118,11 @@ def run(options: argparse.Namespace) -> None:
     if not found.levels:
         reasons = " ".join(f"{name}: {why}" for name, why in found.failed.items())
         raise TextladderError(f"No level could be trained. {reasons}")
-    print(found.text_table())
+    show(found.text_table())
     print_wrapped(found.verdict)
-    print(f"Report: {options.out}/report.html")
+    show(f"Report: {options.out}/report.html")
     if found.recommended:
-        print(f'Try: textladder predict {found[found.recommended].kept.bundle} "a text"')
+        show(f'Try: textladder predict {found[found.recommended].kept.bundle} "a text"')
 
 
 def _metric(options: argparse.Namespace) -> str | None:

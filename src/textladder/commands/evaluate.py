@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from textladder.commands.command import WIDTH, Command, print_json, print_wrapped, terminal_monitor
+from textladder.commands.command import WIDTH, Command, print_json, print_wrapped, show, terminal_monitor
 from textladder.flags import DATA_HELP, Parser, add_bundle, add_column_flags, file_options, label_options
 from textladder.progress import say_truncated
 from textladder.wording import counted, printable
@@ -61,9 +61,9 @@ def run(options: argparse.Namespace) -> None:
         print_json({**numbers, "rows": found.rows, "rows_per_second": speed, "per_class": per_class, **labelled})
         return
     form = "" if classifier.form == "original" else f" ({classifier.form})"
-    print(f"{classifier.level}{form} on {counted(found.rows, 'row')} ({speed:,.0f} rows per second):")
-    print(f"accuracy {accuracy_sentence(numbers)},")
-    print(f"macro F1 {found.macro_f1:.3f}, log loss {found.log_loss:.3f}, calibration error {found.ece:.3f}.")
+    show(f"{classifier.level}{form} on {counted(found.rows, 'row')} ({speed:,.0f} rows per second):")
+    show(f"accuracy {accuracy_sentence(numbers)},")
+    show(f"macro F1 {found.macro_f1:.3f}, log loss {found.log_loss:.3f}, calibration error {found.ece:.3f}.")
     _print_classes(by_class, classifier.label_names)
     if mixed_up := most_mixed_up(confusion, MOST_MIX_UPS):
         names = [printable(name) for name in rows.label_names]
@@ -81,7 +81,7 @@ def _print_classes(by_class: "Sequence[ClassMetrics]", names: Sequence[str]) -> 
     order = list(range(len(names)))
     if len(names) > MOST_CLASSES:
         order = sorted(order, key=lambda place: by_class[place].f1)[:MOST_CLASSES]
-        print(f"The {MOST_CLASSES} of {len(names):,} classes with the lowest F1 (--json has all):")
+        show(f"The {MOST_CLASSES} of {len(names):,} classes with the lowest F1 (--json has all):")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("class", no_wrap=True, overflow="ellipsis", max_width=NAME_WIDTH)
     for name in ("precision", "recall", "F1 (95% interval)", "rows"):

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textladder.commands.command import Command, label_and_name, print_json, print_wrapped, terminal_monitor
+from textladder.commands.command import Command, label_and_name, print_json, print_wrapped, show, terminal_monitor
 from textladder.errors import ConfigError
 from textladder.flags import Parser, add_bundle, add_overwrite
+from textladder.wording import CONTROLS_IN_LINES
 
 if TYPE_CHECKING:
     from textladder.explain import Explanation
@@ -41,13 +42,13 @@ def run(options: argparse.Namespace) -> None:
         print_json(found.as_dict())
         return
     prediction = found.prediction
-    print(f"{label_and_name(prediction.label, prediction.name)} {prediction.probability:.1%} ({classifier.level})")
+    show(f"{label_and_name(prediction.label, prediction.name)} {prediction.probability:.1%} ({classifier.level})")
     _print_shaded(found)
     for name, sign in (("for it", 1), ("against it", -1)):
         words = [f"{found.text[word.start : word.stop]} {word.weight:+.2f}" for word in found.strongest(8, sign)]
         print_wrapped(f"{name + ':':<12}{', '.join(words) or '-'}", indent=" " * 12, first="")
     if page is not None:
-        print(f"Page: {page}")
+        show(f"Page: {page}")
 
 
 def _print_shaded(found: "Explanation") -> None:
@@ -55,7 +56,7 @@ def _print_shaded(found: "Explanation") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    shaded = Text(found.text)
+    shaded = Text(CONTROLS_IN_LINES.sub("\N{REPLACEMENT CHARACTER}", found.text))  # one for one, as the words count
     for word in found.words:
         share = found.shade(word)
         if abs(share) >= 0.1:

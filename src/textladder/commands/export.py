@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from textladder.commands.command import Command, print_json, print_wrapped, terminal_monitor
+from textladder.commands.command import Command, print_json, print_wrapped, show, terminal_monitor
 from textladder.errors import ConfigError
 from textladder.flags import Parser, add_column_flags, add_overwrite, file_options, label_options
 
@@ -67,10 +67,10 @@ def run(options: argparse.Namespace) -> None:
         print_json(found.as_dict())
         return
     print_wrapped(f"{found.form} passed: {found.gate.sentence()}")
-    print(
+    show(
         f"Latency per text: {short(found.milliseconds)} ms ({short(found.original_milliseconds)} ms for the original)."
     )
-    print(f'Saved in {found.bundle} ({short(found.megabytes)} MB). Try: textladder predict {found.bundle} "a text"')
+    show(f'Saved in {found.bundle} ({short(found.megabytes)} MB). Try: textladder predict {found.bundle} "a text"')
 
 
 COMMAND = Command("export to ONNX after checking that predictions match", add_flags, run)

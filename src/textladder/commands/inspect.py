@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from textladder.commands.command import Command, print_json, print_wrapped
+from textladder.commands.command import Command, print_json, print_wrapped, show
 from textladder.flags import DATA_HELP, Parser, add_file_flags, add_overwrite, add_text_flag, file_options, in_flags
 from textladder.wording import counted
 
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     for warning in found.warnings:
         print_wrapped(f"Note: {in_flags(warning, KNOWN_FLAGS)}")
     if options.csv:
-        print(f"Written to {options.csv}.")
+        show(f"Written to {options.csv}.")
 
 
 COMMAND = Command("show what is in a file and how it would be read", add_flags, run)

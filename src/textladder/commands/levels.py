@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from textladder.commands.command import Command, print_json
+from textladder.commands.command import Command, print_json, show
 from textladder.flags import Parser
 
 
@@ -28,9 +28,9 @@ def run(options: argparse.Namespace) -> None:
         print_json({"levels": described})
         return
     for name, level in levels.items():
-        print(f"{name:<11} {level.summary}")
+        show(f"{name:<11} {level.summary}")
         for preset, known in level.presets.items():
-            print(f"  --preset {preset:<9} {known.help}")
+            show(f"  --preset {preset:<9} {known.help}")
 
 
 COMMAND = Command("list the levels and their presets", add_flags, run)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from textladder.commands.command import Command, print_json, terminal_monitor
+from textladder.commands.command import Command, print_json, show, terminal_monitor
 from textladder.commands.train import classifier_of, read_for
 from textladder.flags import Parser, add_data
 from textladder.setting_flags import add_level_flags
@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> None:
         print_json({"level": classifier.level, **found, "rates": curve.rates, "losses": curve.losses})
         return
     for rate, loss in list(zip(curve.rates, curve.losses, strict=True))[::6]:
-        print(f"{rate:8.1e}  {loss:8.3f}  {'#' * min(50, round(40 * loss / max(curve.losses[0], 1e-9)))}")
-    print(curve.sentence())
+        show(f"{rate:8.1e}  {loss:8.3f}  {'#' * min(50, round(40 * loss / max(curve.losses[0], 1e-9)))}")
+    show(curve.sentence())
 
 
 COMMAND = Command("try rising learning rates and suggest one", add_flags, run, usage="DATA --level LEVEL [FLAGS]")

@@ -10,6 +10,7 @@ from textladder.commands.command import (
     label_and_name,
     nothing_written,
     print_json,
+    show,
     terminal_monitor,
 )
 from textladder.errors import ConfigError
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
         if options.json:
             print_json({"rows": rows, "output": options.output})
         else:
-            print(f"{counted(rows, 'row')} predicted, written to {options.output}.")
+            show(f"{counted(rows, 'row')} predicted, written to {options.output}.")
         return
     scored = classifier.score(options.texts)
     say_truncated(scored.truncated, len(options.texts), terminal_monitor())
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
         line = " ".join(text.split())
         shown = line[:SHOWN] + "..." if len(line) > SHOWN else line
         for place, (label, name, probability) in enumerate(classifier.most_probable(row, number)):
-            print(f"{label_and_name(label, name):<14} {probability:6.1%}  {'' if place else shown}".rstrip())
+            show(f"{label_and_name(label, name):<14} {probability:6.1%}  {'' if place else shown}".rstrip())
 
 
 def _as_dict(classifier: "TextClassifier", probabilities: "np.ndarray", top_k: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textladder.commands.command import Command, nothing_written, print_json, terminal_monitor
+from textladder.commands.command import Command, nothing_written, print_json, show, terminal_monitor
 from textladder.flags import Parser
 from textladder.setting_flags import add_config_flag, add_settings, settings_of
 from textladder.wording import counted
@@ -39,21 +39,21 @@ def run(options: argparse.Namespace) -> None:
         return
     _print_epochs(found["epochs"])
     epochs = counted(round(found["epochs"][-1]["epoch"]), "epoch")
-    print(
+    show(
         f"Perplexity {found['perplexity']:.1f} on {found['held_out_tokens']:,} held-out tokens after {epochs} of "
         f"{found['tokens_per_epoch']:,} tokens ({found['parameters']:,} parameters);\n"
         f"{found['perplexity_per_written_word']:.1f} per whitespace-separated word."
     )
-    print(
+    show(
         f"Saved to {options.out}. Try: textladder train DATA --level ulmfit --language-model {options.out} --out BUNDLE"
     )
 
 
 def _print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
-    print("epoch   train loss   held-out loss   perplexity   seconds")
+    show("epoch   train loss   held-out loss   perplexity   seconds")
     for row in epochs:
         held_out = f"{row['valid_loss']:13.3f}   {math.exp(row['valid_loss']):10.1f}"
-        print(f"{row['epoch']:5g}   {row['train_loss']:10.3f}   {held_out}   {row['seconds']:7.1f}")
+        show(f"{row['epoch']:5g}   {row['train_loss']:10.3f}   {held_out}   {row['seconds']:7.1f}")
 
 
 def kept(options: argparse.Namespace) -> str:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from textladder.commands.command import Command, print_json, read_rows, terminal_monitor
+from textladder.commands.command import Command, print_json, read_rows, show, terminal_monitor
 from textladder.flags import Parser, add_data, add_overwrite
 from textladder.progress import say_truncated
 from textladder.setting_flags import add_level_flags, settings_of
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     _print_epochs(record["epochs"])
     _print_test(classifier, record)
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
-    print(f'Saved to {out} ({short(size)} MB). Try: textladder predict {out} "a text"')
+    show(f'Saved to {out} ({short(size)} MB). Try: textladder predict {out} "a text"')
 
 
 def classifier_of(options: argparse.Namespace) -> "TextClassifier":
@@ -80,10 +80,10 @@ def _print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
     several = len({row["stage"] for row in epochs}) > 1
     width = max((len(row["stage"]) for row in epochs), default=0) + 2 if several else 0
     if epochs:
-        print(f"{'stage' if several else '':<{width}}epoch   train loss   valid loss   valid accuracy   seconds")
+        show(f"{'stage' if several else '':<{width}}epoch   train loss   valid loss   valid accuracy   seconds")
     for row in epochs:
         loss, accuracy = ("-" if row[name] is None else f"{row[name]:.3f}" for name in ("valid_loss", "valid_accuracy"))
-        print(
+        show(
             f"{row['stage'] if several else '':<{width}}{row['epoch']:5g}   {row['train_loss']:10.3f}   {loss:>10}   "
             f"{accuracy:>14}   {row['seconds']:7.1f}"
         )
@@ -95,12 +95,12 @@ def _print_test(classifier: "TextClassifier", record: dict[str, Any]) -> None:
     from textladder.wording import counted, seconds_words
 
     test = record["test"]
-    print(
+    show(
         f"{classifier.level} ({classifier.preset}): {record['parameters']:,} parameters fitted to "
         f"{counted(record['train_rows'], 'row')} in {seconds_words(record['fit_seconds'])}."
     )
-    print(f"Test accuracy {accuracy_sentence(test)} on {counted(record['test_rows'], 'row')};")
-    print(f"macro F1 {test['macro_f1']:.3f}, log loss {test['log_loss']:.3f}, calibration error {test['ece']:.3f}.")
+    show(f"Test accuracy {accuracy_sentence(test)} on {counted(record['test_rows'], 'row')};")
+    show(f"macro F1 {test['macro_f1']:.3f}, log loss {test['log_loss']:.3f}, calibration error {test['ece']:.3f}.")
 
 
 COMMAND = Command(

@@ -75,12 +75,14 @@ class MeasuredForms:
         figures: latency, throughput, memory, size and latency by length of each form that was measured.
         fastest: the form that predicts fastest; None if the training was not exported yet.
         refusal: why an exported form is not used; None if none was refused.
+        predictions: digest of the predictions of each exported form.
     """
 
     threads: int
     figures: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     fastest: str | None = None
     refusal: str | None = None
+    predictions: dict[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, threads: int) -> "MeasuredForms":

@@ -1,5 +1,6 @@
 """The predictions of a training run as a Parquet file: part, row, label, predicted label, one column per class."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,15 @@ def predictions_file(form: str) -> str:
     'predictions-onnx-int8.parquet'
     """
     return PREDICTIONS if form == ORIGINAL else f"predictions-{form}.parquet"
+
+
+def predictions_digest(folder: Path, form: str) -> str | None:
+    """SHA-256 of the file with the predictions of a form in a training's folder; None if there is none."""
+    try:
+        with (folder / predictions_file(form)).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:  # nothing to predict
+        return None
 
 
 def write_predictions(path: Path, parts: Mapping[str, PartPredictions]) -> None:

@@ -28,7 +28,7 @@ from textladder.comparison.verdict import CANNOT_TELL, NONE, STAY, TAKE
 from textladder.data.labelled_texts import TextData
 from textladder.significance import Unit
 from textladder.target_metric import TargetMetric
-from textladder.wording import capitalized, counted, listed, p_value_words, seconds_words, short
+from textladder.wording import capitalized, counted, listed, p_value_words, printable, seconds_words, short
 
 Numbers = Mapping[str, Any]
 
@@ -65,7 +65,8 @@ def write_report(
     path = Path(path)
     markdown = path.suffix == ".md"
     template = _environment(metric.unit, html=not markdown).get_template("report.md" if markdown else "report.html")
-    return write_text(path, template.render(_content(numbers, metric, levels, data, label_errors, texts)))
+    page = template.render(_content(numbers, metric, levels, data, label_errors, texts))
+    return write_text(path, printable(page, lines=True) if markdown else page)  # Markdown is read in terminals too
 
 
 def _environment(unit: Unit, html: bool) -> Any:

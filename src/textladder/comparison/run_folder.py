@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from textladder.atomic_files import write_text
+from textladder.atomic_files import locked, write_text
 from textladder.bundle import check_output
 from textladder.comparison.trainings import RECORD
 from textladder.errors import ConfigError
@@ -64,12 +62,7 @@ def locked_folder(folder: Path, digests: Mapping[str, str], overwrite: bool) -> 
         ConfigError: another process has locked it, or it holds a comparison on other rows.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(f"{folder} is in use by another comparison; wait for it or choose another folder.") from None
-    try:
+    with locked(folder, "comparison", inside=True):
         previous = _row_digests(folder)
         if previous is not None and previous != digests and not overwrite:
             raise ConfigError(
@@ -83,8 +76,6 @@ def locked_folder(folder: Path, digests: Mapping[str, str], overwrite: bool) -> 
             yield shared_rows
         finally:
             shutil.rmtree(shared_rows, ignore_errors=True)
-    finally:
-        lock.release()  # the file stays: unlinking it would let two processes lock different files of the same name
 
 
 def delete_results(folder: Path) -> None:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from textladder.atomic_files import atomic_folder, sweep
+from textladder.bundle import read_bundle
 from textladder.classifier import ORIGINAL
 from textladder.comparison.forms import DEPLOYABLE, MeasuredForms, Measuring
-from textladder.comparison.predictions import predictions_file, read_predictions
+from textladder.comparison.predictions import predictions_digest, predictions_file, read_predictions
 from textladder.comparison.worker import Job
 from textladder.comparison.worker_process import WarmWorker, WorkerError, WorkerProcess
-from textladder.errors import ConfigError, TextladderError
+from textladder.errors import BundleError, ConfigError, TextladderError
 from textladder.levels import find_level
 from textladder.progress import Monitor
 from textladder.target_metric import COSTS, TargetMetric
@@ -157,11 +158,10 @@ class TrainingStore:
         self.folder, self.conditions, self.monitor = folder, conditions, monitor
         self.measuring = measuring or Measuring()
         self._warm_worker = warm_worker or WarmWorker(None)
-        for replaced in folder.glob("*/.bundle.*.old"):  # killed just before the exported bundle took its place
-            if not (bundle := replaced.parent / "bundle").exists():
-                replaced.rename(bundle)
-        for unfinished in (*folder.glob(".part-*"), *folder.glob("*/.bundle.*")):
+        for unfinished in folder.glob(".*.part*"):  # no other process writes here
             shutil.rmtree(unfinished, ignore_errors=True)
+        for training in folder.glob("*/bundle"):  # killed as an exported bundle took its place
+            sweep(training)
 
     def train(self, job: Job, *, measure: bool = True, say: bool = True) -> Training:
         """Reuse an earlier training run, or train.
@@ -184,18 +184,15 @@ class TrainingStore:
         return self._measured(finished, job, say) if measure else finished
 
     def _train(self, job: Job, keep_bundle: bool, say: bool) -> Training:
-        part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
-        try:
+        with atomic_folder(self.folder / folder_name(job)) as part:
             job = replace(job, folder=str(part))
             record = self.run(job, say=say)
             if not keep_bundle:
                 shutil.rmtree(part / "bundle")
             record["job"] = self._identity(job)
+            record["bundle_kept"] = keep_bundle
+            record["predictions"] = predictions_digest(part, ORIGINAL)
             (part / RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
-            part.chmod(0o755)
-            part.rename(self.folder / folder_name(job))
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         finished = self.find(job)
         assert finished is not None
         return finished
@@ -234,15 +231,20 @@ class TrainingStore:
 
     def _measure(self, job: Job, found: MeasuredForms, form: str) -> None:
         """Measure a form, unless it was measured before."""
-        if form not in found.figures:
-            found.figures[form] = self.run(replace(job, kind="measure", form=form))
-            found.write(Path(job.folder))
+        folder = Path(job.folder)
+        exported = form != ORIGINAL
+        if form in found.figures and not (exported and found.predictions.get(form) != predictions_digest(folder, form)):
+            return
+        found.figures[form] = self.run(replace(job, kind="measure", form=form))
+        if exported:
+            found.predictions[form] = predictions_digest(folder, form)
+        found.write(folder)
 
     def find(self, job: Job) -> Training | None:
         """The finished training run of a job; None if there is none.
 
         Raises:
-            ConfigError: there is one, but with other rows or settings.
+            ConfigError: there is one, but with other rows or settings, or it was changed.
         """
         folder = self.folder / folder_name(job)
         if not folder.exists():
@@ -250,10 +252,17 @@ class TrainingStore:
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             same = record["job"] == json.loads(json.dumps(self._identity(job)))
+            whole = record["predictions"] == predictions_digest(folder, ORIGINAL)
+            if record["bundle_kept"]:
+                read_bundle(folder / "bundle")
         except (OSError, ValueError, KeyError, TypeError):
             raise ConfigError(
                 f"{folder} is not a finished training run of a comparison; pass overwrite=True to start over."
             ) from None
+        except BundleError as error:
+            raise ConfigError(f"{error} Delete {folder} to train it again.") from None
+        if not whole:
+            raise ConfigError(f"{folder}: its predictions were changed or damaged; delete {folder} to train it again.")
         if not same:
             raise ConfigError(
                 f"{folder} was trained on other rows, with other settings or versions, or on another machine; choose "

@@ -6,9 +6,7 @@ Third step of `lstm` (Pennington, Socher & Manning 2014). `pretrained.py` finds 
 import gzip
 import hashlib
 import io
-import os
-import shutil
-import tempfile
+import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from textladder import pretrained
+from textladder.atomic_files import atomic_folder
 from textladder.errors import ConfigError, PretrainedError
 from textladder.pretrained import Progress, VectorSource
 
+BINARY_FORM, CHECKSUMS = ("matrix.npy", "words.parquet"), "checksums.json"
 LINES_AT_ONCE = 10_000
 LINE_FORMAT = "each line must be a word and its values, separated by spaces"
 
@@ -143,7 +143,7 @@ def read_vectors(source: VectorSource) -> WordVectors:
     matrix, words = source.matrix, source.words
     if source.text is not None:
         folder = _binary_form(source.text, source.member)
-        matrix, words = folder / "matrix.npy", folder / "words.parquet"
+        matrix, words = (folder / name for name in BINARY_FORM)
     assert matrix is not None
     assert words is not None
     column = parquet.read_table(words).column(0).combine_chunks()
@@ -155,24 +155,39 @@ def _binary_form(path: Path, member: str | None) -> Path:
     stat = path.stat()
     key = f"{path.resolve()}|{member}|{stat.st_size}|{stat.st_mtime_ns}"
     folder = pretrained.cache_folder() / "vectors" / f"{path.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    if not _is_whole(folder):
         try:
-            _convert(path, member, part)
-            os.rename(part, folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_folder(folder) as part:
+                _convert(path, member, part)
+                (part / CHECKSUMS).write_text(json.dumps({name: _checksum(part / name) for name in BINARY_FORM}))
         except OSError as error:
-            if not folder.is_dir():  # otherwise another process was faster
-                raise PretrainedError(
-                    f"{path}: the vectors could not be cached in {folder.parent} ({error})."
-                ) from None
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            raise PretrainedError(
+                f"{path}: the vectors could not be cached in {folder.parent} ({error.strerror or error})."
+            ) from None
     return folder
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether a binary form is as it was written."""
+    try:
+        checksums = json.loads((folder / CHECKSUMS).read_text())
+        return all(checksums[name] == _checksum(folder / name) for name in BINARY_FORM)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    found = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            found = zlib.crc32(block, found)
+    return found
+
+
 def _convert(path: Path, member: str | None, folder: Path) -> None:
-    """Write `matrix.npy` and `words.parquet`."""
+    """Write the matrix and the words."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
@@ -194,8 +209,9 @@ def _convert(path: Path, member: str | None, folder: Path) -> None:
             words += [word for word, *_ in fields]
     if not words:
         raise PretrainedError(f"{path}: the file contains no word vectors; {LINE_FORMAT}.")
-    np.save(folder / "matrix.npy", np.concatenate(blocks))
-    parquet.write_table(pa.table({"word": pa.array(words)}), folder / "words.parquet")
+    matrix_file, words_file = (folder / name for name in BINARY_FORM)
+    np.save(matrix_file, np.concatenate(blocks))
+    parquet.write_table(pa.table({"word": pa.array(words)}), words_file)
 
 
 def _parse_values(fields: list[list[str]], dimension: int, path: Path, words_before: int) -> np.ndarray:
