@@ -39,6 +39,7 @@ from textladder.comparison.label_errors import find_label_errors
 from textladder.comparison.level_result import LevelResult, still_falling
 from textladder.comparison.predictions import predictions_file
 from textladder.comparison.report import _label_next
+from textladder.comparison.report_charts import _place_labels
 from textladder.comparison.report_texts import _shortened
 from textladder.comparison.run_folder import locked_folder
 from textladder.comparison.shared_rows import fewer_rows, read_shared_rows, source_rows, write_shared_rows
@@ -566,6 +567,35 @@ def test_forms_are_measured_without_training_again(
     if other <= (os.cpu_count() or 1):
         assert again(threads=other).as_dict()["threads"] == other
         assert [job.split()[0] for job in jobs] == ["measure"] * 2 + ["export", "measure"] * 2
+
+
+def test_names_in_the_frontier_chart_are_clear_of_everything() -> None:
+    """Also where levels are close to one another, as four of them were on tweets."""
+    rng, names = np.random.default_rng(0), ["tfidf", "lstm", "transformer", "ulmfit", "embedding", "cascade"]
+    tweets = [(216.0, 170.0), (230.0, 140.0), (400.0, 70.0), (397.0, 200.0)]
+    cases = [tweets, *([tuple(one) for one in rng.uniform((66, 40), (460, 210), (6, 2))] for _ in range(200))]
+    for case in cases:
+        dots = [
+            {"level": name, "x": x, "y": y, "low": y + 15, "high": y - 15}
+            for name, (x, y) in zip(names, case, strict=False)
+        ]
+        best, frontier = 1e9, []
+        for dot in sorted(dots, key=lambda one: one["x"]):
+            if dot["y"] < best:
+                best, frontier = dot["y"], [*frontier, dot["level"]]
+        _place_labels(dots, frontier)
+        boxes = []
+        for dot in dots:
+            half = 3.7 * len(dot["level"])
+            box = (dot["label_x"] - half, dot["label_x"] + half, dot["label_y"] - 11, dot["label_y"] + 3)
+            assert box[0] >= 55.9
+            assert box[1] <= 470.1
+            assert box[2] >= 0
+            boxes.append(box)
+        bars = [(dot["x"], dot["x"], dot["high"], dot["low"]) for dot in dots]
+        pairs = [(one, other) for place, one in enumerate(boxes) for other in (*boxes[:place], *bars)]
+        touched = [(a, b) for a, b in pairs if a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]]
+        assert not touched
 
 
 @pytest.mark.parametrize("what", ["predictions", "cut", "bundle", "no bundle"])

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from textladder.wording import capitalized, counted
 SMALL_MATRIX = 6  # classes up to which the confusion matrix of every level is shown
 NUMBERED_MATRIX = 24  # classes up to which there is room for numbers in the cells of one that fills the page
 CELL, LETTERS, SMALL_LETTERS, LONGEST_NAME = 30, 20, 12, 24  # of that: sizes of a cell and its letters, most letters
-LABEL_HEIGHT = 15  # of a line of text in the frontier chart
+LABEL_HEIGHT, CHART_BOTTOM = 15, 254  # of the frontier chart: a line of text, and where its axis is
 
 
 class _Scale:
@@ -75,22 +76,51 @@ def frontier_chart(metric: TargetMetric, levels: Sequence[LevelResult], frontier
     return {"xs": xs, "ys": ys, "dots": dots, "line": line}
 
 
+class _Box(NamedTuple):
+    """A rectangle; y grows downwards."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def meets(self, other: "_Box") -> bool:
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+
 def _place_labels(dots: Sequence[dict[str, Any]], frontier: Sequence[str]) -> None:
-    """Put each level's name above its interval if it is on the frontier, else below, and clear of the other names."""
-    placed: list[tuple[float, float, float]] = []  # left, right, baseline
+    """Put each level's name where it is clear of the other names, of all intervals and of the line, near its dot.
+
+    Above the interval, below it, or beside the dot; further away where there is no room for that.
+    """
+    bars = [_Box(dot["x"] - 6, dot["x"] + 6, dot["high"] - 1, dot["low"] + 1) for dot in dots]
+    joined = [dot for name in frontier for dot in dots if dot["level"] == name]
+    line = []
+    for one, other in pairwise(joined):
+        for share in np.linspace(0, 1, 60).tolist():
+            x, y = (one[axis] + share * (other[axis] - one[axis]) for axis in "xy")
+            line.append(_Box(x, x, y, y))
+    names: list[_Box] = []
     for dot in sorted(dots, key=lambda one: one["x"]):
-        above = dot["level"] in frontier
         half = 3.7 * len(dot["level"])
-        middle = min(max(dot["x"], 56 + half), 470 - half)
-        step = -LABEL_HEIGHT if above else LABEL_HEIGHT
-        baseline = dot["high"] - 6 if above else dot["low"] + 14
-        while any(
-            left < middle + half and middle - half < right and abs(baseline - other) < LABEL_HEIGHT
-            for left, right, other in placed
-        ):
-            baseline += step
-        placed.append((middle - half, middle + half, baseline))
-        dot["label_x"], dot["label_y"] = round(middle, 1), round(baseline, 1)
+        found: list[tuple[int, float, float]] = []  # what it would cover, and where
+        for away in range(6):
+            above = (dot["x"], dot["high"] - 6 - away * LABEL_HEIGHT)
+            below = (dot["x"], dot["low"] + 14 + away * LABEL_HEIGHT)
+            beside = [(dot["x"] + side * (half + 10), dot["y"] + 4 + away * LABEL_HEIGHT) for side in (-1, 1)]
+            ends = (above, below) if dot["level"] in frontier else (below, above)
+            for x, baseline in (*ends, *beside):
+                middle = min(max(x, 56 + half), 470 - half)
+                box = _Box(middle - half, middle + half, baseline - 11, baseline + 3)
+                if box.top < 0 or box.bottom > CHART_BOTTOM:
+                    continue
+                covered = 10 * sum(map(box.meets, [*names, *bars])) + any(map(box.meets, line))
+                found.append((covered, round(middle, 1), round(baseline, 1)))
+        _, middle, baseline = min(found, key=lambda one: one[0])
+        names.append(_Box(middle - half, middle + half, baseline - 11, baseline + 3))
+        dot["label_x"], dot["label_y"] = middle, baseline
 
 
 def learning_chart(level: LevelResult) -> dict[str, Any]:
