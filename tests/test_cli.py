@@ -400,7 +400,7 @@ def test_mistakes_in_predicting(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupting_training_leaves_nothing(tmp_path: Path, vectors_file: Path, number: signal.Signals) -> None:
+def test_an_interrupted_training_is_kept(tmp_path: Path, vectors_file: Path, number: signal.Signals) -> None:
     data = tmp_path / "data.csv"
     data.write_text("label,text\n" + "good,fine and nice\nbad,poor and ugly\n" * 4000)
     temporary = tmp_path / "tmp"
@@ -436,9 +436,9 @@ def test_interrupting_training_leaves_nothing(tmp_path: Path, vectors_file: Path
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "interrupted; nothing was written to" in printed
+    assert f"the training so far is kept in {tmp_path}/bundle.partial; run the same command to resume" in printed
     assert "Traceback" not in printed
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "tmp"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.partial", "data.csv", "tmp"]
     assert not list(temporary.iterdir())
 
 
@@ -555,11 +555,13 @@ def test_what_an_interrupted_command_keeps(tmp_path: Path) -> None:
     predict = ("predict", "bundle", "--input", "in.csv", "--output", out)
     pretrain = ("pretrain", "corpus.txt", "--out", out)
     assert kept("levels") == kept("predict", "bundle", "text") == "nothing was written"
-    for words in (predict, pretrain, ("train", "x.csv", "--level", "tfidf", "--out", out)):
+    train = ("train", "x.csv", "--level", "tfidf", "--out", out)
+    for words in (predict, pretrain, train):
         assert kept(*words) == f"nothing was written to {out}"
     Path(f"{out}.partial").touch()
     assert kept(*predict) == f"the predictions so far are kept in {out}.partial; run the same command to resume"
-    assert kept(*pretrain) == f"the training so far is kept in {out}.partial; run the same command to resume"
+    for words in (pretrain, train):
+        assert kept(*words) == f"the training so far is kept in {out}.partial; run the same command to resume"
     assert kept("compare", "x.csv", "--out", out).endswith(f"kept in {out}; run the same command to resume")
     assert "run the same command without --overwrite" in kept("compare", "x.csv", "--overwrite")
 

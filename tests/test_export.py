@@ -476,7 +476,7 @@ def test_nothing_is_half_written(fitted: Fit, tmp_path: Path, monkeypatch: pytes
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("textladder.bundle._put_in_place", full)
+    monkeypatch.setattr("textladder.atomic_files._put_in_place", full)
     with pytest.raises(BundleError, match="nothing was kept"):
         export_bundle(bundle, TEXTS)
     assert content(bundle) == before

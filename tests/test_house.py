@@ -43,7 +43,7 @@ PACKAGES = {
     "onnx_builder onnx_rewrites onnx_graphs",
     "commands": "command train lr_find audit compare evaluate explain export inspect levels predict pretrain serve "
     "__init__",
-    "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner stages checkpoints"
+    "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner checkpoints stages"
     " lr_plot pretraining",
     "levels": "base __init__ linear tfidf lstm ulmfit transformer",
     "comparison": "hardware budget time_left shared_rows folds forms predictions label_errors curve verdict worker "

@@ -119,12 +119,13 @@ def test_a_killed_run_goes_on_to_the_same_end(corpus_file: Path, tmp_path: Path)
         "import sys, time\n"
         "from textladder.training import checkpoints\n"
         "from textladder.training.pretraining import pretrain\n"
-        "write = checkpoints.write_checkpoint\n"
-        "def slowly(*given, **options):\n"
-        "    write(*given, **options)\n"
+        "write = checkpoints.FitCheckpoint.write\n"
+        "def slowly(*given):\n"
+        "    write(*given)\n"
         "    print('kept', flush=True)\n"
         "    time.sleep(1)\n"
-        "checkpoints.write_checkpoint = slowly\n"
+        "checkpoints.FitCheckpoint.write = slowly\n"
+        "checkpoints.FitCheckpoint.is_due = lambda self, size, longest: not longest\n"
         f"pretrain([{str(corpus_file)!r}], {str(tmp_path / 'killed')!r}, **{settings!r})\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as run:
@@ -166,23 +167,24 @@ def test_the_checkpoint_of_another_run_is_not_resumed(
 ) -> None:
     from textladder.training import checkpoints
 
-    write = checkpoints.write_checkpoint
+    write = checkpoints.FitCheckpoint.write
 
-    def stop(*given: Any, **options: Any) -> None:
-        write(*given, **options)
+    def stop(*given: Any) -> None:
+        write(*given)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints, "write_checkpoint", stop)
+    monkeypatch.setattr(checkpoints.FitCheckpoint, "write", stop)
+    monkeypatch.setattr(checkpoints.FitCheckpoint, "is_due", lambda *given, **options: True)
     out = tmp_path / "model"
     with pytest.raises(KeyboardInterrupt):
         pretrain([corpus_file], out, **TINY)
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="a run with different documents, settings or seed"):
+    with pytest.raises(ConfigError, match="a training with other rows, settings or versions; pass fresh=True"):
         pretrain([corpus_file], out, **TINY, seed=1)
-    (out.with_name("model.partial") / "state.safetensors").write_bytes(b"cut short")
-    with pytest.raises(BundleError, match="overwrite=True"):
+    (out.with_name("model.partial") / "part-1" / "state.safetensors").write_bytes(b"cut short")
+    with pytest.raises(BundleError, match="pass fresh=True to start over"):
         pretrain([corpus_file], out, **TINY)
-    pretrain([corpus_file], out, **TINY, overwrite=True)
+    pretrain([corpus_file], out, **TINY, fresh=True)
     assert read_bundle(out, LANGUAGE_MODEL)
 
 

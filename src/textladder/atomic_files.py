@@ -95,6 +95,8 @@ def locked(path: Path, what: str, *, inside: bool = False) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     place = path / ".lock" if inside else path.with_name(f".{path.name}.lock")
+    if not place.parent.is_dir():  # it would be made
+        raise ConfigError(f"{path}: the {what} could not be written (there is no folder {place.parent}).")
     lock = FileLock(place)
     try:
         lock.acquire(timeout=0)

@@ -5,9 +5,9 @@ through `training/data_loaders.py`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,12 @@ class Batches(Protocol):
 
     def __iter__(self) -> "Iterator[tuple[Tensor, ...]]":
         """One pass: the network's inputs, then the labels."""
+
+    def place(self, done: int) -> dict[str, Any]:
+        """Where the passes are, as JSON, after some batches of the current pass; 0 between two passes."""
+
+    def restore(self, place: Mapping[str, Any]) -> None:
+        """Go on from a place."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ class TextBatches:
         self._shortest_first = False
         self._random = np.random.default_rng(seed)
         self._order: list[np.ndarray] | None = None
+        self._begun = self._pass = self._place_now()
+        self._done = 0  # batches of the next pass that are left out
         lengths = np.minimum(texts.lengths, padding.max_tokens)
         self._sequences = np.ones(len(label_ids), np.int64) if sequence_offsets is None else np.diff(sequence_offsets)
         # the sequences of a text all have the same length, so the first one stands for all
@@ -142,10 +150,30 @@ class TextBatches:
     def next_pass(self) -> list[np.ndarray]:
         """The text indices of every batch of a pass; each call starts a new pass."""
         order = self._next_order()
+        self._pass = {**self._begun, "shortest_first": self._shortest_first}
         if self.shuffle and not self.padding.fixed and not self._shortest_first:
             order = [order[index] for index in self._random.permutation(len(order))]
         self._shortest_first, self._order = False, None
-        return order
+        done, self._done = self._done, 0
+        return order[done:]
+
+    def place(self, done: int) -> dict[str, Any]:
+        """Where the passes are, as JSON, for `restore`.
+
+        Args:
+            done: batches of the current pass that were iterated over; 0 between two passes.
+        """
+        if done:
+            return {**self._pass, "done": done}
+        return self._place_now() if self._order is None else {**self._begun, "shortest_first": self._shortest_first}
+
+    def restore(self, place: Mapping[str, Any]) -> None:
+        """Go on from a place: the next pass is the one that it was in, without its first batches."""
+        self._random.bit_generator.state = place["random"]
+        self._shortest_first, self._done, self._order = place["shortest_first"], place["done"], None
+
+    def _place_now(self) -> dict[str, Any]:
+        return {"random": self._random.bit_generator.state, "shortest_first": self._shortest_first, "done": 0}
 
     def batch(self, indices: np.ndarray) -> "tuple[Tensor, Tensor]":
         """The batch of some texts."""
@@ -176,6 +204,7 @@ class TextBatches:
         """The batches of the next pass, from short texts to long ones."""
         if self._order is not None:
             return self._order
+        self._begun = self._place_now()
         indices = np.arange(self.rows)
         if self.shuffle:
             indices = self._random.permutation(indices)

@@ -62,7 +62,7 @@ CLASSIFIER = Kind(
 LANGUAGE_MODEL = Kind(
     "language model", {"config": dict, "seed": int, "metrics": dict, "versions": dict, "corpora": list}
 )
-CHECKPOINT = Kind("checkpoint", {"run": str, "parts": int, "epochs": list, "best": list, "seconds": float})
+CHECKPOINT = Kind("checkpoint", {"run": str, "seconds": float, "state": dict})
 
 
 @dataclass(frozen=True)

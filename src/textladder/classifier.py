@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,20 +149,39 @@ class TextClassifier:
         neural(self._level_type)
         return self._train(data, monitor, only_prepare=True)
 
-    def fit(self, data: Any, *, monitor: Monitor | None = None) -> "TextClassifier":
+    def fit(
+        self,
+        data: Any,
+        *,
+        monitor: Monitor | None = None,
+        checkpoint: str | Path | None = None,
+        fresh: bool = False,
+    ) -> "TextClassifier":
         """Train on `data.train` and validate on `data.valid`; `data.test` is not used.
 
         Args:
             data: the result of `read_texts`; or what `read_texts` takes (a file, a DataFrame, the name of a data set),
                 which is then read as the preset requires, with a fifth of the rows held out as `classifier.data.test`.
             monitor: receives progress.
+            checkpoint: a folder where a neural level keeps the state of its training at the end of epochs and every
+                five minutes. The same fit goes on from there if it was killed, and ends with the same weights. Delete
+                it when you have saved the classifier.
+            fresh: start over, whatever is in that folder.
 
         Raises:
-            TextladderError: the data or the settings cannot be used.
+            TextladderError: the data, the settings or the checkpoint cannot be used.
         """
-        return self._train(data, monitor, only_prepare=False)
+        return self._train(data, monitor, only_prepare=False, folder=checkpoint, fresh=fresh)
 
-    def _train(self, data: Any, monitor: Monitor | None, *, only_prepare: bool) -> "TextClassifier":
+    def _train(
+        self,
+        data: Any,
+        monitor: Monitor | None,
+        *,
+        only_prepare: bool,
+        folder: str | Path | None = None,
+        fresh: bool = False,
+    ) -> "TextClassifier":
         for library in self._level_type.libraries:  # imported before the clock starts
             import_extra(library, "train")
         if not isinstance(data, TextData):
@@ -172,14 +192,21 @@ class TextClassifier:
         self.text_columns, self.label_column = data.text_columns, data.label_column
         self.data = data
         level: Any = self._level_type(self._config, len(self.labels))
-        work: Callable[..., FitReport] = level.prepare if only_prepare else level.fit
         monitor = monitor or Monitor()
+        more: dict[str, Any] = {}
+        if folder is not None and is_neural(self._level_type):
+            from textladder.training.checkpoints import FitCheckpoint
+
+            more["checkpoint"] = FitCheckpoint(Path(folder), self._identity(data), fresh=fresh)
+        work: Callable[..., FitReport] = level.prepare if only_prepare else level.fit
         started = time.perf_counter()
         try:
-            report = work(data.train, data.valid, seed=self.seed, monitor=monitor)
+            report = work(data.train, data.valid, seed=self.seed, monitor=monitor, **more)
         finally:
             monitor.stop()
         seconds = time.perf_counter() - started
+        if more:
+            seconds += more["checkpoint"].seconds
         self._fitted = level
         self._record = {
             "train_rows": len(data.train),
@@ -194,6 +221,22 @@ class TextClassifier:
         self._recorded_weights = self._weights_digest()
         self._data_record = {"sha256": data.train.fingerprint(), "description": data.description}
         return self
+
+    def _identity(self, data: TextData) -> dict[str, Any]:
+        """What the outcome of a fit depends on, but for the machine."""
+        rows = {name: part.fingerprint() for name, part in (("train", data.train), ("valid", data.valid)) if part}
+        config = {
+            name: [getattr(one, "__qualname__", one) for one in value] if isinstance(value, (list, tuple)) else value
+            for name, value in dataclasses.asdict(self._config).items()
+        }
+        files = {}
+        for name, value in config.items():
+            with suppress(OSError, ValueError):  # it names none
+                if isinstance(value, str):
+                    found = Path(value).stat()
+                    files[name] = [found.st_size, found.st_mtime_ns]
+        known = {"level": self.level, "seed": self.seed, "config": config, "files": files}
+        return {**known, "rows": rows, "labels": self.labels, "versions": versions()}
 
     def _refresh_record(self) -> None:
         """Update the record if the weights were trained further through the learner."""

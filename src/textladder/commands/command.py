@@ -5,6 +5,7 @@ import json
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textladder.flags import Parser, file_options, flags_of, in_flags, label_options
@@ -22,6 +23,24 @@ def nothing_written(options: argparse.Namespace) -> str:
     """What an interruption leaves behind if a command writes its output at the end, all at once."""
     out = getattr(options, "out", None) or getattr(options, "output", None)
     return f"nothing was written to {out}" if out else "nothing was written"
+
+
+def add_fresh(parser: Parser) -> None:
+    """Add the flag that ignores checkpoints."""
+    parser.add_argument("--fresh", action="store_true", help="start over instead of resuming an interrupted training")
+
+
+def checkpoint_of(options: argparse.Namespace) -> Path:
+    """Where a training is kept until its output is written."""
+    return Path(f"{str(options.out).rstrip('/')}.partial")
+
+
+def kept_checkpoint(options: argparse.Namespace) -> str:
+    """What an interrupted training leaves behind."""
+    checkpoint = checkpoint_of(options)
+    if checkpoint.exists():
+        return f"the training so far is kept in {checkpoint}; run the same command to resume"
+    return nothing_written(options)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@
 import argparse
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from textladder.commands.command import Command, nothing_written, print_json, show, terminal_monitor
-from textladder.flags import Parser
+from textladder.commands.command import Command, add_fresh, kept_checkpoint, print_json, show, terminal_monitor
+from textladder.flags import Parser, add_overwrite
 from textladder.setting_flags import add_config_flag, add_settings, settings_of
 from textladder.wording import counted
 
@@ -18,9 +17,8 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
 
     parser.add_argument("corpora", metavar="CORPUS", nargs="+", help="text files with one document per line (or .gz)")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write the language model to")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an existing language model, and discard an unfinished run"
-    )
+    add_overwrite(parser, "the language model")
+    add_fresh(parser)
     add_config_flag(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="random seed [default: 0]")
     add_settings(parser.add_argument_group("settings"), PretrainingConfig)
@@ -32,7 +30,13 @@ def run(options: argparse.Namespace) -> None:
 
     settings, seed = settings_of(options)
     found = pretrain(
-        options.corpora, options.out, seed=seed, overwrite=options.overwrite, monitor=terminal_monitor(), **settings
+        options.corpora,
+        options.out,
+        seed=seed,
+        overwrite=options.overwrite,
+        fresh=options.fresh,
+        monitor=terminal_monitor(),
+        **settings,
     )
     if options.json:
         print_json({"language_model": options.out, **found})
@@ -56,14 +60,10 @@ def _print_epochs(epochs: Sequence[dict[str, Any]]) -> None:
         show(f"{row['epoch']:5g}   {row['train_loss']:10.3f}   {held_out}   {row['seconds']:7.1f}")
 
 
-def kept(options: argparse.Namespace) -> str:
-    """Checkpoints are kept beside the output."""
-    checkpoints = f"{options.out}.partial"
-    if Path(checkpoints).exists():
-        return f"the training so far is kept in {checkpoints}; run the same command to resume"
-    return nothing_written(options)
-
-
 COMMAND = Command(
-    "train a language model from texts without labels", add_flags, run, kept, usage="CORPUS... --out FOLDER [FLAGS]"
+    "train a language model from texts without labels",
+    add_flags,
+    run,
+    kept_checkpoint,
+    usage="CORPUS... --out FOLDER [FLAGS]",
 )

@@ -1,10 +1,20 @@
 """`textladder train`: one level, saved as a bundle; and what it shares with `lr-find`."""
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from textladder.commands.command import Command, print_json, read_rows, show, terminal_monitor
+from textladder.commands.command import (
+    Command,
+    add_fresh,
+    checkpoint_of,
+    kept_checkpoint,
+    print_json,
+    read_rows,
+    show,
+    terminal_monitor,
+)
 from textladder.flags import Parser, add_data, add_overwrite
 from textladder.progress import say_truncated
 from textladder.setting_flags import add_level_flags, settings_of
@@ -21,25 +31,31 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     add_level_flags(parser, words)
     parser.add_argument("--out", required=True, metavar="BUNDLE", help="folder to write the bundle to")
     add_overwrite(parser, "the bundle")
+    add_fresh(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Train, measure on the test rows, and save."""
+    from textladder.atomic_files import locked
     from textladder.bundle import check_output
     from textladder.metrics import evaluate
     from textladder.wording import short
 
     monitor = terminal_monitor()
     out = check_output(options.out, options.overwrite)
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     classifier = classifier_of(options)
-    data = read_for(classifier, options, monitor)
-    classifier.fit(data, monitor=monitor)
-    record = classifier.record
-    record["test_rows"] = len(data.test)
-    scored = classifier.score(data.test)
-    record["test"] = evaluate(scored.probabilities, data.test.label_ids).as_dict()
-    say_truncated(scored.truncated, len(data.test), monitor)
-    classifier.save(out, overwrite=options.overwrite)
+    with locked(out, "bundle"):
+        data = read_for(classifier, options, monitor)
+        checkpoint = checkpoint_of(options)
+        classifier.fit(data, monitor=monitor, checkpoint=checkpoint, fresh=options.fresh)
+        record = classifier.record
+        record["test_rows"] = len(data.test)
+        scored = classifier.score(data.test)
+        record["test"] = evaluate(scored.probabilities, data.test.label_ids).as_dict()
+        say_truncated(scored.truncated, len(data.test), monitor)
+        classifier.save(out, overwrite=options.overwrite)
+        shutil.rmtree(checkpoint, ignore_errors=True)
     if options.json:
         print_json({"level": classifier.level, "preset": classifier.preset, "bundle": str(out), **record})
         return
@@ -104,5 +120,9 @@ def _print_test(classifier: "TextClassifier", record: dict[str, Any]) -> None:
 
 
 COMMAND = Command(
-    "train one level and save it as a bundle", add_flags, run, usage="DATA --level LEVEL --out BUNDLE [FLAGS]"
+    "train one level and save it as a bundle",
+    add_flags,
+    run,
+    kept_checkpoint,
+    usage="DATA --level LEVEL --out BUNDLE [FLAGS]",
 )

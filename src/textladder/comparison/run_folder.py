@@ -8,7 +8,7 @@ from pathlib import Path
 
 from textladder.atomic_files import locked, write_text
 from textladder.bundle import check_output
-from textladder.comparison.trainings import RECORD
+from textladder.comparison.trainings import CHECKPOINTS, RECORD
 from textladder.errors import ConfigError
 
 MANIFEST, PLAN, RESULTS, LOCK = "comparison.json", "plan.json", "results.json", ".lock"
@@ -81,7 +81,7 @@ def locked_folder(folder: Path, digests: Mapping[str, str], overwrite: bool) -> 
 def delete_results(folder: Path) -> None:
     """Delete the training runs and results of an earlier comparison, and nothing else."""
     for path in folder.iterdir():
-        if (path / RECORD).is_file():
+        if (path / RECORD).is_file() or path.suffix == CHECKPOINTS:
             shutil.rmtree(path)
         elif path.name in (PLAN, RESULTS, *REPORTS):
             path.unlink()

@@ -29,7 +29,7 @@ from textladder.levels import find_level
 from textladder.progress import Monitor
 from textladder.target_metric import COSTS, TargetMetric
 
-RECORD = "record.json"
+RECORD, CHECKPOINTS = "record.json", ".partial"
 MONITOR_EVENTS = frozenset({"say", "start", "advance", "validated", "stop"})
 
 
@@ -184,8 +184,9 @@ class TrainingStore:
         return self._measured(finished, job, say) if measure else finished
 
     def _train(self, job: Job, keep_bundle: bool, say: bool) -> Training:
+        checkpoint = self._checkpoint(job)
         with atomic_folder(self.folder / folder_name(job)) as part:
-            job = replace(job, folder=str(part))
+            job = replace(job, folder=str(part), checkpoint=str(checkpoint))
             record = self.run(job, say=say)
             if not keep_bundle:
                 shutil.rmtree(part / "bundle")
@@ -193,9 +194,20 @@ class TrainingStore:
             record["bundle_kept"] = keep_bundle
             record["predictions"] = predictions_digest(part, ORIGINAL)
             (part / RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+        shutil.rmtree(checkpoint, ignore_errors=True)
         finished = self.find(job)
         assert finished is not None
         return finished
+
+    def _checkpoint(self, job: Job) -> Path:
+        """Where a training keeps its state as it runs; what is left of another one of the same name is deleted."""
+        digest = hashlib.sha256(json.dumps(self._identity(job)).encode()).hexdigest()[:12]
+        name = folder_name(job)
+        checkpoint = self.folder / f"{name}.{digest}{CHECKPOINTS}"
+        for other in self.folder.glob(f"{name}.*{CHECKPOINTS}"):
+            if other != checkpoint:
+                shutil.rmtree(other, ignore_errors=True)
+        return checkpoint
 
     def _measured(self, training: Training, job: Job, say: bool) -> Training:
         """Measure the forms of a training that were not measured yet, and choose the one to judge it by.

@@ -56,6 +56,7 @@ class Job:
         fold: the fold whose rows are the test rows; None without folds, and for the classifier that is trained on all.
         predict_test: whether the test rows are predicted; not if the classifier is trained on them.
         form: the form of the bundle to measure.
+        checkpoint: where the training keeps its state; empty for nowhere.
     """
 
     kind: str
@@ -69,6 +70,7 @@ class Job:
     fold: int | None = None
     predict_test: bool = True
     form: str = "original"
+    checkpoint: str = ""
 
 
 class _SendingMonitor(Monitor):
@@ -166,7 +168,7 @@ def _fit(job: Job, monitor: Monitor) -> dict[str, Any]:
 
     data = _data(job)
     classifier = TextClassifier(job.level, preset=job.preset, seed=job.seed, **job.settings)
-    classifier.fit(data, monitor=monitor)
+    classifier.fit(data, monitor=monitor, checkpoint=job.checkpoint or None)
     memory = peak_memory_mb()
     classifier.save(Path(job.folder) / "bundle")
     truncated = _write_predictions(job, data, classifier, monitor)

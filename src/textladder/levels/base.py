@@ -22,6 +22,8 @@ from textladder.target_metric import find_metric
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from textladder.training.checkpoints import FitCheckpoint
+
 
 MIN_STEPS_PER_EPOCH = 24
 
@@ -107,7 +109,15 @@ class Level(Protocol):
     def resolved(self, rows: int) -> Any:
         """The config with every setting resolved that depends on the number of training rows."""
 
-    def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+    def fit(
+        self,
+        train: LabelledTexts,
+        valid: LabelledTexts | None,
+        *,
+        seed: int,
+        monitor: Monitor,
+        checkpoint: "FitCheckpoint | None" = None,
+    ) -> FitReport:
         """Train on `train`, validate on `valid`.
 
         Args:
@@ -115,6 +125,11 @@ class Level(Protocol):
             valid: the validation rows; None if there are none.
             seed: of everything random: initial weights, the order of the rows, dropout.
             monitor: receives progress.
+            checkpoint: where the fit keeps its state, and goes on from if it was killed; a level that is trained in
+                seconds may ignore it.
+
+        Raises:
+            TextladderError: the rows or the settings cannot be used.
         """
 
     def score(self, texts: Sequence[str]) -> Scored:

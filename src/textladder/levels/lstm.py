@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from textladder.networks.lstm import LSTMClassifier
+    from textladder.training.checkpoints import FitCheckpoint
     from textladder.training.stages import Stage
 
 EPOCHS, MOST_EPOCHS, LEAST_STEPS = 3, 20, 100
@@ -255,7 +256,15 @@ class LSTMLevel:
         self.config = replace(self.config, tokenizer=chosen)
         return shares[chosen]
 
-    def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+    def fit(
+        self,
+        train: LabelledTexts,
+        valid: LabelledTexts | None,
+        *,
+        seed: int,
+        monitor: Monitor,
+        checkpoint: "FitCheckpoint | None" = None,
+    ) -> FitReport:
         """Train on `train`, and choose the weights on `valid`."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
         from textladder.training.stages import run_stages, seeded, suggested_rate
@@ -265,7 +274,8 @@ class LSTMLevel:
             rate = config.learning_rate
             if config.find_rate:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
-            report.epochs = run_stages(self.learner, self.stages(rate), monitor=monitor, **config.validation_options())
+            options = {"monitor": monitor, "checkpoint": checkpoint, **config.validation_options()}
+            report.epochs = run_stages(self.learner, self.stages(rate), **options)
         return report
 
     def stages(self, learning_rate: float) -> list["Stage"]:

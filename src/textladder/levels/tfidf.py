@@ -30,6 +30,8 @@ from textladder.text.ngrams import TOKEN, Ngrams, Terms, batches, character_ngra
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from textladder.training.checkpoints import FitCheckpoint
+
 MODEL_FILE = "model.safetensors"
 KINDS = ("words", "characters")
 CHARACTERS = 5  # 4 and 6 are as good
@@ -109,7 +111,15 @@ class TfidfLevel:
         self._model = LinearModel(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
         self.exported: ExportedNetwork | None = None
 
-    def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+    def fit(
+        self,
+        train: LabelledTexts,
+        valid: LabelledTexts | None,
+        *,
+        seed: int,
+        monitor: Monitor,
+        checkpoint: "FitCheckpoint | None" = None,
+    ) -> FitReport:
         """Fit with scikit-learn; the validation rows are used if there is a metric to choose by."""
         metric = (
             None if self.config.metric is None else find_metric(self.config.metric, train.labels, train.label_names)

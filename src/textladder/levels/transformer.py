@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from textladder.encoders import Encoder
+    from textladder.training.checkpoints import FitCheckpoint
     from textladder.training.data_loaders import TextCodec
     from textladder.training.stages import Stage
 
@@ -229,13 +230,21 @@ class TransformerLevel:
         pieces = self._pieces()
         return TextCodec(encode, pieces.decode, lambda: pieces.vocabulary, labels)
 
-    def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+    def fit(
+        self,
+        train: LabelledTexts,
+        valid: LabelledTexts | None,
+        *,
+        seed: int,
+        monitor: Monitor,
+        checkpoint: "FitCheckpoint | None" = None,
+    ) -> FitReport:
         """Train on `train`, and choose the weights and how to read long texts on `valid`."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
         from textladder.training.stages import run_stages, seeded, suggested_rate
 
         config = self.config
-        options = {"monitor": monitor, **config.validation_options()}
+        options = {"monitor": monitor, "checkpoint": checkpoint, **config.validation_options()}
         with seeded(seed):
             if config.frozen_epochs:
                 # this learner and the states that it caches are not needed after its stage

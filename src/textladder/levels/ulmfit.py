@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from textladder.networks.awd_classifier import AWDClassifier, AWDTop
     from textladder.networks.awd_lstm import AWDLSTM, LanguageModel
+    from textladder.training.checkpoints import FitCheckpoint
     from textladder.training.frozen_states import CachedStateBatches
     from textladder.training.stages import Stage
 
@@ -309,19 +310,27 @@ class UlmfitLevel:
         }
         return FitReport(sum(one.numel() for one in self.network.parameters()), facts=facts, warnings=warnings)
 
-    def fit(self, train: LabelledTexts, valid: LabelledTexts | None, *, seed: int, monitor: Monitor) -> FitReport:
+    def fit(
+        self,
+        train: LabelledTexts,
+        valid: LabelledTexts | None,
+        *,
+        seed: int,
+        monitor: Monitor,
+        checkpoint: "FitCheckpoint | None" = None,
+    ) -> FitReport:
         """Fine-tune the language model on the texts, one direction after the other, then train the classifier."""
         report = self.prepare(train, valid, seed=seed, monitor=monitor)
         from textladder.training.stages import run_stages, seeded, suggested_rate
 
         config = self.config
-        options = {"monitor": monitor, **config.validation_options()}
+        options = {"monitor": monitor, "checkpoint": checkpoint, **config.validation_options()}
         with seeded(seed):
             language: list[dict[str, Any]] = []
             if config.language_epochs:
-                language = self._fine_tune(self.language_model, seed, monitor, report.facts)
+                language = self._fine_tune(self.language_model, seed, monitor, report.facts, checkpoint)
             if config.language_epochs and len(self.language_model.encoder.backward_lstms):
-                language += self._fine_tune(self._backward(), seed, monitor, report.facts)
+                language += self._fine_tune(self._backward(), seed, monitor, report.facts, checkpoint)
             rate = config.learning_rate
             if config.find_rate:
                 rate = suggested_rate(self.learner, self.learning_rates, monitor)
@@ -415,7 +424,12 @@ class UlmfitLevel:
         return model
 
     def _fine_tune(
-        self, model: "LanguageModel", seed: int, monitor: Monitor, facts: dict[str, Any]
+        self,
+        model: "LanguageModel",
+        seed: int,
+        monitor: Monitor,
+        facts: dict[str, Any],
+        checkpoint: "FitCheckpoint | None",
     ) -> list[dict[str, Any]]:
         """Section 3.2: the language model is trained on the texts, each layer at its own rate."""
         from textladder.training.learner import make_language_learner
@@ -461,7 +475,7 @@ class UlmfitLevel:
             trainable=layers if model.backward else "all",
             decay=config.language_layer_decay,
         )
-        epochs = run_stages(learner, [stage], earlier=earlier, monitor=monitor)
+        epochs = run_stages(learner, [stage], earlier=earlier, monitor=monitor, checkpoint=checkpoint)
         self._set_dropout(config.dropout, CLASSIFIER_DROPOUT)
         model.reset()
         if valid is not None:

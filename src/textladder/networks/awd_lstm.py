@@ -210,12 +210,12 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.encoder, self.output_dropout, self.backward = encoder, output_dropout, backward
         self.bias = nn.Parameter(torch.zeros(encoder.embedding.num_embeddings))
-        self._state: State | None = None
+        self.carried: State | None = None
 
     def forward(self, ids: Tensor) -> Tensor:
         """The last LSTM's states, (batch, time, dimension), from which `NextWordLoss` computes the scores of words."""
-        states, end = self.encoder(ids, self._state, backward=self.backward)
-        self._state = [(hidden.detach(), cell.detach()) for hidden, cell in end]
+        states, end = self.encoder(ids, self.carried, backward=self.backward)
+        self.carried = [(hidden.detach(), cell.detach()) for hidden, cell in end]
         return variational_dropout(states, self.output_dropout, self.training)
 
     def start_from(self, counts: Tensor) -> None:
@@ -229,7 +229,7 @@ class LanguageModel(nn.Module):
 
     def reset(self) -> None:
         """Forget the state, so that the next batch starts from zeros."""
-        self._state = None
+        self.carried = None
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """The word vectors with the softmax's bias, then each LSTM, from the bottom up."""

@@ -264,11 +264,13 @@ class History(Callback):  # type: ignore[misc]
         self.entries: list[dict[str, Any]] = []
         self.best: tuple[float, float] = (-math.inf, -math.inf)  # score, higher for better, and negative loss
         self.best_weights: dict[str, Tensor] | None = None
+        self.valid_rows = 0
         self._first_epoch = 0
+        self._batches_before = 0  # of the epoch, in an earlier process
 
     def begin_stage(self, name: str, trainable: str | int = "all") -> None:
         """Start a stage, to which the next entries belong."""
-        self.stage, self.trainable = name, trainable
+        self.stage, self.trainable, self._first_epoch = name, trainable, 0
 
     def begin_from(self, entries: Sequence[Mapping[str, Any]], network: nn.Module) -> None:
         """Let the current weights count as the best of earlier validations, which later ones have to beat."""
@@ -300,21 +302,39 @@ class History(Callback):  # type: ignore[misc]
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides the best weights, as JSON."""
-        return {"epochs": self.entries, "best": list(self.best)}
+        return {"entries": self.entries, "best": list(self.best), "valid_rows": self.valid_rows}
 
-    def restore(
-        self, state: Mapping[str, Any], best_weights: dict[str, Tensor] | None, *, finished_epochs: int
-    ) -> None:
-        """Continue from a checkpoint; epochs finished before it add no entries.
+    def restore(self, state: Mapping[str, Any], best_weights: dict[str, Tensor] | None) -> None:
+        """Continue from a checkpoint.
 
         Args:
             state: what `state` returned.
             best_weights: the weights of the best validation; None if there was none.
-            finished_epochs: how many of fastai's epochs were finished.
         """
-        accuracy, loss = state["best"]
-        self.entries, self.best, self.best_weights = list(state["epochs"]), (accuracy, loss), best_weights
+        score, loss = state["best"]
+        self.entries, self.best, self.best_weights = list(state["entries"]), (score, loss), best_weights
+        self.valid_rows = state["valid_rows"]
+
+    def of_stage(self) -> dict[str, Any]:
+        """What is counted from epoch to epoch of a stage."""
+        return {"epochs_since_best": self.epochs_since_best, "best_of_stage": self.best_of_stage}
+
+    def restore_stage(self, counted: Mapping[str, Any], finished_epochs: int) -> None:
+        """Continue within a stage; its finished epochs add no entries."""
+        self.epochs_since_best, self.best_of_stage = counted["epochs_since_best"], counted["best_of_stage"]
         self._first_epoch = finished_epochs
+
+    def of_epoch(self) -> dict[str, Any]:
+        """What is counted within an epoch."""
+        now = time.perf_counter()
+        seconds = {"seconds": now - self.started, "train_seconds": now - self.train_started}
+        return {"loss_sum": self.loss_sum, "rows": self.rows, **seconds}
+
+    def restore_epoch(self, counted: Mapping[str, Any], batches: int) -> None:
+        """Continue within an epoch, after some of its batches."""
+        now = time.perf_counter()
+        self.loss_sum, self.rows, self._batches_before = counted["loss_sum"], counted["rows"], batches
+        self.started, self.train_started = now - counted["seconds"], now - counted["train_seconds"]
 
     def _keep(self, network: nn.Module) -> None:
         if self.keep_best:
@@ -339,7 +359,13 @@ class History(Callback):  # type: ignore[misc]
     def before_train(self) -> None:
         """Start the clock."""
         self.steps = len(self.dls.train)  # with batches filled by tokens, passes differ a little
+        self._batches_before = 0
         self._restart()
+
+    @property
+    def _batches(self) -> int:
+        """Number of batches of the epoch that are done."""
+        return int(self._batches_before + self.iter + 1)
 
     def after_batch(self) -> None:
         """Add up, tell the monitor, and validate where it is due."""
@@ -353,11 +379,11 @@ class History(Callback):  # type: ignore[misc]
             raise CancelFitException
         self.loss_sum += loss * rows
         self.rows += rows
-        done = self.epoch * self.steps + self.iter + 1
+        done = self.epoch * self.steps + self._batches
         if self.iter % 5 == 4:
             epoch, epochs = self.epoch // self.parts_per_epoch + 1, self.n_epoch // self.parts_per_epoch
             self.monitor.advance(done, f"epoch {epoch}/{epochs}  loss {self.loss_sum / self.rows:.3f}")
-        if self.iter + 1 in self.validation_steps:
+        if self._batches in self.validation_steps:
             seconds = time.perf_counter() - self.train_started
             found = measure(self.model, self.dls.valid, self.loss_func, self.target)
             self._add_entry(*found, train_seconds=seconds)
@@ -392,7 +418,7 @@ class History(Callback):  # type: ignore[misc]
         train_seconds: float,
     ) -> None:
         """Add an entry, and keep the weights if it is the best so far."""
-        done = self.epoch + (self.iter + 1) / self.steps if self.training else self.epoch + 1
+        done = self.epoch + self._batches / self.steps if self.training else self.epoch + 1
         self.entries.append(
             {
                 "stage": self.stage,
@@ -451,31 +477,6 @@ def standard_error(score: float, rows: int) -> float:
     """
     proportion = (score * rows + 2) / (rows + 4)
     return math.sqrt(proportion * (1 - proportion) / rows)
-
-
-class Resumable(Callback):  # type: ignore[misc]
-    """Makes an epoch depend on its number alone, so that a run can resume after any of them; reports each one.
-
-    Args:
-        seed: seed of dropout; each epoch derives its own from it.
-        done: called with the number of finished epochs.
-        first_epoch: the epoch to resume with.
-    """
-
-    order = 80  # after the record of the epoch
-
-    def __init__(self, seed: int, done: Callable[[int], None], first_epoch: int = 0) -> None:
-        self.seed, self.done, self.first_epoch = seed, done, first_epoch
-
-    def before_train(self) -> None:
-        """Set the epoch's own seed, and go to the epoch's own part of the texts."""
-        torch.manual_seed(self.seed * 1_000_003 + self.epoch)
-        self.dls.train.next_part = self.epoch
-
-    def after_epoch(self) -> None:
-        """Report the epoch."""
-        if self.epoch >= self.first_epoch:
-            self.done(self.epoch + 1)
 
 
 def measure(

@@ -6,7 +6,7 @@ Batches are grouped by length as `batching.py` decides; whatever asks for predic
 gets them in the order of the rows, because a loader knows the order that it iterates in.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any, ClassVar
@@ -150,6 +150,14 @@ class TextDataLoader(TfmdDL):  # type: ignore[misc]
     def shortest_first(self) -> None:
         """As in `TextBatches`."""
         self.batches.shortest_first()
+
+    def place(self, done: int) -> dict[str, Any]:
+        """As in `TextBatches`."""
+        return self.batches.place(done)
+
+    def restore(self, place: Mapping[str, Any]) -> None:
+        """As in `TextBatches`."""
+        self.batches.restore(place)
 
     def __len__(self) -> int:
         if self._has_fixed_order():

@@ -7,7 +7,8 @@ Frozen layers run without dropout here, because a cached state would repeat one 
 import copy
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,6 +61,9 @@ class CachedStateBatches:
         self.cached = keep and self._size <= free
         self._states = self._allocate() if self.cached else None
         self._width = width
+        self._computed_from: dict[
+            str, Any
+        ] = {}  # place of the pass that computed the cached states; `narrowed` share it
 
     def narrowed(self, width: int) -> "CachedStateBatches":
         """The same batches with only the first `width` values of each state; both share one cache."""
@@ -79,23 +83,43 @@ class CachedStateBatches:
         """As in `TextBatches`."""
         self.batches.shortest_first()
 
+    def place(self, done: int) -> dict[str, Any]:
+        """As in `TextBatches`, with the place at which the states were first computed."""
+        return {**self.batches.place(done), "computed_from": dict(self._computed_from)}
+
+    def restore(self, place: Mapping[str, Any]) -> None:
+        """As in `TextBatches`; cached states are computed again in the batches of the first pass, as they were then."""
+        if self.cached and place["computed_from"] and not self._computed_from:
+            self._computed_from |= place["computed_from"]
+            self.batches.restore(self._computed_from)
+            for indices in self.batches.next_pass():
+                self._compute(indices)
+        self.batches.restore(place)
+
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        if not self._computed_from:
+            self._computed_from |= self.batches.place(0)
         for indices in self.batches.next_pass():
             sequences = self.batches.sequences(indices)
             lengths = self._lengths[sequences]
-            if self._known[indices].all():
-                states = self._read(sequences, lengths)
-            else:
-                ids = torch.from_numpy(pad_batch(self.batches.texts, sequences, self.batches.padding))
-                states = self.compute(ids).float().cpu()[:, : lengths.max()]
-                if self.cached:
-                    self._write(sequences, lengths, states.numpy())
-                    self._known[indices] = True
+            states = self._read(sequences, lengths) if self._known[indices].all() else self._compute(indices)
             states = states[:, :, : self._width]
             mask = torch.from_numpy(np.arange(states.shape[1]) < lengths[:, None])
             text_index = self.batches.text_index(indices)
             owners = () if text_index is None else (torch.from_numpy(text_index),)
             yield states, mask, *owners, torch.from_numpy(self.batches.label_ids[indices])
+
+    def _compute(self, indices: np.ndarray) -> Tensor:
+        """The states of some texts; if there is a cache, as it holds them, so that all passes see the same."""
+        sequences = self.batches.sequences(indices)
+        lengths = self._lengths[sequences]
+        ids = torch.from_numpy(pad_batch(self.batches.texts, sequences, self.batches.padding))
+        states = self.compute(ids).float().cpu()[:, : lengths.max()]
+        if not self.cached:
+            return states
+        self._write(sequences, lengths, states.numpy())
+        self._known[indices] = True
+        return self._read(sequences, lengths)
 
     def _read(self, sequences: np.ndarray, lengths: np.ndarray) -> Tensor:
         assert self._states is not None

@@ -5,16 +5,13 @@
 A language model can be given a second network that reads from right to left (Howard & Ruder 2018, section 3.3,
 "Bidirectional language model"). It shares the word vectors, which stay as they are.
 
-An epoch is divided into parts. After each one a checkpoint is written beside the output, so that a run that was killed
-resumes with the same numbers as if it had not been.
+An epoch is divided into parts, after each of which the loss on held-out documents is measured. Checkpoints are kept
+beside the output, so that a run that was killed resumes with the same numbers as if it had not been.
 """
 
 import dataclasses
 import hashlib
-import json
 import math
-import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from textladder.atomic_files import locked
 from textladder.bundle import check_output
 from textladder.data.unlabelled import read_documents
 from textladder.errors import ConfigError, DataError, import_extra
@@ -30,12 +28,13 @@ from textladder.progress import Monitor
 from textladder.settings import checked, checked_seed, setting
 from textladder.text.fastai_words import SPECIAL_TOKENS, tokenize_words
 from textladder.text.vocabulary import Vocabulary
+from textladder.versions import versions
+from textladder.wording import counted
 
 if TYPE_CHECKING:
     from textladder.training.callbacks import History
-    from textladder.training.checkpoints import Progress
 
-# Tokens between two validations and checkpoints. Counted in tokens, not steps: a validation computes the whole softmax,
+# Tokens between two validations. Counted in tokens, not steps: a validation computes the whole softmax,
 # and if it followed a fixed number of small batches, it would take longer than training.
 PART_TOKENS = 1_800_000
 
@@ -73,6 +72,7 @@ def pretrain(
     *,
     seed: int = 0,
     overwrite: bool = False,
+    fresh: bool = False,
     monitor: Monitor | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -84,7 +84,8 @@ def pretrain(
         corpora: text files, one document per line, optionally gzipped.
         out: the folder to write; `OUT.partial` beside it holds the checkpoint.
         seed: random seed.
-        overwrite: replace an existing language model, and start over instead of resuming.
+        overwrite: replace an existing language model.
+        fresh: start over instead of resuming.
         monitor: receives progress.
         settings: the settings of `PretrainingConfig`, by name.
 
@@ -92,7 +93,7 @@ def pretrain(
         The `metrics` of the folder's manifest.
 
     Raises:
-        ConfigError: an invalid setting or seed, or `OUT.partial` belongs to another run.
+        ConfigError: an invalid setting or seed, `OUT.partial` belongs to another run, or another process writes `out`.
         DataError: a file that cannot be read, or too few words.
         BundleError: `out` exists, or `OUT.partial` is damaged.
     """
@@ -104,7 +105,9 @@ def pretrain(
     try:
         base = None if config.backward_of is None else load_language_model(config.backward_of)
         texts = _Documents(corpora, config, base, seed, monitor)
-        return _Run(texts, config, base, seed, out, overwrite, monitor).finish()
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with locked(out, "language model"):
+            return _Run(texts, config, base, seed, out, overwrite, fresh, monitor).finish()
     finally:
         monitor.stop()
 
@@ -181,6 +184,7 @@ class _Run:
         seed: int,
         out: Path,
         overwrite: bool,
+        fresh: bool,
         monitor: Monitor,
     ) -> None:
         import torch
@@ -190,7 +194,8 @@ class _Run:
         from textladder.training.stages import seeded
         from textladder.training.word_streams import WordStream
 
-        self.texts, self.config, self.seed, self.out, self.overwrite = texts, config, seed, out, overwrite
+        self.texts, self.config, self.seed, self.out = texts, config, seed, out
+        self.overwrite, self.fresh = overwrite, fresh
         self.monitor, self.partial = monitor, out.with_name(f"{out.name}.partial")
         self.stream = WordStream(
             texts.train, batch_size=config.batch_size, time=config.sequence_length, shuffle=True, seed=seed
@@ -222,45 +227,41 @@ class _Run:
         self.learner.create_opt()
         if base is not None:
             self.learner.freeze_to(1)  # the word vectors and the softmax's bias
-        self.name = hashlib.sha256(
-            json.dumps([dataclasses.asdict(config), seed, texts.digest], sort_keys=True).encode()
-        ).hexdigest()
+        self.about = [dataclasses.asdict(config), seed, texts.digest, versions()]
 
     def finish(self) -> dict[str, Any]:
         """Train the remaining parts, write the folder, remove the checkpoint."""
-        from textladder.training.callbacks import History, Resumable
-        from textladder.training.checkpoints import Progress, write_checkpoint
+        from textladder.training.callbacks import History
+        from textladder.training.checkpoints import FitCheckpoint, KeepCheckpoint
         from textladder.training.stages import seeded
 
         history = History(
             keep_best=True, patience=0, validations=1, monitor=self.monitor, parts_per_epoch=self.stream.parts
         )
         history.begin_stage("language model")
-        progress = self._resume(history)
-        started = time.perf_counter() - progress.seconds
+        checkpoint = FitCheckpoint(self.partial, self.about, fresh=self.fresh)
+        part = checkpoint.next_part()
+        keep = KeepCheckpoint(part, history, 0, last=True)
         parts = self.config.epochs * self.stream.parts  # each of them an epoch to fastai
-
-        def keep(done: int) -> None:
-            now = Progress(done, time.perf_counter() - started)
-            write_checkpoint(self.partial, self.learner, history, run=self.name, progress=now)
-
-        if progress.parts < parts:
-            with seeded(self.seed), self.learner.no_logging(), self.learner.no_bar():
-                self.learner.fit_one_cycle(
-                    parts,
-                    lr_max=self.config.learning_rate,
-                    pct_start=self.config.warm_up,
-                    moms=(0.8, 0.7, 0.8),
-                    start_epoch=progress.parts,
-                    cbs=[history, Resumable(self.seed, keep, progress.parts)],
-                )
-            if history.error is not None:
-                raise history.error
+        if part.state is not None:
+            part.restore_weights(self.learner, history)
+            self.monitor.say(f"Resuming after {keep.first_epoch} of {counted(parts, 'part')}.")
+        with seeded(self.seed), self.learner.no_logging(), self.learner.no_bar():
+            self.learner.fit_one_cycle(
+                parts,
+                lr_max=self.config.learning_rate,
+                pct_start=self.config.warm_up,
+                moms=(0.8, 0.7, 0.8),
+                start_epoch=keep.first_epoch,
+                cbs=[history, keep],
+            )
+        if history.error is not None:
+            raise history.error
         if history.best_weights is None:
             raise ConfigError("The loss on the held-out documents was never finite: lower learning_rate.")
-        metrics = self._metrics(history, time.perf_counter() - started)
+        metrics = self._metrics(history, checkpoint.elapsed)
         self._write(history.best_weights, metrics)
-        shutil.rmtree(self.partial, ignore_errors=True)
+        checkpoint.remove()
         return metrics
 
     def _metrics(self, history: "History", seconds: float) -> dict[str, Any]:
@@ -276,19 +277,7 @@ class _Run:
             "epochs": history.entries,
         }
 
-    def _resume(self, history: "History") -> "Progress":
-        """Restore the checkpoint of an interrupted run, if there is one."""
-        from textladder.training.checkpoints import Progress, restore_checkpoint
-
-        if self.overwrite or not self.partial.exists():
-            return Progress()
-        progress = restore_checkpoint(self.partial, self.learner, history, run=self.name)
-        self.monitor.say(f"Resuming after {progress.parts} of {self.config.epochs * self.stream.parts} parts.")
-        return progress
-
     def _write(self, weights: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-        from textladder.versions import versions
-
         about = {
             "config": dataclasses.asdict(self.config),
             "seed": self.seed,

@@ -12,6 +12,7 @@ from fastai.learner import Learner
 
 from textladder.progress import Monitor
 from textladder.training.callbacks import History
+from textladder.training.checkpoints import FitCheckpoint, KeepCheckpoint
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def run_stages(
     validations_per_epoch: int = 1,
     earlier: Sequence[Mapping[str, Any]] = (),
     monitor: Monitor | None = None,
+    checkpoint: FitCheckpoint | None = None,
 ) -> list[dict[str, Any]]:
     """Train through the stages.
 
@@ -111,6 +113,7 @@ def run_stages(
         validations_per_epoch: validation runs per epoch, the one at its end included.
         earlier: entries of earlier stages; the current weights count as the best of these.
         monitor: receives progress.
+        checkpoint: of the fit that these stages are a part of; they go on where an earlier process stopped.
 
     Returns:
         An entry for each validation: stage, epoch, trainable, rows, train_loss, valid_loss, valid_accuracy,
@@ -123,26 +126,52 @@ def run_stages(
     """
     target = getattr(learner, "target_score", None)
     history = History(keep_best, patience, validations_per_epoch, monitor or Monitor(), target=target)
+    part = None if checkpoint is None else checkpoint.next_part()
+    kept = None if part is None else part.state
+    if part is not None and kept is not None and kept["finished"]:
+        part.restore_weights(learner, history)
+        part.restore_place(learner)
+        return history.entries
     history.begin_from(earlier, learner.model)
+    first = 0 if kept is None else kept["stage"]
     try:
         with learner.no_logging(), learner.no_bar(), _unlogged(learner):
-            for stage in stages:
+            for number, stage in enumerate(stages[first:], start=first):
                 history.begin_stage(stage.name, stage.trainable)
                 if stage.shortest_first:
                     learner.dls.train.shortest_first()
                 rates = _prepare_groups(learner, stage)
-                learner.fit_one_cycle(stage.epochs, lr_max=rates, pct_start=stage.warm_up, div=stage.div, cbs=history)
+                callbacks: list[Any] = [history]
+                first_epoch = 0
+                if part is not None:
+                    keep = KeepCheckpoint(part, history, number, last=number == len(stages) - 1)
+                    callbacks.append(keep)
+                    first_epoch = keep.first_epoch
+                    if kept is not None and number == first:
+                        part.restore_weights(learner, history)
+                        history.monitor.say(f"Resuming {stage.name} in epoch {first_epoch + 1} of {stage.epochs}.")
+                learner.fit_one_cycle(
+                    stage.epochs,
+                    lr_max=rates,
+                    pct_start=stage.warm_up,
+                    div=stage.div,
+                    start_epoch=first_epoch,
+                    cbs=callbacks,
+                )
                 if history.error is not None:
                     raise history.error
     finally:
         history.monitor.stop()
-        learner.remove_cb(history)
+        for callback in [one for one in learner.cbs if isinstance(one, (History, KeepCheckpoint))]:
+            learner.remove_cb(callback)
         for callback in learner.cbs:
             if hasattr(callback, "close"):  # an interrupted fit calls no after_fit
                 callback.close()
     chosen = history.chosen_weights()
     if chosen is not None:
         learner.model.load_state_dict(chosen)
+    if part is not None:
+        part.finish(learner, history)
     return history.entries
 
 

@@ -3,7 +3,8 @@
 Sits between the text side and the training of language models, as `batching.py` does for classifiers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ class WordStream:
         self._steps = -(-self._row // time)
         self.parts = max(1, min(parts, self._steps))
         self.next_part = 0
+        self._done = 0  # batches of the next part that are left out
 
     @property
     def rows(self) -> int:
@@ -62,9 +64,19 @@ class WordStream:
         words, following = (
             stream[shift : shift + self.batch_size * self._row].view(self.batch_size, self._row) for shift in (0, 1)
         )
-        for step in range(*self._part(part)):
+        first, last = self._part(part)
+        done, self._done = self._done, 0
+        for step in range(first + done, last):
             window = slice(step * self.time, (step + 1) * self.time)
             yield words[:, window].long(), following[:, window].long()
+
+    def place(self, done: int) -> dict[str, Any]:
+        """As in `TextBatches`."""
+        return {"next_part": self.next_part - bool(done), "done": done}
+
+    def restore(self, place: Mapping[str, Any]) -> None:
+        """As in `TextBatches`."""
+        self.next_part, self._done = place["next_part"], place["done"]
 
     def _part(self, part: int) -> tuple[int, int]:
         return self._steps * part // self.parts, self._steps * (part + 1) // self.parts
