@@ -120,6 +120,36 @@ def test_forged_weights_and_words(bundle: Path) -> None:
         refused(bundle)
 
 
+def test_weights_that_are_not_finite(bundle: Path) -> None:
+    path = bundle / "model.safetensors"
+    tensors = load_file(path)
+    for wrong in (np.nan, np.inf):
+        name = next(key for key, value in tensors.items() if value.dtype.kind == "f")
+        changed = tensors[name].copy()
+        changed.flat[-1] = wrong
+        save_file({**tensors, name: changed}, path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        forge(bundle, lambda manifest, digest=digest: manifest["files"].update({path.name: digest}))
+        assert "holds numbers that are not finite" in refused(bundle)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "device", "folder"])
+def test_what_is_no_plain_file(bundle: Path, tmp_path: Path, kind: str) -> None:
+    for name in sorted(path.name for path in bundle.iterdir()):
+        copy = tmp_path / f"copy-{name}"
+        shutil.copytree(bundle, copy)
+        (copy / name).unlink()
+        if kind == "fifo":
+            os.mkfifo(copy / name)
+        elif kind == "link":
+            (copy / name).symlink_to(bundle / name)
+        elif kind == "device":
+            (copy / name).symlink_to("/dev/zero")
+        else:
+            (copy / name).mkdir()
+        refused(copy)
+
+
 @pytest.mark.parametrize("bundle", ["tfidf"], indirect=True)
 def test_forged_hashes(bundle: Path) -> None:
     path = bundle / "model.safetensors"

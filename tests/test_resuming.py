@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -142,3 +143,29 @@ def test_what_is_resumed_is_said(data: TextData, tiny_settings: Settings, tmp_pa
         assert before == ["part-1"]
     TextClassifier("lstm", epochs=4, **tiny_settings("lstm")).fit(data, checkpoint=tmp_path / "kept", monitor=monitor)
     assert "Resuming lstm in epoch 3 of 4." in monitor.sentences
+
+
+def test_a_full_disk_does_not_end_the_training(
+    data: TextData, tiny_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textladder.training import checkpoints
+
+    def full(*given: Any, **options: Any) -> None:
+        raise BundleError("kept: the checkpoint could not be written (No space left on device).")
+
+    class Listening(Monitor):
+        said: ClassVar[list[str]] = []
+
+        def say(self, sentence: str) -> None:
+            self.said.append(sentence)
+
+    settings = tiny_settings("lstm")
+    undisturbed = outcome(TextClassifier("lstm", epochs=2, **settings).fit(data), data)
+    monkeypatch.setattr(checkpoints, "write_bundle", full)
+    monkeypatch.setattr(checkpoints.FitCheckpoint, "is_due", lambda *args, **options: True)
+    classifier = TextClassifier("lstm", epochs=2, **settings).fit(data, checkpoint=tmp_path / "k", monitor=Listening())
+    assert outcome(classifier, data) == undisturbed
+    assert any(one.startswith("The training goes on without a new checkpoint. kept: ") for one in Listening.said)
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(ConfigError, match=r"0 MB are free, but checkpoints of this training and its result need .* MB"):
+        TextClassifier("lstm", epochs=2, **settings).fit(data, checkpoint=tmp_path / "k")

@@ -96,22 +96,26 @@ class Bundle:
         """
         try:
             return json.loads(self.read(name))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"{self.folder / name}: this is not valid JSON ({error}).") from None
 
     def read_tensors(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of a listed safetensors file.
 
         Raises:
-            BundleError: the file is not listed, has changed, or is not a safetensors file.
+            BundleError: the file is not listed, has changed, is not a safetensors file, or has numbers that are none.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
         try:
-            return load(self.read(name))
-        except (SafetensorError, ValueError, KeyError) as error:
+            tensors = load(self.read(name))
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{self.folder / name}: this is not a safetensors file ({error}).") from None
+        for key, value in tensors.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise BundleError(f"{self.folder / name}: {key[:80]!r} holds numbers that are not finite.")
+        return tensors
 
 
 def check_output(path: str | Path, overwrite: bool = False) -> Path:

@@ -156,6 +156,9 @@ def read_encoder(bundle: Bundle, classes: int) -> Encoder:
     if wrong or model.config.num_labels != classes or pieces.tokenizer.get_vocab_size() > words:
         found = f"{len(wrong)} mismatched" if wrong else f"{model.config.num_labels} classes, {words} word pieces"
         raise BundleError(f"{folder}: the weights do not fit the config and {classes} labels ({found}).")
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise BundleError(f"{folder}: {name[:80]!r} holds numbers that are not finite.")
     _unmap(model)
     use_onednn_linear(model)
     return Encoder(EncoderClassifier(model, pieces.pad_id).eval(), pieces, files)

@@ -15,6 +15,7 @@ from textladder.commands.command import (
     show,
     terminal_monitor,
 )
+from textladder.errors import BundleError
 from textladder.flags import Parser, add_data, add_overwrite
 from textladder.progress import say_truncated
 from textladder.setting_flags import add_level_flags, settings_of
@@ -54,7 +55,15 @@ def run(options: argparse.Namespace) -> None:
         scored = classifier.score(data.test)
         record["test"] = evaluate(scored.probabilities, data.test.label_ids).as_dict()
         say_truncated(scored.truncated, len(data.test), monitor)
-        classifier.save(out, overwrite=options.overwrite)
+        try:
+            classifier.save(out, overwrite=options.overwrite)
+        except BundleError as error:
+            if not checkpoint.exists():
+                raise
+            raise BundleError(
+                f"{str(error).removesuffix('; nothing was kept.')}; the training is kept in {checkpoint}, and the same "
+                "command saves it."
+            ) from None
         shutil.rmtree(checkpoint, ignore_errors=True)
     if options.json:
         print_json({"level": classifier.level, "preset": classifier.preset, "bundle": str(out), **record})

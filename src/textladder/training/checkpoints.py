@@ -29,6 +29,7 @@ STATE_FILE = "state.safetensors"
 LONGEST = 300.0  # seconds between two checkpoints
 COST = 50.0  # at the end of an epoch one is written if the time since the last is this many times what writing takes
 BYTES_PER_SECOND = 1e8  # of writing, until it has been measured
+ROOM = 10  # times the weights: two checkpoints with moments and the best weights, the bundle, and the one it replaces
 
 
 class FitCheckpoint:
@@ -77,6 +78,23 @@ class FitCheckpoint:
     def elapsed(self) -> float:
         """Seconds that the fit has taken, in earlier processes too."""
         return self.seconds + time.monotonic() - self._started
+
+    def check_room(self, size: int) -> None:
+        """Refuse to begin where neither a checkpoint nor the result could be written.
+
+        Args:
+            size: bytes of the weights.
+
+        Raises:
+            ConfigError: the disk is too full.
+        """
+        above = next(one for one in self.folder.absolute().parents if one.exists())
+        free, needed = shutil.disk_usage(above).free, ROOM * size
+        if free < needed:
+            raise ConfigError(
+                f"{above}: {free / 1e6:,.0f} MB are free, but checkpoints of this training and its result need "
+                f"{needed / 1e6:,.0f} MB."
+            )
 
     def is_due(self, size: int, *, longest: bool) -> bool:
         """Whether to write a checkpoint now.
@@ -196,7 +214,10 @@ class PartCheckpoint:
             "place": learner.dls.train.place(batch),
             "random": _random_states(tensors),
         }
-        self.fit.write(self.path, state, tensors)
+        try:
+            self.fit.write(self.path, state, tensors)
+        except BundleError as error:  # the training is worth more than its checkpoint
+            history.monitor.say(f"The training goes on without a new checkpoint. {error}")
 
 
 class KeepCheckpoint(Callback):  # type: ignore[misc]

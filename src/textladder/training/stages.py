@@ -12,7 +12,7 @@ from fastai.learner import Learner
 
 from textladder.progress import Monitor
 from textladder.training.callbacks import History
-from textladder.training.checkpoints import FitCheckpoint, KeepCheckpoint
+from textladder.training.checkpoints import FitCheckpoint, KeepCheckpoint, weight_bytes
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,13 @@ def run_stages(
         entry before.
 
     Raises:
-        ConfigError: the loss is no longer finite.
+        ConfigError: the loss is no longer finite, or there is no room for checkpoints.
+        BundleError: the checkpoint is damaged.
     """
     target = getattr(learner, "target_score", None)
     history = History(keep_best, patience, validations_per_epoch, monitor or Monitor(), target=target)
+    if checkpoint is not None:
+        checkpoint.check_room(weight_bytes(learner.model))
     part = None if checkpoint is None else checkpoint.next_part()
     kept = None if part is None else part.state
     if part is not None and kept is not None and kept["finished"]:
