@@ -39,6 +39,10 @@ JSON = {"Content-Type": "application/json"}
 LIMITS = Limits(body=5000, texts=4, characters=300, waiting=8)
 
 
+class Panic(BaseException):
+    """As Rust's tokenizers raise it."""
+
+
 class Slow:
     """A classifier that answers when it is let: a text's probability is its length."""
 
@@ -56,6 +60,8 @@ class Slow:
         assert self.go.wait(15)
         if "poison" in texts:
             raise DataError("secret: this text cannot be read")
+        if "panic" in texts:
+            raise Panic("secret: index out of bounds")
         probabilities = np.array([[1 - len(text) / 100, len(text) / 100] for text in texts], np.float32)
         return Scored(probabilities, truncated=sum(len(text) > 50 for text in texts))
 
@@ -238,13 +244,14 @@ def test_what_arrives_while_a_batch_is_computed_is_the_next_batch() -> None:
         assert 'textladder_refused_total{model="slow"} 1.0' in client.get("/metrics").text
 
 
-def test_one_text_that_fails_does_no_harm_to_the_others(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("poisonous", ["poison", "panic"])
+def test_one_text_that_fails_does_no_harm_to_the_others(poisonous: str, caplog: pytest.LogCaptureFixture) -> None:
     slow = Slow()
     app = create_app({"slow": slow})  # type: ignore[dict-item]
     with TestClient(app, raise_server_exceptions=False) as client, ThreadPoolExecutor(4) as pool:
         pool.submit(client.post, "/predict", json={"text": "x"})
         assert slow.started.wait(10)
-        answers = [pool.submit(client.post, "/predict", json={"text": text}) for text in ("poison", "x", "xx")]
+        answers = [pool.submit(client.post, "/predict", json={"text": text}) for text in (poisonous, "x", "xx")]
         while 'textladder_waiting_texts{model="slow"} 3.0' not in client.get("/metrics").text:
             time.sleep(0.01)
         slow.go.set()

@@ -136,10 +136,13 @@ class PredictionQueue:
         begun = time.perf_counter()
         try:
             scored: Scored = await self.call(self.classifier.score, texts)
-        except Exception as error:  # the request gets the error; the queue keeps running
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # also the panics of Rust's tokenizers; the request gets it, the queue goes on
             if len(jobs) == 1:
                 if not jobs[0].done.cancelled():
-                    jobs[0].done.set_exception(error)
+                    plain = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+                    jobs[0].done.set_exception(plain)
                 return
             for job in jobs:  # one by one, so that only the job at fault fails
                 await self._predict([job])
