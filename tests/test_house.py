@@ -48,7 +48,7 @@ PACKAGES = {
     "levels": "base __init__ linear tfidf lstm ulmfit transformer",
     "comparison": "hardware budget time_left shared_rows folds forms predictions label_errors curve verdict worker "
     "worker_process trainings level_result report_charts report_texts report results plan run_folder run compare",
-    "serving": "limits measuring guard queue schemas service routes app server",
+    "serving": "connections limits measuring guard queue schemas service routes app server",
 }
 # Where a library may be imported; `training.*` is any module of the package.
 ONLY_IN = {

@@ -13,9 +13,11 @@ from textladder.classifier import TextClassifier
 from textladder.errors import ConfigError
 from textladder.progress import Monitor
 from textladder.serving.app import create_app
+from textladder.serving.connections import Connection
 from textladder.serving.limits import Limits
 
-MAX_CONNECTIONS = 1000  # further ones get a 503 from uvicorn, before anything is read
+MAX_CONNECTIONS = 1000  # then those without a request are closed; each is an open file
+SPARE_FILES = 100  # open files for everything else
 SHUTDOWN_SECONDS = 30  # for requests in progress; then they are cancelled
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LOG = logging.getLogger("textladder")
@@ -67,7 +69,7 @@ def serve(
         address = f"http://{shown}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="on",
-            limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            http=_limited_connections(), timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )  # fmt: skip
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped
             _Server(config, lambda: ready(address, classifiers)).run(sockets=[listener])
@@ -91,6 +93,21 @@ def load_models(bundles: Iterable[str | Path], form: str | None = None) -> dict[
         number = sum(one.level == classifier.level for one in found.values()) + 1
         found[classifier.level if number == 1 else f"{classifier.level}-{number}"] = classifier
     return found
+
+
+def _limited_connections() -> type[Connection]:
+    """The connections of one service: as many as this process may open, with a list of silent ones of their own."""
+    most = MAX_CONNECTIONS
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MAX_CONNECTIONS + SPARE_FILES
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        soft = max(allowed, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        most = max(1, min(most, soft - SPARE_FILES))
+    return type("LimitedConnection", (Connection,), {"most": most, "silent": {}})
 
 
 @contextlib.contextmanager
