@@ -25,7 +25,7 @@ TEXTS = (
 )
 # an encoder that is installed as a package, so that the demo needs no network
 SETTINGS = {"transformer": {"encoder": "all-MiniLM-L6-v2"}}
-ROWS = 240  # of 748; takes about six minutes on two old cores
+ROWS = 200  # of 748; takes about six minutes on two old cores
 COMMAND = f"textladder compare sample --rows {ROWS} --encoder all-MiniLM-L6-v2 --seeds 1 --out"
 
 
