@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from textladder import TextClassifier, read_texts
+from textladder.cli import main
 from textladder.data.labelled_texts import TextData
 from textladder.errors import BundleError, ConfigError
 from textladder.progress import Monitor
@@ -113,6 +114,8 @@ def test_checkpoints_of_another_fit_are_refused(data: TextData, tiny_settings: S
     (tmp_path / "thesis" / "chapter.txt").write_text("words")
     with pytest.raises(ConfigError, match="thesis is not a checkpoint; delete or rename it"):
         TextClassifier("lstm", epochs=3, **settings).fit(data, checkpoint=tmp_path / "thesis")
+    with pytest.raises(ConfigError, match="thesis is not a checkpoint; delete or rename it"):
+        TextClassifier("lstm", epochs=3, **settings).fit(data, checkpoint=tmp_path / "thesis", fresh=True)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "words"
 
 
@@ -169,3 +172,17 @@ def test_a_full_disk_does_not_end_the_training(
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(ConfigError, match=r"0 MB are free, but checkpoints of this training and its result need .* MB"):
         TextClassifier("lstm", epochs=2, **settings).fit(data, checkpoint=tmp_path / "k")
+
+
+def test_the_command_deletes_nobody_elses_folder(
+    sentences_file: Path, vectors_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "bundle"
+    (tmp_path / "bundle.partial").mkdir()
+    (tmp_path / "bundle.partial" / "chapter.txt").write_text("words")
+    assert main(["train", str(sentences_file), "--level", "tfidf", "--out", str(out)]) == 0
+    lstm = ["train", str(sentences_file), "--level", "lstm", "--vectors", str(vectors_file), "--out", str(out)]
+    for more in ([], ["--fresh"]):
+        assert main([*lstm, "--overwrite", *more]) == 2
+        assert "bundle.partial is not a checkpoint; delete or rename it." in capsys.readouterr().err
+    assert (tmp_path / "bundle.partial" / "chapter.txt").read_text() == "words"

@@ -166,7 +166,7 @@ class TextClassifier:
             checkpoint: a folder where a neural level keeps the state of its training at the end of epochs and every
                 five minutes. The same fit goes on from there if it was killed, and ends with the same weights. Delete
                 it when you have saved the classifier.
-            fresh: start over, whatever is in that folder.
+            fresh: start over, whatever training that folder holds.
 
         Raises:
             TextladderError: the data, the settings or the checkpoint cannot be used.

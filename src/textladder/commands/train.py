@@ -39,6 +39,8 @@ def run(options: argparse.Namespace) -> None:
     """Train, measure on the test rows, and save."""
     from textladder.atomic_files import locked
     from textladder.bundle import check_output
+    from textladder.levels import find_level
+    from textladder.levels.base import is_neural
     from textladder.metrics import evaluate
     from textladder.wording import short
 
@@ -64,7 +66,8 @@ def run(options: argparse.Namespace) -> None:
                 f"{str(error).removesuffix('; nothing was kept.')}; the training is kept in {checkpoint}, and the same "
                 "command saves it."
             ) from None
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        if is_neural(find_level(classifier.level)):  # then it was checked that nothing else is there
+            shutil.rmtree(checkpoint, ignore_errors=True)
     if options.json:
         print_json({"level": classifier.level, "preset": classifier.preset, "bundle": str(out), **record})
         return

@@ -21,7 +21,7 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 from torch import Tensor, nn
 
-from textladder.bundle import CHECKPOINT, read_bundle, write_bundle
+from textladder.bundle import CHECKPOINT, MANIFEST, read_bundle, write_bundle
 from textladder.errors import BundleError, ConfigError
 from textladder.training.callbacks import History
 
@@ -50,10 +50,10 @@ class FitCheckpoint:
         """
         self.folder = folder
         self.run = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+        if folder.exists() and not holds_checkpoints(folder):
+            raise ConfigError(f"{folder} is not a checkpoint; delete or rename it.")
         if fresh:
             self.remove()
-        if folder.exists() and (not folder.is_dir() or any(not one.match("part-*") for one in _visible(folder))):
-            raise ConfigError(f"{folder} is not a checkpoint; delete or rename it.")
         self.seconds = 0.0  # that the fit took in earlier processes
         self._parts = 0
         self._started = self._written = time.monotonic()
@@ -179,6 +179,7 @@ class PartCheckpoint:
         if state["carried"] is not None:
             learner.model.carried = [tuple(pair) for pair in _unpacked(state["carried"], tensors)]
         _set_random_states(state["random"], tensors)
+        self._found = None  # no longer needed, and several times as large as the weights
 
     def finish(self, learner: Learner, history: History) -> None:
         """Write the end of the run, if doing it again would take much longer than that."""
@@ -294,6 +295,11 @@ class KeepCheckpoint(Callback):  # type: ignore[misc]
 def weight_bytes(network: nn.Module) -> int:
     """The bytes of a network's weights."""
     return sum(one.numel() * one.element_size() for one in network.state_dict().values())
+
+
+def holds_checkpoints(folder: Path) -> bool:
+    """Whether a folder holds checkpoints and nothing else, so that it may be deleted."""
+    return folder.is_dir() and all(one.match("part-*") and (one / MANIFEST).is_file() for one in _visible(folder))
 
 
 def _visible(folder: Path) -> list[Path]:
