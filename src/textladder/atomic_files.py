@@ -18,8 +18,7 @@ from pathlib import Path
 
 from textladder.errors import ConfigError
 
-EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
-HERE = -100  # AT_FDCWD: paths are relative to the working folder
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2), which Python's os does not have
 
 
 @contextmanager
@@ -101,7 +100,8 @@ def locked(path: Path, what: str, *, inside: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ConfigError(f"{path}: another process is writing this {what}; wait for it, or choose another.") from None
+        message = f"{path}: another process is writing this {what}; wait for it, or choose another path."
+        raise ConfigError(message) from None
     except OSError as error:
         raise ConfigError(f"{path}: the {what} cannot be locked ({error.strerror or error}).") from None
     try:
@@ -181,7 +181,7 @@ def _exchanged(one: Path, other: Path) -> bool:
     if sys.platform != "linux":
         return False
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    return rename is not None and rename(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE) == 0
+    return rename is not None and rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
 
 
 def _host() -> str:

@@ -103,7 +103,8 @@ class Bundle:
         """The arrays of a listed safetensors file.
 
         Raises:
-            BundleError: the file is not listed, has changed, is not a safetensors file, or has numbers that are none.
+            BundleError: the file is not listed, has changed, is not a safetensors file, or holds numbers that are not
+                finite.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load

@@ -1,7 +1,7 @@
 """uvicorn's connections, with limits of size and time on what is read, so that nobody holds the service up.
 
-A connection on which no complete request arrives takes nothing but itself: it is closed after a while, or, when there
-are too many connections, as soon as a new one needs its place.
+A connection on which no complete request arrives is closed after its deadline or, when there are too many connections,
+as soon as a new one needs its place.
 """
 
 import asyncio
