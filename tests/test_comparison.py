@@ -251,8 +251,8 @@ def test_the_table_and_the_frontier(found: Comparison) -> None:
     assert found.recommended is not None
     by_class = found[found.recommended].by_class
     worst = sorted(zip(found.data.label_names, by_class, strict=True), key=lambda one: one[1].f1)
-    words = ", ".join(f"{name} {one.f1:.3f}" for name, one in worst)
-    assert text.splitlines()[-1] == f"F1 of classes, {found.recommended}: {words}."
+    words = ", ".join(f"'{name}' {one.f1:.3f}" for name, one in worst)
+    assert text.splitlines()[-1] == f"F1 of the classes, {found.recommended}: {words}."
     name, one = worst[0]
     shown = f"{one.f1:.3f} ({one.f1_low:.3f} to {one.f1_high:.3f})"
     assert f"| {name} | {one.precision:.3f} | {one.recall:.3f} | {shown} |" in (found.folder / "report.md").read_text()

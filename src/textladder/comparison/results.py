@@ -336,8 +336,8 @@ class Comparison:
         """Which classes a level predicts worst, in a sentence; all of them if there are few."""
         names = [one if len(one) <= MOST_NAME else f"{one[: MOST_NAME - 1]}…" for one in self.data.label_names]
         order = sorted(range(len(names)), key=lambda place: level.by_class[place].f1)[:MOST_CLASSES]
-        worst = ", ".join(f"{printable(names[place])} {level.by_class[place].f1:.3f}" for place in order)
-        return f"{'Lowest ' if len(names) > MOST_CLASSES else ''}F1 of classes, {level.level}: {worst}."
+        worst = ", ".join(f"'{printable(names[place])}' {level.by_class[place].f1:.3f}" for place in order)
+        return f"{'Lowest ' if len(names) > MOST_CLASSES else ''}F1 of the classes, {level.level}: {worst}."
 
     def _prices(self, numbers: Mapping[str, Any]) -> dict[str, float]:
         """What a million texts cost on a machine that is busy all the time, and what a training run cost.
