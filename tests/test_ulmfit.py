@@ -18,9 +18,11 @@ from textladder.cli import main
 from textladder.errors import BundleError, ConfigError, DataError
 from textladder.language_models import PretrainedLanguageModel, load_language_model
 from textladder.levels.ulmfit import (
-    MIN_STEPS,
     MOST_EPOCHS,
     MOST_EPOCHS_OF_MANY_CLASSES,
+    MOST_EPOCHS_OF_TWO_CLASSES,
+    STEPS,
+    STEPS_OF_TWO_CLASSES,
     STEPS_PER_CLASS,
     UlmfitConfig,
     UlmfitLevel,
@@ -142,7 +144,9 @@ def test_epochs_go_by_rows_and_classes() -> None:
 
     assert resolved(9_000, 2) == (2, 3)
     assert resolved(9_000, 77) == (2, math.ceil(STEPS_PER_CLASS * 77 / math.ceil(9_000 / 32)))
-    assert resolved(2_900, 4) == (3, math.ceil(MIN_STEPS / math.ceil(2_900 / 32)))
+    assert resolved(4_000, 2) == (2, math.ceil(STEPS_OF_TWO_CLASSES / math.ceil(4_000 / 32)))
+    assert resolved(5_400, 4) == (2, math.ceil(STEPS / math.ceil(5_400 / 32)))
+    assert resolved(90, 2) == (20, MOST_EPOCHS_OF_TWO_CLASSES)
     assert resolved(90, 4) == (20, MOST_EPOCHS)
     assert resolved(616, 77) == (12, MOST_EPOCHS_OF_MANY_CLASSES)
     assert resolved(90, 4, epochs=2, frozen_epochs=0) == (0, 2)
