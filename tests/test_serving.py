@@ -1,9 +1,12 @@
 """The service: its answers, its refusals, and that every request it accepts is answered."""
 
 import asyncio
+import base64
+import hashlib
 import http.client
 import json
 import logging
+import re
 import shutil
 import signal
 import subprocess
@@ -11,8 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from starlette.testclient import TestClient
 
 from conftest import SENTENCES
 from textladder import TextClassifier, read_texts
+from textladder.cores import in_background
 from textladder.errors import ConfigError, DataError
 from textladder.explain import explain_text
 from textladder.levels.base import Scored
@@ -118,7 +123,7 @@ def test_what_the_service_reports(client: TestClient) -> None:
     assert 'textladder_texts_total{model="tfidf"}' in counted
     assert "process_resident_memory_bytes" in counted
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/predict", "/explain", "/models", "/health", "/metrics"}
+    assert set(paths) == {"/predict", "/explain", "/models", "/health", "/health/live", "/health/ready", "/metrics"}
     assert {"200", "400", "404", "413", "422", "503"} <= set(paths["/predict"]["post"]["responses"])
     for path in ("/", "/docs"):  # nothing is fetched from elsewhere
         page = client.get(path)
@@ -204,7 +209,7 @@ def test_a_token_is_required(fitted: Callable[[str], Any]) -> None:
             "Bearer open-sesamé".encode("latin-1"),
         ):
             assert one.post("/predict", json={"text": "a"}, headers={"Authorization": shown}).status_code == 401
-        for path in ("/", "/health", "/docs"):
+        for path in ("/", "/health", "/health/live", "/health/ready", "/docs"):
             assert one.get(path).status_code == 200
         assert one.post("/predict", json={"text": "a"}, headers={"Authorization": "Bearer open-sesame"}).is_success
 
@@ -322,7 +327,138 @@ def test_the_rest_of_an_explanation_is_not_computed_for_a_client_that_has_gone()
     slow = Slow()
     slow.go.set()
     asyncio.run(lived(slow))
-    assert sum(len(batch) for batch in slow.batches) == 33  # the text and the first 32 words
+    assert sum(len(batch) for batch in slow.batches) == 1  # the text
+
+
+def test_a_larger_request_or_an_explanation_holds_no_single_text_up() -> None:
+    class Held(Slow):
+        """Only texts that are on their own are answered before it is let go."""
+
+        def score(self, texts: list[str]) -> Scored:
+            if len(texts) > 1 or in_background():
+                return super().score(texts)
+            return Scored(np.array([[0.5, 0.5]], np.float32), 0)
+
+    held = Held()
+    limits = Limits(texts=300, characters=20_000, seconds=60)
+    app = create_app({"held": held}, limits=limits)  # type: ignore[dict-item]
+    with TestClient(app) as client, ThreadPoolExecutor(16) as pool:
+        bulk = pool.submit(client.post, "/predict", json={"text": ["x"] * 300})
+        assert held.started.wait(10)
+        long = [pool.submit(client.post, "/explain", json={"text": "word " * 4000}) for _ in range(11)]
+        refused = list(islice(as_completed(long, 10), 2))
+        for _ in range(20):
+            assert client.post("/predict", json={"text": "x"}).status_code == 200
+        assert all(one.result().json()["error"] == "queue_full" for one in refused)
+        held.go.set()
+        assert len(bulk.result(20).json()["predictions"]) == 300
+        answers = [one.result(20) for one in long]
+        assert sorted(one.status_code for one in answers) == [200] * 9 + [503] * 2
+        explained = next(one.json() for one in answers if one.is_success)
+        assert len(explained["words"]) == 250  # not 4,000: a piece has 16 words
+        assert explained["words"][0]["word"] == " ".join(["word"] * 16)
+    assert all(sum(map(len, batch)) <= 50_000 for batch in held.batches if len(batch) > 1)
+
+
+def test_an_answer_has_a_deadline() -> None:
+    slow = Slow()
+    app = create_app({"slow": slow}, limits=Limits(seconds=1))  # type: ignore[dict-item]
+    with TestClient(app) as client:
+        for path in ("/predict", "/explain"):
+            answer = client.post(path, json={"text": "x"})
+            assert (answer.status_code, answer.json()["error"]) == (503, "timeout")
+            assert answer.json()["message"] == "There was no answer within 1 second; try again, with less text."
+        slow.go.set()
+        assert client.post("/predict", json={"text": "x"}).is_success
+
+
+def test_readiness_tells_the_truth(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("textladder.serving.service.STUCK_SECONDS", 0.2)
+    slow = Slow()
+    app = create_app({"slow": slow})  # type: ignore[dict-item]
+    with TestClient(app, raise_server_exceptions=False) as client, ThreadPoolExecutor(1) as pool:
+        assert client.get("/health/ready").json() == {"status": "ok"}
+        asked = pool.submit(client.post, "/predict", json={"text": "x"})
+        assert slow.started.wait(10)
+        time.sleep(0.3)
+        stuck = client.get("/health/ready")
+        assert (stuck.status_code, stuck.json()["error"]) == (503, "not_ready")
+        assert stuck.json()["message"].startswith("slow has been computing one batch for ")
+        assert client.get("/health/live").is_success
+        slow.go.set()
+        assert asked.result(10).is_success
+        assert client.get("/health/ready").is_success
+        # a queue that fails is started again
+        failing = iter([RuntimeError("secret")])
+
+        def observe(*figures: Any) -> None:
+            for error in failing:
+                raise error
+
+        app.state.service._single["slow"]._observe = observe
+        lost = client.post("/predict", json={"text": "x"})
+        assert lost.status_code == 500
+        assert client.post("/predict", json={"text": "x"}).is_success
+        assert client.portal is not None
+        client.portal.call(app.state.service.stop, 0.0)
+        gone = client.get("/health/ready")
+        assert (gone.status_code, gone.json()["message"]) == (503, "The service is shutting down.")
+        assert client.post("/predict", json={"text": "x"}).json()["error"] == "stopping"
+
+
+def test_what_waits_when_it_stops_is_refused_in_time() -> None:
+    async def lived(slow: Slow) -> list[Any]:
+        service = Service({"slow": slow}, Limits(waiting=1000))  # type: ignore[dict-item]
+
+        async def present() -> bool:
+            return False
+
+        async with service.running(None):
+            asked = [asyncio.create_task(service.probabilities("slow", ["x"] * 256)) for _ in range(3)]
+            asked.append(asyncio.create_task(service.explanation("slow", "word " * 40, present)))  # type: ignore[arg-type]
+            while not slow.started.is_set():
+                await asyncio.sleep(0.01)
+            service.stop(0.2)
+            asyncio.get_running_loop().call_later(0.4, slow.go.set)
+            return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+
+    found = asyncio.run(lived(Slow()))
+    assert [(one.status, one.error) for one in found] == [(503, "stopping")] * 4
+
+
+def test_the_access_log_has_no_texts(caplog: pytest.LogCaptureFixture) -> None:
+    slow = Slow()
+    slow.go.set()
+    app = create_app({"slow": slow}, access_log=True)  # type: ignore[dict-item]
+    with TestClient(app) as client, caplog.at_level("INFO", "textladder.access"):
+        client.post("/predict?text=secret", json={"text": "secret"})
+        client.get("/secret")
+    first, second = (json.loads(one.message) for one in caplog.records if one.name == "textladder.access")
+    assert {name: first[name] for name in ("method", "path", "status")} == {
+        "method": "POST", "path": "/predict", "status": 200,
+    }  # fmt: skip
+    assert set(first) == {"time", "client", "method", "path", "status", "milliseconds", "bytes"}
+    assert (second["path"], second["status"]) == ("other", 404)
+    assert "secret" not in caplog.text.replace("/secret", "")
+
+
+def test_what_browsers_are_told(client: TestClient) -> None:
+    reference = client.get("/docs", headers={"Host": "evil.example"})
+    assert "evil.example" not in reference.text
+    policy = reference.headers["Content-Security-Policy"]
+    (script,) = re.findall(r"<script>(.*?)</script>", reference.text, re.DOTALL)
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+    assert "default-src 'none'" in policy
+    for path in ("swagger/swagger-ui-bundle.js", "swagger/swagger-ui.css", "swagger/favicon-32x32.png", "openapi.json"):
+        assert path in reference.text
+        assert client.get(f"/{path}").is_success
+    assert client.get("/swagger/docs").status_code == 404
+    for answer in (reference, client.get("/models"), client.get("/nowhere")):
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+    head = client.head("/models")
+    assert (head.status_code, head.content) == (200, b"")
+    assert client.head("/predict").status_code == 405
 
 
 @pytest.mark.filterwarnings("ignore")  # of the fuzzer's own
@@ -372,7 +508,7 @@ def test_the_thread_that_loads_predicts(monkeypatch: pytest.MonkeyPatch) -> None
     class Asked:
         """Stands in for the server: asks the application once."""
 
-        def __init__(self, config: Any, ready: Callable[[], None]) -> None:
+        def __init__(self, config: Any, ready: Callable[[], None], stop: Any) -> None:
             self.app = config.app
 
         def run(self, sockets: list[Any]) -> None:
@@ -395,7 +531,7 @@ def test_serving_leaves_the_callers_logging_alone(configured: bool, monkeypatch:
     class Asked:
         """Stands in for the server: notes who handles the log."""
 
-        def __init__(self, config: Any, ready: Callable[[], None]) -> None: ...
+        def __init__(self, config: Any, ready: Callable[[], None], stop: Any) -> None: ...
 
         def run(self, sockets: list[Any]) -> None:
             during.append((list(logging.root.handlers), list(own.handlers)))
@@ -418,7 +554,7 @@ def test_a_service_without_a_token_beyond_loopback_is_warned_of(monkeypatch: pyt
     class Unasked:
         """Stands in for the server."""
 
-        def __init__(self, config: Any, ready: Callable[[], None]) -> None: ...
+        def __init__(self, config: Any, ready: Callable[[], None], stop: Any) -> None: ...
 
         def run(self, sockets: list[Any]) -> None: ...
 

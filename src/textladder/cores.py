@@ -3,7 +3,10 @@
 The one place that counts cores; everything that starts threads or processes asks here.
 """
 
+import contextlib
 import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +16,8 @@ import numpy as np
 # cores, 1,024 tokens and 32,768: lstm 1,860 and 860, ulmfit 89 and 38, transformer 50 and 18 (float32, ONNX).
 BATCH_TOKENS = 1024
 THREADS = "OMP_NUM_THREADS"  # which torch obeys
+LOWEST_PRIORITY = 19
+_thread = threading.local()
 
 
 def available_cores() -> int:
@@ -21,6 +26,23 @@ def available_cores() -> int:
     if chosen.isdigit() and int(chosen):
         return int(chosen)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def enter_background() -> None:
+    """Let this thread, and those that it starts, compute only where cores would be idle otherwise.
+
+    Each of its batches is computed on one core, because a library's threads are shared with the other threads of the
+    process and would compute with their priority. The priority of a thread can be lowered on Linux only.
+    """
+    _thread.background = True
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+
+
+def in_background() -> bool:
+    """Whether this thread has called `enter_background`."""
+    return getattr(_thread, "background", False)
 
 
 def threads_environment(threads: int) -> dict[str, str]:

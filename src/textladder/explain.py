@@ -3,8 +3,9 @@
     text -> words -> the text without each of them -> predict_proba -> the drop in log-odds
 
 Occlusion: the weight of a word is what its removal costs the prediction (Li, Monroe & Jurafsky 2016, "Understanding
-neural networks through representation erasure", section 3). A linear level needs none of this: the weight of a word is
-what it contributes to the logit (`contributions`).
+neural networks through representation erasure", section 3); in a text of more words than `MAX_PIECES`, several
+neighbouring words are left out together. A linear level needs none of this: the weight of a word is what it contributes
+to the logit (`contributions`).
 """
 
 import html
@@ -24,6 +25,7 @@ from textladder.progress import Monitor, say_truncated
 UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:['’-][^\W{UNSPACED}]+)*|[^\w\s.,;:'\"“”’()\[\]-]+")
 BATCH_SIZE = 32  # efficient in one pass; a service predicts for others between two batches
+MAX_PIECES = 256  # each is a prediction
 MIN_PROBABILITY = 1e-7
 BLUE, ORANGE = "37,99,168", "224,122,31"
 PAGE = """<!doctype html>
@@ -44,7 +46,7 @@ PAGE = """<!doctype html>
 
 @dataclass(frozen=True)
 class Word:
-    """A word of an explained text.
+    """A word of an explained text, or several neighbouring ones in a long text.
 
     Attributes:
         start: offset of its first character.
@@ -128,10 +130,13 @@ class Occlusion:
 
     def __init__(self, text: str) -> None:
         self.text = text.encode("utf-8", "replace").decode()  # lone surrogates are replaced, as in prediction
-        self.spans = [found.span() for found in WORD.finditer(self.text)]
+        words = [found.span() for found in WORD.finditer(self.text)]
+        size = max(1, -(-len(words) // MAX_PIECES))
+        groups = [words[begin : begin + size] for begin in range(0, len(words), size)]
+        self.spans = [(group[0][0], group[-1][1]) for group in groups]
 
     def parts(self) -> Iterator[list[str]]:
-        """The text without its first word, without its second, and so on, in batches of `BATCH_SIZE`."""
+        """The text without its first piece, without its second, and so on, in batches of `BATCH_SIZE`."""
         for begin in range(0, len(self.spans), BATCH_SIZE):
             yield [without(self.text, [span]) for span in self.spans[begin : begin + BATCH_SIZE]]
 
@@ -152,7 +157,7 @@ def explain_text(classifier: TextClassifier, text: str, *, monitor: Monitor | No
 
     Args:
         classifier: a fitted classifier.
-        text: any text; each word costs one prediction, unless the level is linear.
+        text: any text; each word, up to `MAX_PIECES`, costs one prediction, unless the level is linear.
         monitor: receives progress, and is told if the text was truncated.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from textladder.cores import BATCH_TOKENS, available_cores, map_over_cores
+from textladder.cores import BATCH_TOKENS, available_cores, in_background, map_over_cores
 from textladder.errors import BundleError, first_line
 
 FLOAT32, INT8 = "onnx-float32", "onnx-int8"  # names of the exported forms
@@ -62,7 +62,7 @@ class ExportedNetwork:
     def score(self, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
         """The logits of each batch; several batches are computed in parallel, one per core."""
         several = list(batches)
-        if len(several) == 1 or available_cores() == 1:
+        if available_cores() == 1 or (len(several) == 1 and not in_background()):
             return [self.run(ids) for ids in several]
         return map_over_cores(lambda ids: self._run(self._on_one_core, (ids,)), several, available_cores())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from textladder.batching import Padding, TextBatches, pad_batch
-from textladder.cores import BATCH_TOKENS, map_over_cores
+from textladder.cores import BATCH_TOKENS, in_background, map_over_cores
 from textladder.text.vocabulary import EncodedTexts
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class NetworkScorer:
             if self.device.type != "cpu" or cores == 1:
                 return [self._logits(ids) for ids in several]
             try:
-                if len(several) == 1:
+                if len(several) == 1 and not in_background():
                     torch.set_num_threads(self.batch_cores or cores)
                     return [self._logits(several[0])]
                 return map_over_cores(self._logits, several, cores, initializer=lambda: torch.set_num_threads(1))

@@ -32,12 +32,16 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--token-file", metavar="FILE", help="file with the bearer token that clients must send [default: no token]"
     )
+    parser.add_argument(
+        "--access-log", action="store_true", help="write a line of JSON for each request to standard error"
+    )
     group = parser.add_argument_group("limits of a request")
     for flag, default, help in (
         ("--max-body", 1_000_000, "maximum bytes in a request body, else status 413"),
         ("--max-texts", 256, "maximum texts in a request, else status 422"),
         ("--max-characters", 20_000, "maximum characters in a text, else status 400"),
         ("--max-queue", 64, "maximum texts waiting for a model, else status 503"),
+        ("--max-seconds", 60, "maximum seconds until an answer, else status 503"),
     ):
         group.add_argument(flag, type=int, default=default, metavar="N", help=f"{help} [default: {default}]")
 
@@ -63,8 +67,11 @@ def run(options: argparse.Namespace) -> None:
         host=options.host,
         port=options.port,
         form=options.form,
-        limits=Limits(options.max_body, options.max_texts, options.max_characters, options.max_queue),
+        limits=Limits(
+            options.max_body, options.max_texts, options.max_characters, options.max_queue, options.max_seconds
+        ),
         token=_read_token(options.token_file),
+        access_log=options.access_log,
         monitor=terminal_monitor(),
         ready=ready,
     )

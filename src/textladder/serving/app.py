@@ -12,7 +12,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi_swagger import patch_fastapi
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -23,12 +22,12 @@ from textladder.errors import TextladderError
 from textladder.serving.guard import Guard
 from textladder.serving.limits import Limits, Refused, body_too_large
 from textladder.serving.measuring import Measuring
-from textladder.serving.routes import add_model_routes, add_page, add_status_routes
+from textladder.serving.routes import SWAGGER, add_model_routes, add_page, add_reference, add_status_routes
 from textladder.serving.schemas import Refusal
 from textladder.serving.service import Service
 
-OPEN_PATHS = {"/", "/health", "/docs", "/openapi.json", "/swagger/swagger-ui-bundle.js", "/swagger/swagger-ui.css"}
-OPEN_PATHS |= {"/swagger/favicon-32x32.png"}
+OPEN_PATHS = {"/", "/health", "/health/live", "/health/ready", "/docs", "/openapi.json"}
+OPEN_PATHS |= {f"/swagger/{name}" for name in SWAGGER}
 LOG = logging.getLogger("textladder")
 
 
@@ -39,6 +38,7 @@ def create_app(
     token: str | None = None,
     hosts: Sequence[str] = ("*",),
     executor: Executor | None = None,
+    access_log: bool = False,
 ) -> FastAPI:
     """The application, for `server.serve` or any other ASGI server.
 
@@ -50,6 +50,10 @@ def create_app(
             machine's own names keeps pages of other sites from sending requests to the service.
         executor: runs the predictions in one thread, so that batches do not compete for the cores; preferably the one
             that loaded the classifiers. By default the application creates its own.
+        access_log: log each request as a line of JSON, at the level INFO of the logger `textladder.access`, without its
+            texts.
+
+    Its `state.service` is what answers the requests, a `service.Service`.
     """
     service = Service(classifiers, limits or Limits())
 
@@ -68,22 +72,23 @@ def create_app(
         swagger_ui_oauth2_redirect_url=None,
         responses={401: {"model": Refusal}} if token else {},
     )
+    app.state.service = service
     add_model_routes(app, service)
     add_status_routes(app, service)
     add_page(app)
-    patch_fastapi(app, redirect_from_root_to_docs=False)
+    add_reference(app)
     _answer_errors(app, service.limits)
-    _add_middleware(app, service, token, hosts)
+    _add_middleware(app, service, token, hosts, access_log)
     return app
 
 
-def _add_middleware(app: FastAPI, service: Service, token: str | None, hosts: Sequence[str]) -> None:
+def _add_middleware(app: FastAPI, service: Service, token: str | None, hosts: Sequence[str], access_log: bool) -> None:
     """Add the middleware from the inside out: the last one added handles a request first."""
     body, paths = service.limits.body, {route.path for route in app.routes if hasattr(route, "path")}
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=body)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.add_middleware(Guard, open_paths=OPEN_PATHS, body=body, token=token)
-    app.add_middleware(Measuring, metrics=service.metrics, paths=paths)
+    app.add_middleware(Measuring, metrics=service.metrics, paths=paths, access_log=access_log)
 
 
 def _answer_errors(app: FastAPI, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""The middleware in front of every request: it checks the token and the declared size of the body."""
+"""The middleware in front of every request: token, declared size of the body, headers for browsers, HEAD."""
 
 import hmac
 
@@ -7,9 +7,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from textladder.serving.limits import Refused, body_too_large
 
+# What a browser is told with every answer: do not guess types, show it in no frame, name it to no other site.
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
 
 class Guard:
-    """Middleware that refuses requests without the token or with too large a body.
+    """Middleware that refuses requests without the token or with too large a body, and answers HEAD as GET.
 
     Args:
         app: the application that it wraps.
@@ -28,13 +36,18 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        async def without_sniffing(message: Message) -> None:
+        head = scope["method"] == "HEAD"
+
+        async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), (b"x-content-type-options", b"nosniff")]
+                message["headers"] = [*message.get("headers", []), *HEADERS]
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
         refused = self._refused(scope["path"], Headers(scope=scope))
-        await (refused.response() if refused else self.app)(scope, receive, without_sniffing)
+        inner = {**scope, "method": "GET"} if head else scope
+        await (refused.response() if refused else self.app)(inner, receive, guarded)
 
     def _refused(self, path: str, headers: Headers) -> Refused | None:
         if self._token is not None and path not in self.open_paths:

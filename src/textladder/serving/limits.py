@@ -16,7 +16,9 @@ class Limits:
         body: bytes of a request body.
         texts: texts of a request.
         characters: characters of a text.
-        waiting: texts that may wait for each classifier; a larger request is accepted when nothing is waiting.
+        waiting: texts that may wait for each classifier, in requests of one text and, apart from these, in larger ones;
+            a larger request is accepted when none is waiting.
+        seconds: until an answer.
 
     Raises:
         ConfigError: a limit below 1.
@@ -26,6 +28,7 @@ class Limits:
     texts: int = 256
     characters: int = 20_000
     waiting: int = 64
+    seconds: int = 60
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

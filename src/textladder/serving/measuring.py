@@ -1,7 +1,10 @@
 """The Prometheus metrics, and the middleware that measures every request."""
 
+import json
+import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
@@ -11,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 TEXTS = (1, 2, 4, 8, 16, 32)
+ACCESS = logging.getLogger("textladder.access")
 
 
 class Metrics:
@@ -57,11 +61,12 @@ class Measuring:
     Args:
         app: the application that it wraps.
         metrics: where requests are counted.
-        paths: the paths of the application; all others are counted as `other`.
+        paths: the paths of the application; all others are counted, and logged, as `other`.
+        access_log: log a line of JSON for each request.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, paths: set[str]) -> None:
-        self.app, self.metrics, self.paths = app, metrics, paths
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, paths: set[str], access_log: bool) -> None:
+        self.app, self.metrics, self.paths, self.access_log = app, metrics, paths, access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -69,16 +74,30 @@ class Measuring:
             await self.app(scope, receive, send)
             return
         begun, path = time.perf_counter(), scope["path"] if scope["path"] in self.paths else "other"
-        status = 500
+        status, size = 500, 0
 
         async def noting_status(message: Message) -> None:
-            nonlocal status
+            nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
+            size += len(message.get("body", b""))
             await send(message)
 
         try:
             await self.app(scope, receive, noting_status)
         finally:
             self.metrics.requests.labels(path, str(status)).inc()
-            self.metrics.seconds.labels(path).observe(time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            self.metrics.seconds.labels(path).observe(seconds)
+            if self.access_log:
+                client = scope.get("client")
+                line = {
+                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    "client": client[0] if client else None,
+                    "method": scope["method"],
+                    "path": path,
+                    "status": status,
+                    "milliseconds": round(1000 * seconds, 3),
+                    "bytes": size,
+                }
+                ACCESS.info("%s", json.dumps(line))

@@ -7,7 +7,7 @@ busier the service is, the larger its batches are.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from textladder.levels.base import Scored
 
 BATCH_SIZE = 32
+BATCH_CHARACTERS = 50_000  # fewer long texts: whoever waits for the batch, or wants to stop it, waits less
 
 
 class QueueFull(Exception):  # noqa: N818, an answer and not an error
@@ -52,6 +53,7 @@ class PredictionQueue:
 
     Attributes:
         waiting: number of texts that are waiting now.
+        busy_since: `time.monotonic()` at the start of the batch that is being computed; None if there is none.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class PredictionQueue:
         self._jobs: deque[_Job] = deque()
         self._arrived = asyncio.Event()
         self._closed = False
+        self.busy_since: float | None = None
 
     async def probabilities(self, texts: list[str], *, admitted: bool = False) -> tuple[np.ndarray, float]:
         """Class probabilities of texts, in order, and the seconds of computation.
@@ -82,13 +85,13 @@ class PredictionQueue:
 
         Raises:
             QueueFull: the texts would wait too long.
-            QueueClosed: the queue was closed.
+            QueueClosed: the queue was closed, or gave up before the texts were predicted.
         """
         if self._closed and not admitted:
             raise QueueClosed
         if not admitted and self.waiting and self.waiting + len(texts) > self.max_waiting:
             raise QueueFull
-        jobs = [_Job(texts[begin : begin + self.batch_size]) for begin in range(0, len(texts), self.batch_size)]
+        jobs = [_Job(part) for part in self._split(texts)]
         self._jobs.extend(jobs)
         self.waiting += len(texts)
         self._arrived.set()
@@ -108,7 +111,14 @@ class PredictionQueue:
         while True:
             await self._arrived.wait()
             if jobs := self._next_batch():
-                await self._predict(jobs)
+                self.busy_since = time.monotonic()
+                try:
+                    await self._predict(jobs)
+                finally:
+                    self.busy_since = None
+                    for job in jobs:
+                        if not job.done.done():  # whatever went wrong, nobody waits for ever
+                            job.done.set_exception(RuntimeError("The batch was not predicted."))
             elif self._closed:
                 return
             else:
@@ -119,16 +129,44 @@ class PredictionQueue:
         self._closed = True
         self._arrived.set()
 
+    def give_up(self) -> None:
+        """Refuse the texts that are still waiting; only the batch that is being computed is finished."""
+        self.close()
+        for job in self._jobs:
+            if not job.done.done():
+                job.done.set_exception(QueueClosed())
+                job.done.exception()  # no warning if the request was cancelled, and nobody asks
+
+    def _split(self, texts: list[str]) -> Iterator[list[str]]:
+        """The texts of a request in parts that fit into a batch."""
+        part: list[str] = []
+        characters = 0
+        for text in texts:
+            if part and (len(part) == self.batch_size or characters + len(text) > BATCH_CHARACTERS):
+                yield part
+                part, characters = [], 0
+            part.append(text)
+            characters += len(text)
+        if part:
+            yield part
+
     def _next_batch(self) -> list[_Job]:
         """The jobs that have waited longest, as many as fit into a batch."""
         jobs: list[_Job] = []
-        texts = 0
-        while self._jobs and texts + len(self._jobs[0].texts) <= self.batch_size:
-            job = self._jobs.popleft()
+        texts = characters = 0
+        while self._jobs:
+            job = self._jobs[0]
+            texts += len(job.texts)
+            characters += sum(map(len, job.texts))
+            if jobs and (texts > self.batch_size or characters > BATCH_CHARACTERS):
+                break
+            self._jobs.popleft()
             self.waiting -= len(job.texts)
-            if not job.done.cancelled():
+            if job.done.done():  # cancelled, or given up
+                texts -= len(job.texts)
+                characters -= sum(map(len, job.texts))
+            else:
                 jobs.append(job)
-                texts += len(job.texts)
         return jobs
 
     async def _predict(self, jobs: list[_Job]) -> None:
@@ -140,7 +178,7 @@ class PredictionQueue:
             raise
         except BaseException as error:  # also the panics of Rust's tokenizers; the request gets it, the queue goes on
             if len(jobs) == 1:
-                if not jobs[0].done.cancelled():
+                if not jobs[0].done.done():
                     plain = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
                     jobs[0].done.set_exception(plain)
                 return
@@ -154,5 +192,5 @@ class PredictionQueue:
             part = scored.probabilities[place : place + len(job.texts)]
             place += len(job.texts)
             job.seconds = seconds
-            if not job.done.cancelled():
+            if not job.done.done():
                 job.done.set_result(part)

@@ -6,12 +6,14 @@ import re
 from importlib.resources import files
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
 from textladder.classifier import TextClassifier
+from textladder.serving.limits import Refused
 from textladder.serving.schemas import Explained, Health, Model, Models, Predictions, Refusal
 from textladder.serving.service import Service
 
@@ -22,9 +24,18 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         404: "unknown model",
         413: "the body is too large",
         422: "the request is invalid, or has too many texts",
-        503: "the queue is full, or the service is shutting down",
+        503: "the queue is full, the service is shutting down, or there was no answer in time",
     }.items()
 }
+
+
+NOTHING_ELSE = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+SWAGGER = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+NO_CACHE = {"Cache-Control": "no-cache"}
 
 
 def add_model_routes(app: FastAPI, service: Service) -> None:
@@ -72,8 +83,17 @@ def add_status_routes(app: FastAPI, service: Service) -> None:
     async def models() -> Models:
         return Models(models=[_described(name, classifier) for name, classifier in service.classifiers.items()])
 
+    @app.get("/health/live", summary="Check that the service is up")
     @app.get("/health", summary="Check that the service is up")
     async def health() -> Health:
+        return Health(status="ok")
+
+    not_ready: dict[int | str, dict[str, Any]] = {503: {"model": Refusal, "description": "why it would not be"}}
+
+    @app.get("/health/ready", responses=not_ready, summary="Check that a request would be answered now")
+    async def ready() -> Health:
+        if reason := service.not_ready():
+            raise Refused(503, "not_ready", reason)
         return Health(status="ok")
 
     @app.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
@@ -83,11 +103,41 @@ def add_status_routes(app: FastAPI, service: Service) -> None:
 
 def add_page(app: FastAPI) -> None:
     """Add the page at `/`."""
-    page, policy = _page()
+    page = files("textladder.serving").joinpath("page.html").read_text(encoding="utf-8")
+    allowed = {tag: _hashes(page, tag) for tag in ("script", "style")}
+    policy = f"script-src {allowed['script']}; style-src {allowed['style']}; connect-src 'self'; img-src data:"
 
     @app.get("/", include_in_schema=False)
     async def page_of_models() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
+        return HTMLResponse(page, headers={"Content-Security-Policy": f"{policy}; {NOTHING_ELSE}", **NO_CACHE})
+
+
+def add_reference(app: FastAPI) -> None:
+    """Add the API reference at `/docs`; what it loads is relative to it, whatever host a request names."""
+    shown = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=f"{app.title}: API reference",
+        swagger_js_url="swagger/swagger-ui-bundle.js",
+        swagger_css_url="swagger/swagger-ui.css",
+        swagger_favicon_url="swagger/favicon-32x32.png",
+        swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
+    )
+    page = bytes(shown.body).decode()
+    policy = (
+        f"script-src 'self' {_hashes(page, 'script')}; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
+        "img-src 'self' data:"
+    )
+
+    @app.get("/docs", include_in_schema=False)
+    async def reference() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": f"{policy}; {NOTHING_ELSE}", **NO_CACHE})
+
+    @app.get("/swagger/{name}", include_in_schema=False)
+    async def part_of_reference(name: str) -> Response:
+        if name not in SWAGGER:
+            raise HTTPException(404)
+        content = files("fastapi_swagger.resources").joinpath(name).read_bytes()
+        return Response(content, media_type=SWAGGER[name])
 
 
 def _answer(service: Service, name: str, seconds: float) -> dict[str, Any]:
@@ -107,15 +157,8 @@ def _described(name: str, classifier: TextClassifier) -> Model:
     )
 
 
-def _page() -> tuple[str, str]:
-    """The page, and the policy that restricts it to its own script and style and to requests to this service."""
-    page = files("textladder.serving").joinpath("page.html").read_text(encoding="utf-8")
-    allowed = {}
-    for tag in ("script", "style"):
-        inside = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        hashes = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in inside)
-        allowed[tag] = " ".join(f"'sha256-{one}'" for one in hashes)
-    return page, (
-        f"default-src 'none'; script-src {allowed['script']}; style-src {allowed['style']}; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+def _hashes(page: str, tag: str) -> str:
+    """The scripts or styles that a page contains, as its content security policy allows them."""
+    inside = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+    hashes = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in inside)
+    return " ".join(f"'sha256-{one}'" for one in hashes)

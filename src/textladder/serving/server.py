@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +16,12 @@ from textladder.progress import Monitor
 from textladder.serving.app import create_app
 from textladder.serving.connections import Connection
 from textladder.serving.limits import Limits
+from textladder.serving.measuring import ACCESS
 
 MAX_CONNECTIONS = 1000  # then those without a request are closed; each is an open file
 SPARE_FILES = 100  # open files for everything else
-SHUTDOWN_SECONDS = 30  # for requests in progress; then they are cancelled
+WAITING_SECONDS, SHUTDOWN_SECONDS = 6, 9  # from the signal until what still waits is refused, and until the end
+SWITCH_SECONDS = 0.0005  # how long a thread of Python may keep another one waiting; 5 ms by default
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LOG = logging.getLogger("textladder")
 
@@ -31,10 +34,11 @@ def serve(
     form: str | None = None,
     limits: Limits | None = None,
     token: str | None = None,
+    access_log: bool = False,
     monitor: Monitor | None = None,
     ready: Callable[[str, dict[str, TextClassifier]], None] = lambda address, classifiers: None,
 ) -> None:
-    """Serve bundles until SIGINT or SIGTERM; requests accepted by then are answered first.
+    """Serve bundles until SIGINT or SIGTERM; requests accepted by then are answered first, in ten seconds at most.
 
     Args:
         bundles: one or more; a model is named after its level, a second one of the same level is `lstm-2`.
@@ -43,6 +47,7 @@ def serve(
         form: which form of the bundles predicts; by default the fastest.
         limits: what is accepted.
         token: the bearer token that requests must send; None if none is required.
+        access_log: write a line of JSON for each request to standard error, without its texts.
         monitor: receives warnings.
         ready: called with the address and the classifiers once requests are answered.
 
@@ -51,6 +56,7 @@ def serve(
         BundleError: a bundle cannot be read.
     """
     monitor = monitor or Monitor()
+    sys.setswitchinterval(SWITCH_SECONDS)
     # The thread that loads the classifiers also predicts with them. If another thread loaded them, the torch worker
     # threads of the two would outnumber the cores; they would then sleep between operators and wake up late, and a
     # short text would take 8 ms instead of 5.
@@ -64,7 +70,7 @@ def serve(
         if not loopback and token is None:
             monitor.say(f"{host} can be reached from other machines, and no token is required (see --token-file).")
         hosts = (*LOOPBACK, "[::1]") if loopback else ("*",)
-        app = create_app(classifiers, limits=limits, token=token, hosts=hosts, executor=executor)
+        app = create_app(classifiers, limits=limits, token=token, hosts=hosts, executor=executor, access_log=access_log)
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
@@ -72,7 +78,7 @@ def serve(
             http=_limited_connections(), timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )  # fmt: skip
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped
-            _Server(config, lambda: ready(address, classifiers)).run(sockets=[listener])
+            _Server(config, lambda: ready(address, classifiers), app.state.service.stop).run(sockets=[listener])
 
 
 def load_models(bundles: Iterable[str | Path], form: str | None = None) -> dict[str, TextClassifier]:
@@ -116,27 +122,42 @@ def _logging_to_stderr() -> Iterator[None]:
     if LOG.hasHandlers():
         yield
         return
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    LOG.addHandler(handler)
+    handlers = {LOG: "%(levelname)s: %(message)s", ACCESS: "%(message)s"}
+    before = ACCESS.level, ACCESS.propagate
+    ACCESS.setLevel(logging.INFO)
+    ACCESS.propagate = False
+    added = []
+    for log, form in handlers.items():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(form))
+        log.addHandler(handler)
+        added.append((log, handler))
     try:
         yield
     finally:
-        LOG.removeHandler(handler)
+        ACCESS.setLevel(before[0])
+        ACCESS.propagate = before[1]
+        for log, handler in added:
+            log.removeHandler(handler)
 
 
 class _Server(uvicorn.Server):
-    """Calls back once it is listening."""
+    """Calls back once it is listening, and tells the service when it is to stop."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], stop: Callable[[float], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._stop = ready, stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening."""
         await super().startup(sockets=sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was accepted, and stop."""
+        self._stop(WAITING_SECONDS)
+        await super().shutdown(sockets=sockets)
 
 
 def _listener(host: str, port: int) -> socket.socket:
