@@ -343,7 +343,7 @@ class TfidfLevel:
         added = np.zeros(len(self._term_weights))
         values = self._values(counts, self._term_weights)
         added[counts.terms] = self._model.contributions(counts.terms, values, label)
-        is_space = np.array([letter == " " for letter in normal])
+        is_space = np.frombuffer(normal.encode("utf-32-le"), np.uint32) == ord(" ")
         letters = np.concatenate([[0], np.cumsum(~is_space)])  # before each place
         rises = np.zeros(len(normal) + 1)
         first = 0
@@ -438,7 +438,9 @@ def _summed(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
 def _spaced_with_places(text: str) -> tuple[str, list[int]]:
     """The result of `spaced`, and for each of its characters where it is in the text."""
     lower = text.lower()
-    origins = [index for index, letter in enumerate(text) for _ in letter.lower()]  # lower-casing makes two of some
+    origins: Sequence[int] = range(len(text))
+    if len(lower) != len(text):  # lower-casing makes two of some
+        origins = [index for index, letter in enumerate(text) for _ in letter.lower()]
     letters, places = [" "], [0]
     for letter, place in zip(lower, origins, strict=True):
         if not letter.isspace():

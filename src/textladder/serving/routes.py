@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from importlib.resources import files
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
 from textladder.classifier import TextClassifier
+from textladder.explain import Explanation
 from textladder.serving.limits import Refused
 from textladder.serving.schemas import Explained, Health, Model, Models, Predictions, Refusal
 from textladder.serving.service import Service
@@ -73,7 +75,9 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
         name = service.resolve(body.model)
         limits.check([body.text])
         found, seconds = await service.explanation(name, body.text, request.is_disconnected)
-        return JSONResponse({**_answer(service, name, seconds), **found.as_dict()})
+        # thousands of words take a while to write, during which the event loop would answer nobody
+        content = await service.in_background(name, _explained, _answer(service, name, seconds), found)
+        return Response(content, media_type="application/json")
 
 
 def add_status_routes(app: FastAPI, service: Service) -> None:
@@ -143,6 +147,17 @@ def add_reference(app: FastAPI) -> None:
 def _answer(service: Service, name: str, seconds: float) -> dict[str, Any]:
     classifier = service.classifiers[name]
     return {"model": name, "level": classifier.level, "form": classifier.form, "milliseconds": 1000 * seconds}
+
+
+def _explained(answer: dict[str, Any], found: Explanation) -> bytes:
+    """The JSON of an explanation, word by word: the library holds Python's lock for as long as it writes."""
+    content = {**answer, **found.as_dict()}
+    words = ",".join(_json(word) for word in content.pop("words"))
+    return f'{_json(content)[:-1]},"words":[{words}]}}'.encode()
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _described(name: str, classifier: TextClassifier) -> Model:

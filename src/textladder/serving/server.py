@@ -1,6 +1,7 @@
 """Loads bundles and serves them until it is stopped."""
 
 import contextlib
+import gc
 import logging
 import socket
 import sys
@@ -21,7 +22,8 @@ from textladder.serving.measuring import ACCESS
 MAX_CONNECTIONS = 1000  # then those without a request are closed; each is an open file
 SPARE_FILES = 100  # open files for everything else
 WAITING_SECONDS, SHUTDOWN_SECONDS = 6, 9  # from the signal until what still waits is refused, and until the end
-SWITCH_SECONDS = 0.0005  # how long a thread of Python may keep another one waiting; 5 ms by default
+# How long a thread of Python may keep another one waiting, by default 5 ms: a single text waits some twenty times.
+SWITCH_SECONDS = 0.0001
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LOG = logging.getLogger("textladder")
 
@@ -78,6 +80,9 @@ def serve(
             http=_limited_connections(), timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )  # fmt: skip
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped
+            # What stays is then passed over by the garbage collector, which else may stop everything for 0.1 seconds.
+            gc.collect()
+            gc.freeze()
             _Server(config, lambda: ready(address, classifiers), app.state.service.stop).run(sockets=[listener])
 
 
