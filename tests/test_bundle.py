@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,15 @@ def test_what_is_no_plain_file(bundle: Path, tmp_path: Path, kind: str) -> None:
         else:
             (copy / name).mkdir()
         refused(copy)
+
+
+def test_a_file_of_holes_larger_than_the_memory(fitted: Fit, tmp_path: Path) -> None:
+    bundle = fitted("tfidf").save(tmp_path / "bundle")
+    with open(bundle / "model.safetensors", "r+b") as stream:
+        stream.truncate(2**43)
+    begun = time.monotonic()
+    assert "it has 8,796,093,022,208 bytes" in refused(bundle)
+    assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize("bundle", ["tfidf"], indirect=True)

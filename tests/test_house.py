@@ -17,7 +17,7 @@ MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", ".")
 # From the ground up; a module may import from lower tiers and, inside its own package, from modules listed before it.
 TIERS = [
     {"errors", "versions", "wording"},
-    {"progress", "settings", "cores", "atomic_files", "metrics", "significance"},
+    {"progress", "settings", "cores", "atomic_files", "metrics", "significance", "onnx_check"},
     {"class_metrics", "pretrained", "bundle", "onnx_scorer", "fastai_archive"},
     {"data", "text"},
     {"networks", "batching", "language_models", "near_duplicates", "target_metric"},
@@ -39,7 +39,7 @@ PACKAGES = {
     "delimited_file json_file arrow_file spreadsheet_file fasttext_file row_files row_rewriting file_groups known_data "
     "row_sources mapped_tables inspection splits unlabelled labelled_table labelled_texts",
     "text": "ngrams tokenizer vocabulary vectors wordpieces word_rules fastai_words",
-    "networks": "pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels "
+    "networks": "weights pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels "
     "onnx_builder onnx_rewrites onnx_graphs",
     "commands": "command train lr_find audit compare evaluate explain export inspect levels predict pretrain serve "
     "__init__",
@@ -64,6 +64,7 @@ ONLY_IN = {
     "fastapi": {"serving.*"},
     "fastapi_swagger": {"serving.*"},
     "filelock": {"atomic_files"},
+    "google": {"onnx_check"},
     "prometheus_client": {"serving.*"},
     "pydantic": {"serving.*"},
     "starlette": {"serving.*"},

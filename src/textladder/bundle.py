@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -338,9 +339,17 @@ def _plain_bytes(path: Path, most: int | None = None) -> bytes:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("it is not a plain file")
-        if most is not None and found.st_size > most:
+        if found.st_size > min(_memory(), found.st_size if most is None else most):  # a file of holes costs no disk
             raise ValueError(f"it has {found.st_size:,} bytes")
         return stream.read()
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory, or more than any file has where that is not known."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

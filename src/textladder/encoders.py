@@ -5,6 +5,8 @@ which do not know where they come from. An encoder with missing weights is refus
 random.
 """
 
+import math
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +18,9 @@ import torch
 import transformers
 from huggingface_hub import constants
 from huggingface_hub.utils import logging as hub_logging
-from safetensors import SafetensorError
-from tokenizers import Tokenizer
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import logging
@@ -36,8 +37,9 @@ from textladder.pretrained import (
     encoder_not_loaded,
     find_encoder,
 )
-from textladder.text.wordpieces import WordPieces
+from textladder.text.wordpieces import WordPieces, read_tokenizer
 
+REPEATED = re.compile("layer|block|depth|group|expert|stage")  # what a config says how many there are of
 MAX_TABLE_TOKENS = 1024  # for longer texts, the (time, time) tables are not worth their memory
 
 
@@ -145,10 +147,11 @@ def read_encoder(bundle: Bundle, classes: int) -> Encoder:
     files = {name: bundle.read(name) for name in (TOKENIZER_FILE, *others)}
     try:
         with _quiet():
+            _check_sizes(folder)
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
-        pieces = WordPieces(Tokenizer.from_str(files[TOKENIZER_FILE].decode()), int(model.config.pad_token_id))
+        pieces = WordPieces(read_tokenizer(files[TOKENIZER_FILE]), int(model.config.pad_token_id))
     except Exception as error:  # neither library's errors have a common base
         raise BundleError(f"{folder}: the encoder cannot be read ({first_line(error)}).") from None
     wrong = [key for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in report[kind]]
@@ -162,6 +165,25 @@ def read_encoder(bundle: Bundle, classes: int) -> Encoder:
     _unmap(model)
     use_onednn_linear(model)
     return Encoder(EncoderClassifier(model, pieces.pad_id).eval(), pieces, files)
+
+
+def _check_sizes(folder: Path) -> None:
+    """Refuse a config that makes a larger network than the weights fill, before anything is allocated.
+
+    Raises:
+        ValueError: with what it makes.
+    """
+    with safe_open(folder / WEIGHTS_FILE, "np") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118, it is no dictionary
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    for name, value in config.to_dict().items():
+        if REPEATED.search(name) and isinstance(value, int) and value > len(shapes):
+            raise ValueError(f"{name} is {value:,}, and the weights are {len(shapes):,} arrays")
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    made, stored = sum(one.numel() for one in model.parameters()), sum(math.prod(shape) for shape in shapes)
+    if made > 2 * stored:  # some libraries store what is used twice once
+        raise ValueError(f"the config makes {made:,} weights, and {stored:,} are stored")
 
 
 def check_reading(name_or_path: str, network: nn.Module, pieces: WordPieces, max_tokens: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from textladder.cores import BATCH_TOKENS, available_cores, in_background, map_over_cores
 from textladder.errors import BundleError, first_line
+from textladder.onnx_check import check_onnx
 
 FLOAT32, INT8 = "onnx-float32", "onnx-int8"  # names of the exported forms
 
@@ -27,7 +28,7 @@ class ExportedNetwork:
             prediction would depend on the others of its batch.
 
     Raises:
-        BundleError: the content is not a network, or it has other inputs or classes.
+        BundleError: the content is not a network, holds what `onnx_check` refuses, or has other inputs or classes.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ExportedNetwork:
         self.inputs, self.one_by_one, self._content = inputs, one_by_one, content
         self.batch_tokens = BATCH_TOKENS
         self._cores = cores or available_cores()
+        check_onnx(content)
         self._session = _session(content, self._cores)
         taken = tuple(one.name for one in self._session.get_inputs())
         shapes = {one.name: one.shape for one in self._session.get_outputs()}

@@ -10,6 +10,7 @@ import numpy as np
 
 from textladder.batching import Padding, TextBatches, pad_batch
 from textladder.cores import BATCH_TOKENS, in_background, map_over_cores
+from textladder.errors import BundleError, first_line
 from textladder.text.vocabulary import EncodedTexts
 
 if TYPE_CHECKING:
@@ -67,10 +68,20 @@ class NetworkScorer:
             self.network.train(training)
 
     def _logits(self, ids: np.ndarray) -> np.ndarray:
+        """The logits of one batch.
+
+        Raises:
+            BundleError: it contains a token, or is longer, than the network has vectors for.
+        """
         import torch
 
-        with torch.inference_mode():
-            logits: np.ndarray = self.network(torch.from_numpy(ids).to(self.device)).float().cpu().numpy()
+        try:
+            with torch.inference_mode():
+                logits: np.ndarray = self.network(torch.from_numpy(ids).to(self.device)).float().cpu().numpy()
+        except IndexError as error:
+            raise BundleError(
+                f"The network failed on a batch ({first_line(error)}), so it does not belong to its tokenizer."
+            ) from None
         return logits
 
 

@@ -81,7 +81,7 @@ class LSTMConfig(TrainingConfig):
     # about the spread of GloVe's own values (0.5 in 100d, 0.7 in 50d); a standard normal is wider (0.4 lower)
     missing_vector_std: float = setting(0.4, "standard deviation of random vectors for words without one", low=1e-6)
     # truncates none of the Amazon reviews, and bounds the cost of one very long text
-    max_tokens: int = setting(400, "truncate texts to this many tokens", low=1)
+    max_tokens: int = setting(400, "truncate texts to this many tokens", low=1, high=20_000)
     fixed_length: bool = setting(False, "pad every text to max_tokens instead of to the longest of its batch")
     cell: str = setting("lstm", "recurrent cell", choices=("lstm", "gru"))
     # 64: 0.4 lower (blocked); 256: no higher, and twice as slow
@@ -351,22 +351,24 @@ class LSTMLevel:
         level.vocabulary = read_vocabulary(bundle, VOCABULARY_FILE, split=level._split)
         if exported is not None:
             return level
-        torch = import_extra("torch", "train")
+        import_extra("torch", "train")
+        from textladder.networks.weights import with_weights
+
         weights = bundle.read_tensors(MODEL_FILE)
         embedding = weights.get("embedding.weight")
         if embedding is None or embedding.ndim != 2 or len(embedding) != len(level.vocabulary):
             raise BundleError(
                 f"{bundle.folder}: the word vectors do not fit the {len(level.vocabulary)} tokens of the vocabulary."
             )
-        level.network = level._make_network(*embedding.shape)
         try:
-            level.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-        except (RuntimeError, TypeError) as error:
-            reason = str(error).splitlines()[-1].strip()
+            if config.layers > len(weights):
+                raise ValueError(f"{config.layers:,} layers")
+            level.network = with_weights(lambda: level._make_network(*embedding.shape), weights)
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+            reason = (str(error).splitlines() or [""])[-1].strip()
             raise BundleError(
                 f"{bundle.folder}: the weights do not fit the config and {classes} labels ({reason})."
             ) from None
-        level.network.eval()
         return level
 
     @property

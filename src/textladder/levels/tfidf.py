@@ -377,7 +377,9 @@ class TfidfLevel:
         level = cls(config, classes)
         level.exported = exported
         tensors = bundle.read_tensors(MODEL_FILE)
-        hashes = {kind: tensors[name] for kind in KINDS if (name := f"{kind}_hashes") in tensors or kind == "words"}
+        if "words_hashes" not in tensors:
+            raise BundleError(f"{bundle.folder}: {MODEL_FILE} has no words_hashes.")
+        hashes = {kind: tensors[name] for kind in KINDS if (name := f"{kind}_hashes") in tensors}
         terms = sum(one.size for one in hashes.values())
         expected: dict[str, tuple[int, ...]] = {f"{kind}_hashes": (one.size,) for kind, one in hashes.items()}
         expected |= {"term_weights": (terms,), **LinearModel.shapes(terms, classes)}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from textladder.batching import Padding, TextBatches, pad_batch
 from textladder.bundle import Bundle
@@ -27,7 +26,7 @@ from textladder.progress import Monitor, truncation_sentence
 from textladder.scoring import NetworkScorer, predict_probabilities
 from textladder.settings import setting
 from textladder.text.vocabulary import EncodedTexts
-from textladder.text.wordpieces import EncoderInputs, WordPieces
+from textladder.text.wordpieces import EncoderInputs, WordPieces, read_tokenizer
 from textladder.wording import counted
 
 if TYPE_CHECKING:
@@ -435,8 +434,8 @@ class TransformerLevel:
         if exported is not None:
             pad_id = _pad_id(bundle)
             try:
-                level.pieces = WordPieces(Tokenizer.from_str(bundle.read(TOKENIZER_FILE).decode()), pad_id)
-            except Exception as error:  # the library raises no narrower kind
+                level.pieces = WordPieces(read_tokenizer(bundle.read(TOKENIZER_FILE)), pad_id)
+            except (ConfigError, ValueError) as error:
                 raise BundleError(f"{bundle.folder}: the tokenizer cannot be read ({error}).") from None
             return level
         for library in ("torch", "transformers"):

@@ -590,19 +590,21 @@ class UlmfitLevel:
         tokens = level.vocabulary.tokens
         if exported is not None:
             return level
-        torch = import_extra("torch", "train")
+        import_extra("torch", "train")
+        from textladder.networks.weights import with_weights
+
         weights = bundle.read_tensors(MODEL_FILE)
         try:
             body = {name: value for name, value in weights.items() if name.startswith("encoder.")}
             sizes = PretrainedLanguageModel(tokens, body).sizes
-            level.network = level._make_classifier(level._make_language_model(len(tokens), sizes).encoder)
-            level.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-        except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            level.network = with_weights(
+                lambda: level._make_classifier(level._make_language_model(len(tokens), sizes).encoder), weights
+            )
+        except (KeyError, IndexError, RuntimeError, TypeError, ValueError, OverflowError) as error:
             reason = (str(error).splitlines() or [""])[-1].strip()
             raise BundleError(
                 f"{bundle.folder}: the weights do not fit {len(tokens):,} words and {classes} labels ({reason})."
             ) from None
-        level.network.eval()
         return level
 
     def _ready(self) -> "AWDClassifier":

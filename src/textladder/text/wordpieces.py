@@ -12,11 +12,31 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from textladder.errors import ConfigError, PretrainedError
+from textladder.errors import ConfigError, PretrainedError, first_line
 from textladder.text.tokenizer import in_batches
 from textladder.text.vocabulary import EncodedTexts
 
+MAX_NUMBER = 10_000_000  # in the file of a tokenizer: ids, and sizes that the library allocates as they are read
 TEXTS_AT_ONCE = 1024  # enough for every core, few enough that the library's own objects stay small
+
+
+def read_tokenizer(content: bytes) -> Tokenizer:
+    """A tokenizer from the content of a `tokenizer.json`.
+
+    Raises:
+        ValueError: it is none, or asks for more memory than a tokenizer needs, for which the library would end the
+            process.
+    """
+    try:
+        numbers: list[int] = []
+        json.loads(content, parse_int=lambda digits: numbers.append(int(digits)))
+        if any(number > MAX_NUMBER for number in numbers):
+            raise ValueError(f"it contains the number {max(numbers):,}")
+        return Tokenizer.from_str(content.decode())
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library's errors have no common base, and its panics are no Exception
+        raise ValueError(first_line(error)) from None
 
 
 @dataclass(frozen=True)
