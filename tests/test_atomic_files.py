@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from textladder import TextClassifier, atomic_files
-from textladder.atomic_files import atomic_folder, atomic_path, locked, part_path, sweep, write_text
+from textladder.atomic_files import atomic_folder, atomic_path, locked, part_path, sweep, tidy, write_text
 from textladder.errors import ConfigError
 
 
@@ -175,3 +175,20 @@ def test_a_reader_never_misses_a_bundle_that_is_replaced_all_the_time(
     assert len(seen) > 10
     classifier.save(shared, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other", "shared"]
+
+
+def test_what_a_finished_output_leaves_is_deleted(tmp_path: Path) -> None:
+    output, kept, newer = tmp_path / "out.csv", tmp_path / "out.csv.partial", tmp_path / "newer.partial"
+    lock = tmp_path / ".out.csv.lock"
+    kept.write_text("journal")
+    output.write_text("whole")
+    newer.write_text("another journal")
+    os.utime(kept, ns=(1, 1))
+    os.utime(newer, ns=(2**62, 2**62))
+    lock.touch()
+    with locked(output, "file"):  # another process writes it: nothing is touched
+        tidy(output, kept, newer)
+        assert kept.exists()
+    lock.touch()
+    tidy(output, kept, newer)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["newer.partial", "out.csv"]

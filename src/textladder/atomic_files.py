@@ -93,7 +93,7 @@ def locked(path: Path, what: str, *, inside: bool = False) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    place = path / ".lock" if inside else path.with_name(f".{path.name}.lock")
+    place = _lock_of(path, inside)
     if not place.parent.is_dir():  # it would be made
         raise ConfigError(f"{path}: the {what} could not be written (there is no folder {place.parent}).")
     lock = FileLock(place)
@@ -110,6 +110,30 @@ def locked(path: Path, what: str, *, inside: bool = False) -> Iterator[None]:
         # before the lock is released: a process that opened this file, and gets its lock then, sees that it is gone
         place.unlink(missing_ok=True)
         lock.release()
+
+
+def tidy(path: Path, *kept: Path) -> None:
+    """Delete what a process left that was killed when its output was in place already.
+
+    Args:
+        path: the output, which exists.
+        kept: what such a process keeps until then, so as to resume; it is deleted if it is older than the output.
+    """
+    from filelock import FileLock, Timeout
+
+    sweep(path)
+    place = _lock_of(path)
+    if not (place.exists() or any(one.exists() for one in kept)):
+        return
+    with suppress(OSError, Timeout), FileLock(place).acquire(timeout=0):  # else another process is writing
+        for one in kept:
+            if one.exists() and one.stat().st_mtime_ns <= path.stat().st_mtime_ns:
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
+        place.unlink(missing_ok=True)
+
+
+def _lock_of(path: Path, inside: bool = False) -> Path:
+    return path / ".lock" if inside else path.with_name(f".{path.name}.lock")
 
 
 def part_path(path: Path) -> Path:

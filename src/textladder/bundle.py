@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from textladder.atomic_files import atomic_folder, part_path
+from textladder.atomic_files import atomic_folder, part_path, tidy
 from textladder.errors import BundleError
 
 MANIFEST = "textladder.json"
@@ -138,6 +138,7 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
     try:
         if path.is_symlink() or path.exists():
             if not overwrite:
+                tidy(path)
                 raise BundleError(f"{path} exists; pass overwrite=True to replace it, or choose another path.")
             if not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
                 raise BundleError(f"{path} exists but is not a bundle; not replaced. Choose another path.")

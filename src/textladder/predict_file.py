@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from textladder.atomic_files import locked
+from textladder.atomic_files import locked, tidy
 from textladder.classifier import TextClassifier
 from textladder.data.columns import check_texts, named_texts
 from textladder.data.file_options import file_options as checked_options
@@ -87,11 +87,14 @@ def predict_file(
     for name in columns.types:
         if name in rows.names:
             raise DataError(f"{source}: column {name!r} already exists; rename it first.")
+    path = target.with_name(f"{target.name}.partial")
+    if target.is_file() and not overwrite:
+        tidy(target, path)
     check_target(target, overwrite)
     size, changed = source.stat().st_size, source.stat().st_mtime_ns
     about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, file_options]
     about += [top_k, probabilities]
-    path, start_over = target.with_name(f"{target.name}.partial"), overwrite or classifier.digest is None or is_input
+    start_over = overwrite or classifier.digest is None or is_input
     try:
         with (
             locked(target, "file"),

@@ -3,6 +3,7 @@
 import argparse
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textladder.commands.command import (
@@ -37,20 +38,25 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train, measure on the test rows, and save."""
-    from textladder.atomic_files import locked
-    from textladder.bundle import check_output
+    from textladder.atomic_files import locked, tidy
+    from textladder.bundle import MANIFEST, check_output
     from textladder.levels import find_level
     from textladder.levels.base import is_neural
     from textladder.metrics import evaluate
     from textladder.wording import short
 
     monitor = terminal_monitor()
+    checkpoint = checkpoint_of(options)
+    if not options.overwrite and (Path(options.out) / MANIFEST).is_file() and checkpoint.is_dir():
+        from textladder.training.checkpoints import holds_checkpoints
+
+        if holds_checkpoints(checkpoint):
+            tidy(Path(options.out), checkpoint)
     out = check_output(options.out, options.overwrite)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     classifier = classifier_of(options)
     with locked(out, "bundle"):
         data = read_for(classifier, options, monitor)
-        checkpoint = checkpoint_of(options)
         classifier.fit(data, monitor=monitor, checkpoint=checkpoint, fresh=options.fresh)
         record = classifier.record
         record["test_rows"] = len(data.test)

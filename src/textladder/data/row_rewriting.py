@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from textladder.atomic_files import atomic_path
+from textladder.atomic_files import atomic_path, tidy
 from textladder.data.compression import compressed_writer
 from textladder.data.delimited_records import RecordWriter
 from textladder.data.file_options import DETECTED, FileOptions
@@ -38,6 +38,7 @@ def check_target(target: Path, overwrite: bool) -> None:
     """
     output_format(target)
     if target.exists() and not overwrite:
+        tidy(target)
         raise DataError(f"{target} exists; pass overwrite=True to replace it, or choose another path.")
 
 

@@ -1,0 +1,114 @@
+"""Run one command over and over, each time killed before another of its changes to the file system, and then again.
+
+    python kill_each.py FOLDER STEP COMMAND...
+
+FOLDER holds what the command needs, under the names that COMMAND uses. For every STEP-th change a copy of it is made,
+the command is killed with SIGKILL before that change, then run again to its end. One line of JSON is printed for each
+kill: the copy, a copy of what the killed run left, the exit status of the second run and what it printed.
+
+Every attempt is a fork of this process, which has imported everything, so that it takes a fraction of a second. A hook
+of Python's audit events counts the changes.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import textladder.atomic_files as atomic_files
+import textladder.classifier
+import textladder.commands.compare
+import textladder.commands.predict
+import textladder.commands.train
+import textladder.export
+import textladder.levels.tfidf  # noqa: F401
+from textladder.cli import main
+
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+class Changes:
+    """Counts the changes below a folder, and kills this process before one of them."""
+
+    def __init__(self, folder: Path, kill_at: int | None) -> None:
+        self.folder, self.kill_at, self.seen = str(folder), kill_at, 0
+        sys.addaudithook(self)
+        # two changes of which Python tells nobody
+        for module, name in ((os, "fsync"), (atomic_files, "_exchanged")):
+            setattr(module, name, self._counted(getattr(module, name)))
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        changes = event in CHANGES or (event == "open" and arguments[2] is not None and arguments[2] & WRITING)
+        if changes and self._is_inside(arguments):
+            self._count()
+
+    def _is_inside(self, arguments: tuple[Any, ...]) -> bool:
+        place = arguments[0]
+        if isinstance(place, int):
+            return False
+        if any(isinstance(one, int) and one > 2 for one in arguments[1:] if one is not arguments[-1]):
+            return True  # relative to an open folder
+        return os.path.abspath(os.fsdecode(place)).startswith(self.folder)
+
+    def _count(self) -> None:
+        self.seen += 1
+        if self.seen == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _counted(self, function: Any) -> Any:
+        def counted(*arguments: Any) -> Any:
+            self._count()
+            return function(*arguments)
+
+        return counted
+
+
+def attempt(folder: Path, command: list[str], kill_at: int | None = None) -> dict[str, Any]:
+    """Run the command in a fork, in a folder; its exit status, its changes, and the end of what it printed."""
+    log, counted = folder.with_suffix(".log"), folder.with_suffix(".count")
+    process = os.fork()
+    if process == 0:
+        status = 70
+        try:
+            os.chdir(folder)
+            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            changes = Changes(folder, kill_at)
+            status = main(command)
+            sys.stdout.flush()
+            counted.write_text(str(changes.seen))
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(process, 0)
+    seen = int(counted.read_text()) if counted.exists() else 0
+    with contextlib.suppress(FileNotFoundError):
+        counted.unlink()
+    printed = log.read_text(errors="replace")[-600:] if log.exists() else ""
+    return {"status": os.waitstatus_to_exitcode(status), "changes": seen, "printed": printed}
+
+
+def kill_each(folder: Path, step: int, command: list[str]) -> None:
+    """Kill before every `step`-th change, and run again."""
+    whole = folder.with_name("undisturbed")
+    shutil.copytree(folder, whole)
+    found = attempt(whole, command)
+    print(json.dumps({"place": str(whole), **found}), flush=True)
+    for number in range(1, found["changes"] + 1, step):
+        place = folder.with_name(f"killed-{number}")
+        shutil.copytree(folder, place)
+        killed = attempt(place, command, number)
+        seen = folder.with_name(f"seen-{number}")
+        shutil.copytree(place, seen, symlinks=True)
+        again = attempt(place, command)
+        line = {"place": str(place), "seen": str(seen), "killed": killed["status"], **again}
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    kill_each(Path(sys.argv[1]).resolve(), int(sys.argv[2]), sys.argv[3:])
