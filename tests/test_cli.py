@@ -652,3 +652,29 @@ def test_the_tutorials_counts(run: Run, shared: Path, tmp_path: Path) -> None:
     result = json.loads(done.stdout)
     assert (result["unique_tokens"], result["vocabulary"], result["parameters"]) == (35431, 2891, 373262)
     assert (result["train_rows"], result["valid_rows"], result["valid"]) == (9995, 0, None)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
+@pytest.mark.parametrize(("redirection", "status"), [(">/dev/full", 2), (">&-", 0), ("2>&-", 0), (">&- 2>&-", 0)])
+def test_an_output_that_cannot_be_written(redirection: str, status: int) -> None:
+    command = f'"{sys.executable}" -m textladder levels {redirection}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status
+    if redirection == ">/dev/full":
+        assert done.stderr == "textladder: Standard output could not be written (No space left on device).\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no such signal here")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_goes(ignored: bool) -> None:
+    code = (
+        "import os, signal, sys, time; from textladder import cli\n"
+        f"{'signal.signal(signal.SIGHUP, signal.SIG_IGN)' if ignored else ''}\n"
+        "def run(options):\n    os.kill(os.getpid(), signal.SIGHUP); time.sleep(0.2); print('went on')\n"
+        "import dataclasses; cli.COMMANDS['levels'] = dataclasses.replace(cli.COMMANDS['levels'], run=run)\n"
+        "sys.argv[1:] = ['levels']; sys.exit(cli.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == (0 if ignored else 130), done.stderr
+    assert ("went on" in done.stdout) is ignored
+    assert ("interrupted; nothing was written" in done.stderr) is not ignored

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from textladder import LabelledTexts, TextData, read_texts
 from textladder.data.labelled_texts import read_labelled
+from textladder.data.mapped_tables import write_table
 from textladder.data.row_files import open_rows
 from textladder.data.row_sources import open_source
 from textladder.data.rows import as_text
@@ -414,3 +416,17 @@ def test_reading_all_of_a_large_table_takes_no_more_memory(tmp_path: Path) -> No
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
+
+
+def test_rows_that_are_being_copied_have_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    seen: list[list[Path]] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number in range(3):
+            yield pa.record_batch({"text": [f"text {number}"], "label": [0]})
+            seen.append(list(tmp_path.iterdir()))
+
+    schema = pa.schema({"text": pa.string(), "label": pa.int64()})
+    assert write_table(batches(), schema)["text"].to_pylist() == ["text 0", "text 1", "text 2"]
+    assert seen == [[], [], []]  # so that a killed process leaves no texts

@@ -16,6 +16,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from textladder import TextClassifier
+from textladder.atomic_files import part_path
 from textladder.cli import main
 from textladder.errors import ConfigError, DataError
 from textladder.levels.base import Scored
@@ -332,3 +333,20 @@ def test_a_late_key_with_the_name_of_an_added_column_is_not_lost(classifier: Tex
     with pytest.raises(DataError, match="a row has the key 'predicted_label' already"):
         predict_file(classifier, source, tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_dead_process_leaves_no_copy_of_standard_input(tmp_path: Path, fitted: Callable[[str], Any]) -> None:
+    bundle = fitted("tfidf").save(tmp_path / "bundle")
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = part_path(folder / "textladder-stdin")
+    left = left.with_name(left.name.replace(str(os.getpid()), str(dead.pid)))
+    left.write_text("secret")
+    command = [sys.executable, "-m", "textladder", "predict", str(bundle), "--input", "-", "--output"]
+    subprocess.run(
+        [*command, str(tmp_path / "out.csv")], input="text\na good kettle\n", text=True, check=True, timeout=60,
+        capture_output=True, env={**os.environ, "TMPDIR": str(folder)},
+    )  # fmt: skip
+    assert list(folder.iterdir()) == []

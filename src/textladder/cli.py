@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it.
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -49,9 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\ntextladder: interrupted; {printable(kept)}.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        if own_process:  # or Python reports the pipe again as it flushes the stream at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if own_process:
+            _discard_output()
         return BROKEN_PIPE
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EFBIG):
+            raise
+        if own_process:
+            _discard_output()
+        return fail(TextladderError(f"Standard output could not be written ({error.strerror})."))
     return 0
 
 
@@ -131,10 +138,22 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise _Interrupted
 
 
+def _discard_output() -> None:
+    """Or Python reports the failure again as it flushes the stream at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _set_up_process() -> None:
-    """Handle SIGTERM like Ctrl-C, and escape characters that standard output cannot encode."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C, and escape characters that standard output cannot encode.
+
+    A signal that is ignored, as SIGHUP is under `nohup`, stays ignored. A stream that is closed is one nobody reads.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and is not ignored
         signal.signal(signal.SIGINT, _interrupt)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")
     with contextlib.suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -6,7 +6,6 @@ reads a large table from end to end gives them back on the way; what is read aga
 """
 
 import mmap
-import os
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ _mappings: weakref.WeakValueDictionary[int, mmap.mmap] = weakref.WeakValueDictio
 
 
 def write_table(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    """Write batches to a temporary file and map it; the file has no name, so nothing is left behind.
+    """Write batches to a temporary file and map it; the file has no name, so nothing is left behind by any death.
 
     Args:
         batches: what to write.
@@ -32,26 +31,27 @@ def write_table(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Tabl
     Raises:
         DataError: there is no space for them.
     """
-    handle, name = tempfile.mkstemp(prefix="textladder-", suffix=".arrow")
-    os.close(handle)
-    path = Path(name)
     try:
-        with pa.OSFile(name, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        return map_table(path)
+        with tempfile.TemporaryFile(prefix="textladder-") as file:
+            with pa.ipc.new_file(pa.PythonFile(file, "w"), schema) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+            file.flush()
+            return _map(file.fileno())
     except OSError as error:
         raise DataError(
-            f"The rows could not be copied to {path.parent} ({error}); set TMPDIR to a folder with more space."
+            f"The rows could not be copied to {tempfile.gettempdir()} ({error}); set TMPDIR to a folder with more room."
         ) from None
-    finally:
-        path.unlink()
 
 
 def map_table(path: Path) -> pa.Table:
     """Map an Arrow file with a column `text` into memory."""
     with path.open("rb") as file:
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return _map(file.fileno())
+
+
+def _map(file: int) -> pa.Table:
+    mapping = mmap.mmap(file, 0, access=mmap.ACCESS_READ)
     table = pa.ipc.open_file(pa.py_buffer(mapping)).read_all()
     if (address := _first_address(table)) is not None:
         _mappings[address] = mapping

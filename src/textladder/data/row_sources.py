@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textladder.atomic_files import part_path, sweep
 from textladder.data.columns import Sample
 from textladder.data.file_groups import (
     ClassFolders,
@@ -194,11 +195,18 @@ def _open_path(data: str | Path, options: FileOptions) -> RowSource:
 
 @cache
 def spooled_input() -> Path:
-    """Copy standard input to a temporary file, since rows are read more than once."""
-    with tempfile.NamedTemporaryFile(prefix="textladder-stdin-", delete=False) as copy:
-        atexit.register(Path(copy.name).unlink, missing_ok=True)
-        shutil.copyfileobj(sys.stdin.buffer, copy)
-    return Path(copy.name)
+    """Copy standard input to a temporary file, since rows are read more than once.
+
+    The copies of processes that were killed are deleted first: their names say whose they are.
+    """
+    folder = Path(tempfile.gettempdir())
+    sweep(folder / "textladder-stdin")
+    copy = part_path(folder / "textladder-stdin")
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as stream:
+        atexit.register(copy.unlink, missing_ok=True)
+        shutil.copyfileobj(sys.stdin.buffer, stream)
+    return copy
 
 
 class FrameRows:
