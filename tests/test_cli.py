@@ -669,7 +669,7 @@ def test_an_output_that_cannot_be_written(redirection: str, status: int) -> None
 def test_a_terminal_that_goes(ignored: bool) -> None:
     code = (
         "import os, signal, sys, time; from textladder import cli\n"
-        f"{'signal.signal(signal.SIGHUP, signal.SIG_IGN)' if ignored else ''}\n"
+        f"signal.signal(signal.SIGHUP, signal.SIG_{'IGN' if ignored else 'DFL'})\n"
         "def run(options):\n    os.kill(os.getpid(), signal.SIGHUP); time.sleep(0.2); print('went on')\n"
         "import dataclasses; cli.COMMANDS['levels'] = dataclasses.replace(cli.COMMANDS['levels'], run=run)\n"
         "sys.argv[1:] = ['levels']; sys.exit(cli.main())"
