@@ -199,6 +199,12 @@ def test_a_forged_graph_is_refused() -> None:
     negative.dims[0] = -1
     shape = helper.make_tensor("shape", TensorProto.INT64, [2], [10**6, 10**6])
     raw_shape = helper.make_tensor("shape", TensorProto.INT64, [2], np.array([10**6, 10**6]).tobytes(), raw=True)
+    deep = helper.make_tensor("weights", TensorProto.FLOAT, [1], [1.0])
+    deep.dims[:] = [2**62] * 1000  # a product that Python does not even print
+    odd = helper.make_tensor("weights", TensorProto.INT64, [2], bytes(16), raw=True)
+    odd.raw_data = bytes(17)
+    values, places = (helper.make_tensor(name, kind, [1], [1]) for name, kind in (("v", 1), ("p", TensorProto.INT64)))
+    sparse = [helper.make_sparse_tensor(values, places, [10**12])]
     function = helper.make_function("own", "f", ["x"], ["y"], [plain], [helper.make_opsetid("", 17)])
     for sentence, content in {
         "holds the operator 'Loop'": graph(helper.make_node("Loop", ["a", "b"], ["logits"], body=inner)),
@@ -208,7 +214,10 @@ def test_a_forged_graph_is_refused() -> None:
         "holds a graph inside of 'Cast'": graph(helper.make_node("Cast", ["ids"], ["logits"], body=inner)),
         "reads its weights from another file": graph(plain, tensors=[outside]),
         "has a tensor of 1,000,000,000,000 numbers, of which it holds 1": graph(plain, tensors=[huge]),
-        "has a tensor of -1 numbers": graph(plain, tensors=[negative]),
+        "has a tensor of the shape \\[-1\\]": graph(plain, tensors=[negative]),
+        "has a tensor of the shape \\[4611686018427387904, ": graph(plain, tensors=[deep]),
+        "has a tensor of 2 numbers, of which it holds 2.125": graph(plain, tensors=[odd]),
+        "holds a sparse tensor": graph(helper.make_node("Constant", [], ["c"], sparse_values=sparse)),
         "may make an array of 1,000,000,000,000 numbers": graph(plain, tensors=[shape]),
         "may make an array of 1,000,000,000,000 numbers.": graph(
             plain, helper.make_node("Constant", [], ["c"], value=raw_shape)

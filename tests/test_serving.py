@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import gc
 import hashlib
 import http.client
 import json
 import logging
+import os
 import re
 import shutil
 import signal
@@ -28,7 +30,7 @@ from starlette.testclient import TestClient
 
 from conftest import SENTENCES
 from textladder import TextClassifier, read_texts
-from textladder.cores import in_background
+from textladder.cores import enter_background, in_background
 from textladder.errors import ConfigError, DataError
 from textladder.explain import explain_text
 from textladder.levels.base import Scored
@@ -672,3 +674,49 @@ def test_the_page_by_keyboard(fitted: Callable[[str], Any], tmp_path: Path) -> N
                 assert printed == []
                 assert all(url.startswith(address) for url in requests)
             browser.close()
+
+
+def test_the_background_computes_on_one_core_with_the_lowest_priority(fitted: Callable[[str], Any]) -> None:
+    classifier = fitted("ulmfit")  # which takes all cores for a batch
+    expected = classifier.predict_proba(TEXTS[:1])
+    used: list[int] = []
+
+    def computed() -> np.ndarray:
+        import torch
+
+        network = classifier._fitted.network
+        handle = network.register_forward_hook(lambda *_: used.append(torch.get_num_threads()))
+        try:
+            found: np.ndarray = classifier.predict_proba(TEXTS[:1])
+        finally:
+            handle.remove()
+        return found
+
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    with ThreadPoolExecutor(1, initializer=enter_background) as background:
+        assert background.submit(in_background).result()
+        np.testing.assert_allclose(background.submit(computed).result(), expected, atol=1e-6)
+        if sys.platform == "linux":
+            assert background.submit(priority).result() == 19
+            assert priority() < 19
+    assert used == [1]
+    assert not in_background()
+
+
+def test_serving_leaves_the_interpreter_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    during: list[tuple[float, bool]] = []
+
+    class Watched:
+        def __init__(self, *_: Any) -> None: ...
+
+        def run(self, sockets: list[Any]) -> None:
+            during.append((sys.getswitchinterval(), gc.get_freeze_count() > 0))
+
+    monkeypatch.setattr("textladder.serving.server.load_models", lambda bundles, form: {"slow": Slow()})
+    monkeypatch.setattr("textladder.serving.server._Server", Watched)
+    before = sys.getswitchinterval()
+    serve(["one"], port=0)
+    assert during == [(pytest.approx(0.0001), True)]
+    assert (sys.getswitchinterval(), gc.get_freeze_count()) == (before, 0)

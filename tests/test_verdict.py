@@ -45,10 +45,10 @@ def test_a_gain_must_be_worth_it() -> None:
     assert "; these rows cannot tell whether transformer gains 3 points or more (+2.6 points" in verdict.sentence
     sure = decide(ALL, gains(), Terms(worth=4.5))
     assert (sure.recommended, sure.decision) == ("lstm", "take")
-    assert "transformer gains less than the 4.5 points you asked for (+2.6 points" in sure.sentence
+    assert "transformer gains less than 4.5 points (+2.6 points" in sure.sentence
     nothing = decide(ALL, gains(), Terms(worth=7))
     assert (nothing.recommended, nothing.decision) == ("tfidf", "stay")
-    assert nothing.sentence.startswith("Stay with tfidf; transformer gains less than the 7 points you asked for (+5.1")
+    assert nothing.sentence.startswith("Stay with tfidf; transformer gains less than 7 points (+5.1")
     assert nothing.rows_to_settle is None
 
 

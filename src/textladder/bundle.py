@@ -340,7 +340,7 @@ def _plain_bytes(path: Path, most: int | None = None) -> bytes:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("it is not a plain file")
-        if found.st_size > min(_memory(), found.st_size if most is None else most):  # a file of holes costs no disk
+        if found.st_size > (_memory() if most is None else most):  # a file of holes takes no disk
             raise ValueError(f"it has {found.st_size:,} bytes")
         return stream.read()
 

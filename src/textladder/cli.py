@@ -6,7 +6,6 @@ Nothing heavy is imported before a command needs it.
 
 import argparse
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -53,12 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if own_process:
             _discard_output()
         return BROKEN_PIPE
-    except OSError as error:
-        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EFBIG):
-            raise
-        if own_process:
-            _discard_output()
-        return fail(TextladderError(f"Standard output could not be written ({error.strerror})."))
+    except OSError:
+        try:
+            sys.stdout.flush()  # fails again if it was standard output that could not be written
+        except OSError as error:
+            if own_process:
+                _discard_output()
+            return fail(TextladderError(f"Standard output could not be written ({error.strerror})."))
+        raise
     return 0
 
 

@@ -176,7 +176,7 @@ def _check_sizes(folder: Path) -> None:
     with safe_open(folder / WEIGHTS_FILE, "np") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118, it is no dictionary
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    for name, value in config.to_dict().items():
+    for name, value in _settings(config.to_dict()):
         if REPEATED.search(name) and isinstance(value, int) and value > len(shapes):
             raise ValueError(f"{name} is {value:,}, and the weights are {len(shapes):,} arrays")
     with torch.device("meta"):
@@ -184,6 +184,15 @@ def _check_sizes(folder: Path) -> None:
     made, stored = sum(one.numel() for one in model.parameters()), sum(math.prod(shape) for shape in shapes)
     if made > 2 * stored:  # some libraries store what is used twice once
         raise ValueError(f"the config makes {made:,} weights, and {stored:,} are stored")
+
+
+def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings of a config and of its parts."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _settings(value)
+        else:
+            yield str(name), value
 
 
 def check_reading(name_or_path: str, network: nn.Module, pieces: WordPieces, max_tokens: int) -> None:

@@ -19,10 +19,10 @@ OPERATORS = {
     "": {
         "Abs", "Add", "And", "BatchNormalization", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Constant",
         "ConstantOfShape", "Cos", "CumSum", "DequantizeLinear", "Div", "DynamicQuantizeLinear", "Einsum", "Elu",
-        "Equal", "Erf", "Exp",
-        "Expand", "Flatten", "Floor", "GRU", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm", "Greater",
-        "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsNaN", "LSTM", "LayerNormalization",
-        "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "MatMulInteger", "Max", "Min",
+        "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "GRU", "Gather", "GatherElements", "GatherND", "Gelu",
+        "Gemm", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsNaN", "LSTM",
+        "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "MatMulInteger",
+        "Max", "Min",
         "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear", "Range",
         "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape",
         "Round", "Selu", "Shape", "Sigmoid", "Sign", "SimplifiedLayerNormalization", "Sin", "Slice", "Softmax",
@@ -39,7 +39,7 @@ OPERATORS = {
 # Bytes of an element, by the number of its type.
 BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 INT64, MAX_DIMENSIONS, MAX_ELEMENTS = 7, 8, 10**9
-UP_TO_THE_END = 2**31 - 1  # of a slice
+TO_THE_END = 2**31 - 1  # of a slice, or more
 NUMBERS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")  # of a tensor without `raw_data`
 MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Model": {"graph": (7, "Graph"), "functions": (25, "Function*")},
@@ -72,7 +72,7 @@ MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
 
 
 def check_onnx(content: bytes) -> None:
-    """Refuse a file that holds anything but `OPERATORS` and tensors that are whole.
+    """Refuse a file that holds anything but `OPERATORS` and tensors whose numbers are all in it.
 
     Raises:
         BundleError: with what it holds.
@@ -93,9 +93,13 @@ def check_onnx(content: bytes) -> None:
                 f"The exported network holds the operator {node.op_type[:40]!r}, which textladder does not write."
             )
         for attribute in node.attribute:
-            if any(attribute.HasField(name) for name in ("g", "sparse_tensor")) or len(attribute.graphs):
+            if attribute.HasField("g") or attribute.graphs:
                 raise BundleError(f"The exported network holds a graph inside of {node.op_type!r}.")
-            tensors += [*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])]
+            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                raise BundleError("The exported network holds a sparse tensor, which textladder does not write.")
+            tensors += attribute.tensors
+            if attribute.HasField("t"):
+                tensors.append(attribute.t)
     for tensor in tensors:
         _check_tensor(tensor)
 
@@ -103,15 +107,17 @@ def check_onnx(content: bytes) -> None:
 def _check_tensor(tensor: Any) -> None:
     if tensor.data_location or len(tensor.external_data):
         raise BundleError("The exported network reads its weights from another file.")
-    stored = sum(len(getattr(tensor, name)) for name in NUMBERS)
+    if len(tensor.dims) > MAX_DIMENSIONS or any(size < 0 for size in tensor.dims):
+        raise BundleError(f"The exported network has a tensor of the shape {list(tensor.dims[:MAX_DIMENSIONS])}.")
     elements = math.prod(tensor.dims)
+    stored: float = sum(len(getattr(tensor, name)) for name in NUMBERS)
     if tensor.raw_data:
-        stored = len(tensor.raw_data) // BYTES.get(tensor.data_type, 1)
-    if any(size < 0 for size in tensor.dims) or elements != stored:
+        stored = len(tensor.raw_data) / BYTES.get(tensor.data_type, 1)
+    if elements != stored:
         raise BundleError(f"The exported network has a tensor of {elements:,} numbers, of which it holds {stored:,}.")
     if tensor.data_type == INT64 and elements <= MAX_DIMENSIONS:  # perhaps the shape of an array that is made from it
         numbers = np.frombuffer(tensor.raw_data, "<i8").tolist() or list(tensor.int64_data)
-        size = math.prod(number for number in numbers if 0 < number < UP_TO_THE_END)
+        size = math.prod(number for number in numbers if 0 < number < TO_THE_END)
         if size > MAX_ELEMENTS:
             raise BundleError(f"The exported network may make an array of {size:,} numbers.")
 

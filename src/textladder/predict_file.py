@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from textladder.atomic_files import locked, tidy
+from textladder.atomic_files import locked
 from textladder.classifier import TextClassifier
 from textladder.data.columns import check_texts, named_texts
 from textladder.data.file_options import file_options as checked_options
@@ -88,9 +88,7 @@ def predict_file(
         if name in rows.names:
             raise DataError(f"{source}: column {name!r} already exists; rename it first.")
     path = target.with_name(f"{target.name}.partial")
-    if target.is_file() and not overwrite:
-        tidy(target, path)
-    check_target(target, overwrite)
+    check_target(target, overwrite, path)
     size, changed = source.stat().st_size, source.stat().st_mtime_ns
     about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, file_options]
     about += [top_k, probabilities]

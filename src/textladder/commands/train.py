@@ -38,8 +38,8 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train, measure on the test rows, and save."""
-    from textladder.atomic_files import locked, tidy
-    from textladder.bundle import MANIFEST, check_output
+    from textladder.atomic_files import locked
+    from textladder.bundle import check_output
     from textladder.levels import find_level
     from textladder.levels.base import is_neural
     from textladder.metrics import evaluate
@@ -47,11 +47,10 @@ def run(options: argparse.Namespace) -> None:
 
     monitor = terminal_monitor()
     checkpoint = checkpoint_of(options)
-    if not options.overwrite and (Path(options.out) / MANIFEST).is_file() and checkpoint.is_dir():
-        from textladder.training.checkpoints import holds_checkpoints
+    if checkpoint.exists() and not options.overwrite:
+        from textladder.training.checkpoints import tidy_checkpoints
 
-        if holds_checkpoints(checkpoint):
-            tidy(Path(options.out), checkpoint)
+        tidy_checkpoints(checkpoint, Path(options.out))
     out = check_output(options.out, options.overwrite)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     classifier = classifier_of(options)

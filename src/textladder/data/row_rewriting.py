@@ -25,12 +25,13 @@ from textladder.data.rows import RowFile, RowWriter, as_text
 from textladder.errors import DataError
 
 
-def check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool, *kept: Path) -> None:
     """Check, before any work is done, that rows can be written to a file.
 
     Args:
         target: the file that will be written.
         overwrite: whether it may be replaced.
+        kept: as for `atomic_files.tidy`.
 
     Raises:
         ConfigError: its name ends in no known format.
@@ -38,7 +39,7 @@ def check_target(target: Path, overwrite: bool) -> None:
     """
     output_format(target)
     if target.exists() and not overwrite:
-        tidy(target)
+        tidy(target, *kept)
         raise DataError(f"{target} exists; pass overwrite=True to replace it, or choose another path.")
 
 

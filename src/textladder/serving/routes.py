@@ -76,7 +76,7 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
         limits.check([body.text])
         found, seconds = await service.explanation(name, body.text, request.is_disconnected)
         # thousands of words take a while to write, during which the event loop would answer nobody
-        content = await service.in_background(name, _explained, _answer(service, name, seconds), found)
+        content = await service.call(name, _explained, _answer(service, name, seconds), found)
         return Response(content, media_type="application/json")
 
 

@@ -58,7 +58,6 @@ def serve(
         BundleError: a bundle cannot be read.
     """
     monitor = monitor or Monitor()
-    sys.setswitchinterval(SWITCH_SECONDS)
     # The thread that loads the classifiers also predicts with them. If another thread loaded them, the torch worker
     # threads of the two would outnumber the cores; they would then sleep between operators and wake up late, and a
     # short text would take 8 ms instead of 5.
@@ -79,10 +78,8 @@ def serve(
             app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="on",
             http=_limited_connections(), timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )  # fmt: skip
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped
-            # What stays is then passed over by the garbage collector, which else may stop everything for 0.1 seconds.
-            gc.collect()
-            gc.freeze()
+        # uvicorn raises the signal again after it has stopped
+        with _short_pauses(), contextlib.suppress(KeyboardInterrupt):
             _Server(config, lambda: ready(address, classifiers), app.state.service.stop).run(sockets=[listener])
 
 
@@ -119,6 +116,24 @@ def _limited_connections() -> type[Connection]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         most = max(1, min(most, soft - SPARE_FILES))
     return type("LimitedConnection", (Connection,), {"most": most, "silent": {}})
+
+
+@contextlib.contextmanager
+def _short_pauses() -> Iterator[None]:
+    """Let no thread of Python keep the others waiting for long.
+
+    The garbage collector passes over what is there now, the classifiers and the libraries; else it may stop everything
+    for a tenth of a second.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        sys.setswitchinterval(before)
 
 
 @contextlib.contextmanager

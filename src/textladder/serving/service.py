@@ -142,8 +142,8 @@ class Service:
         finally:
             self._explanations -= 1
 
-    async def in_background(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function between two batches of the background thread."""
+    async def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function in the background thread of a model, between two batches."""
         return await self._background[name].call(function, *arguments)
 
     async def _explain(

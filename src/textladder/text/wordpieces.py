@@ -5,6 +5,7 @@ them with array arithmetic. `encoders.py` knows where an encoder's tokenizer com
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from textladder.errors import ConfigError, PretrainedError, first_line
 from textladder.text.tokenizer import in_batches
 from textladder.text.vocabulary import EncodedTexts
 
-MAX_NUMBER = 10_000_000  # in the file of a tokenizer: ids, and sizes that the library allocates as they are read
+# In the file of a tokenizer: ids, and sizes that the library allocates as it reads them.
+MAX_NUMBER, LARGE_NUMBER = 9_999_999, re.compile(rb"[0-9]{8}")
 TEXTS_AT_ONCE = 1024  # enough for every core, few enough that the library's own objects stay small
 
 
@@ -28,10 +30,11 @@ def read_tokenizer(content: bytes) -> Tokenizer:
             process.
     """
     try:
-        numbers: list[int] = []
-        json.loads(content, parse_int=lambda digits: numbers.append(int(digits)))
-        if any(number > MAX_NUMBER for number in numbers):
-            raise ValueError(f"it contains the number {max(numbers):,}")
+        if LARGE_NUMBER.search(content):  # perhaps in a word; the whole file is parsed only then
+            numbers: list[int] = [0]
+            json.loads(content, parse_int=lambda digits: numbers.append(int(digits)))
+            if max(numbers) > MAX_NUMBER:
+                raise ValueError(f"it contains the number {max(numbers):,}")
         return Tokenizer.from_str(content.decode())
     except (KeyboardInterrupt, SystemExit):
         raise

@@ -21,6 +21,7 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 from torch import Tensor, nn
 
+from textladder.atomic_files import tidy
 from textladder.bundle import CHECKPOINT, MANIFEST, read_bundle, write_bundle
 from textladder.errors import BundleError, ConfigError
 from textladder.training.callbacks import History
@@ -300,6 +301,12 @@ def weight_bytes(network: nn.Module) -> int:
 def holds_checkpoints(folder: Path) -> bool:
     """Whether a folder holds checkpoints and nothing else, so that it may be deleted."""
     return folder.is_dir() and all(one.match("part-*") and (one / MANIFEST).is_file() for one in _visible(folder))
+
+
+def tidy_checkpoints(folder: Path, output: Path) -> None:
+    """Delete checkpoints that are older than the output that came of them: their process was killed in between."""
+    if output.exists() and holds_checkpoints(folder):
+        tidy(output, folder)
 
 
 def _visible(folder: Path) -> list[Path]:

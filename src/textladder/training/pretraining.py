@@ -99,6 +99,10 @@ def pretrain(
     """
     config, seed = checked(PretrainingConfig, settings, "pretrain setting"), checked_seed(seed)
     monitor = monitor or Monitor()
+    if (partial := _partial(Path(out))).exists() and not overwrite:
+        from textladder.training.checkpoints import tidy_checkpoints
+
+        tidy_checkpoints(partial, Path(out))
     out = check_output(out, overwrite)
     for library in ("torch", "spacy", "fastai.basics", "fastai.callback.schedule", "fastai.callback.training"):
         import_extra(library, "train")
@@ -110,6 +114,10 @@ def pretrain(
             return _Run(texts, config, base, seed, out, overwrite, fresh, monitor).finish()
     finally:
         monitor.stop()
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
 
 
 class _Documents:
@@ -196,7 +204,7 @@ class _Run:
 
         self.texts, self.config, self.seed, self.out = texts, config, seed, out
         self.overwrite, self.fresh = overwrite, fresh
-        self.monitor, self.partial = monitor, out.with_name(f"{out.name}.partial")
+        self.monitor, self.partial = monitor, _partial(out)
         self.stream = WordStream(
             texts.train, batch_size=config.batch_size, time=config.sequence_length, shuffle=True, seed=seed
         )
