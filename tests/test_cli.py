@@ -655,13 +655,19 @@ def test_the_tutorials_counts(run: Run, shared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
-@pytest.mark.parametrize(("redirection", "status"), [(">/dev/full", 2), (">&-", 0), ("2>&-", 0), (">&- 2>&-", 0)])
-def test_an_output_that_cannot_be_written(redirection: str, status: int) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("redirection", "status"), [(">/dev/full", 2), (">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), ("| true", 0)]
+)
+def test_an_output_that_cannot_be_written(redirection: str, status: int, unbuffered: str) -> None:
     command = f'"{sys.executable}" -m textladder levels {redirection}'
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == status
     if redirection == ">/dev/full":
         assert done.stderr == "textladder: Standard output could not be written (No space left on device).\n"
+    else:
+        assert not done.stderr
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no such signal here")
@@ -678,3 +684,33 @@ def test_a_terminal_that_goes(ignored: bool) -> None:
     assert done.returncode == (0 if ignored else 130), done.stderr
     assert ("went on" in done.stdout) is ignored
     assert ("interrupted; nothing was written" in done.stderr) is not ignored
+
+
+def test_many_interrupts_are_one(tmp_path: Path) -> None:
+    code = (
+        "import dataclasses, sys, time; from textladder import cli\n"
+        "def run(options):\n    print('started', flush=True); time.sleep(60)\n"
+        "cli.COMMANDS['levels'] = dataclasses.replace(cli.COMMANDS['levels'], run=run)\n"
+        "sys.argv[1:] = ['levels']; sys.exit(cli.main())"
+    )
+    for _ in range(3):
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.002)
+            assert process.stderr is not None
+            assert (process.returncode, process.stderr.read()) == (
+                130, "\ntextladder: interrupted; nothing was written.\n",
+            )  # fmt: skip
+
+
+def test_too_little_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(options: Any) -> None:
+        np.empty((1 << 60,), np.int8)
+
+    monkeypatch.setitem(COMMANDS, "levels", dataclasses.replace(COMMANDS["levels"], run=run))
+    assert main(["levels"]) == 2
+    assert capsys.readouterr().err.startswith("textladder: There is not enough memory (Unable to allocate 1.00 EiB")

@@ -245,6 +245,50 @@ def test_standard_input() -> None:
     assert (found["source"], found["rows"], found["label"]) == ("standard input", 30, "label")
 
 
+def test_standard_input_is_named_so_in_errors() -> None:
+    for content in (b"\0\1\2\3", b"text,label\na,b\nc,d,e\n", b'{"text": "a", "label": "b"}\n{bad\n', b"\x1f\x8b12345"):
+        script = [sys.executable, "-m", "textladder", "train", "-", "--out", "bundle", "--level", "tfidf"]
+        done = subprocess.run(script, input=content, capture_output=True, check=False)
+        assert done.returncode == 2
+        assert b"textladder: standard input: " in done.stderr
+        assert b"textladder-stdin" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("rows.csv.gz", "text,label\na,b\n"),
+        ("rows.jsonl.gz", '{"text": "a", "label": "b"}\n{"text": "'),
+        ("rows.json.gz", '[{"text": "a", "label": "b"}, {"text": "'),
+        ("object.json.gz", '{"data": [\n{"text": "'),
+        ("fasttext.txt.gz", "__label__a b\n__label__b "),
+        ("class/text.txt.gz", "a line\n"),
+    ],
+)
+def test_a_line_that_was_packed_to_fill_the_memory(name: str, start: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if name.startswith("class"):
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "text.txt").write_text("another")
+    with gzip.open(path, "wb", 1) as stream:
+        stream.write(start.encode())
+        for _ in range(2000):
+            stream.write(b"a" * (1 << 20))
+    assert path.stat().st_size < 10 << 20
+    code = (
+        "import resource, sys; from textladder.data.row_sources import open_source\n"
+        "from textladder.errors import DataError; import pyarrow, pyarrow.csv, pandas\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))\n"
+        "try:\n    source, _ = open_source(sys.argv[1]); [source.column(one, 'text') for one in source.batches()]\n"
+        "except DataError as error:\n    print(error)\n"
+    )
+    place = tmp_path if name.startswith("class") else path
+    done = subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "67,108,864" in done.stdout, done.stdout
+
+
 def test_bad_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(CSV + 'a,"one",too many\n' + CSV[len("label,text\n") :])
@@ -360,6 +404,13 @@ def test_an_encoding_may_be_named_without_its_mark(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(CSV.encode("utf-16"))
     assert texts_of(path, file_encoding="utf-16-le") == EXPECTED
+
+
+def test_class_folders_of_compressed_texts(tmp_path: Path) -> None:
+    for label, text in (("a", "süß"), ("b", "groß")):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.txt.gz").write_bytes(gzip.compress(text.encode("latin-1")))
+    assert texts_of(tmp_path) == ["süß", "groß"]
 
 
 def test_texts_of_class_folders_have_one_encoding(tmp_path: Path) -> None:

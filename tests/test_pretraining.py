@@ -211,6 +211,7 @@ def test_the_command(corpus_file: Path, tmp_path: Path, capsys: pytest.CaptureFi
         (b" \n\n", "no text"),
         (b"good\n\xff\xfe bad\n", "line 2 is not UTF-8"),
         (b"a\0b\n", "zero byte"),
+        (b"good\n" + b"a" * ((1 << 26) + 1), "line 2 has more than 67,108,864 bytes"),
     ],
 )
 def test_files_that_are_no_texts(tmp_path: Path, content: bytes, sentence: str) -> None:

@@ -612,6 +612,42 @@ def test_the_command_stops_when_everyone_is_answered(fitted: Callable[[str], Any
         assert process.stderr.read() == ""
 
 
+@pytest.mark.network
+def test_stopped_while_it_loads() -> None:
+    code = (
+        "import sys, time; from textladder import cli; from textladder.serving import server\n"
+        "def load_models(bundles, form):\n    print('loading', flush=True); time.sleep(60)\n"
+        "server.load_models = load_models\n"
+        "sys.argv[1:] = ['serve', 'bundle', '--port', '0']; sys.exit(cli.main())"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        time.sleep(0.3)  # the main thread waits for the other
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 130
+        assert process.stderr is not None
+        assert process.stderr.read().startswith("\ntextladder: interrupted;")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are of another kind")
+def test_a_token_that_others_can_read(tmp_path: Path) -> None:
+    from textladder.commands.serve import _read_token
+
+    said: list[str] = []
+    monitor = Monitor()
+    monitor.say = said.append  # type: ignore[method-assign]
+    file = tmp_path / "token"
+    file.write_text("open-sesame\n")
+    file.chmod(0o600)
+    assert _read_token(str(file), monitor) == "open-sesame"
+    assert not said
+    file.chmod(0o644)
+    assert _read_token(str(file), monitor) == "open-sesame"
+    assert "can be read by other users of this machine" in said[0]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

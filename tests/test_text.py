@@ -242,6 +242,7 @@ def test_words_with_blanks(tmp_path: Path) -> None:
         ("just words here\n", "among words"),
         ("a 1 2\nb 1\n", "word 2 has 1 value where the first word has 2"),
         ("a 1 2\nb x 2\n", "could not convert"),
+        ("a 1 2\n" + "b" * (1 << 20), "a line has 1,048,576 characters or more"),
     ],
 )
 def test_files_without_vectors(tmp_path: Path, content: str, message: str) -> None:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from conftest import SENTENCES
 from textladder.errors import ConfigError
 from textladder.text.vocabulary import EncodedTexts
-from textladder.text.wordpieces import WordPieces
+from textladder.text.wordpieces import WordPieces, read_tokenizer
 
 TEXTS = [text for _, text in SENTENCES]
 Encoders = Callable[[str], Path]
@@ -27,6 +27,19 @@ def pieces(encoders: Encoders) -> WordPieces:
 
 def test_special_tokens_are_found(pieces: WordPieces) -> None:
     assert (pieces.before, pieces.after) == ([2], [3])
+
+
+def test_sizes_that_would_end_the_process_are_refused(encoders: Encoders) -> None:
+    content = json.loads((encoders("bert") / "tokenizer.json").read_text())
+    content["padding"] = {
+        "strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+        "pad_type_id": 0, "pad_token": "[PAD]",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="it contains the number 1,000,000,000,000"):
+        read_tokenizer(json.dumps(content).encode())
+    content["padding"] = None
+    content["model"]["vocab"]["1234567890123"] = 7  # digits in a word are no size
+    read_tokenizer(json.dumps(content).encode())
 
 
 def test_padding_and_truncation_of_the_file_are_turned_off(encoders: Encoders) -> None:

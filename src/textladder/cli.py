@@ -5,11 +5,14 @@ Nothing heavy is imported before a command needs it.
 """
 
 import argparse
+import atexit
 import contextlib
+import io
 import os
 import signal
 import sys
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NoReturn
 
 from textladder import __version__
@@ -44,22 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TextladderError as error:
         return fail(error, flags_of(options))
     except KeyboardInterrupt:
+        if own_process:
+            _set_handlers(signal.SIG_IGN)  # another signal would end the sentence that follows
         command = getattr(options, "command", None)
         kept = COMMANDS[command].kept(options) if command else "nothing was written"
         print(f"\ntextladder: interrupted; {printable(kept)}.", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
         if own_process:
-            _discard_output()
+            _leave_threads()
+        return INTERRUPTED
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        return fail(TextladderError(f"There is not enough memory{reason}."))
+    except BrokenPipeError:
         return BROKEN_PIPE
-    except OSError:
-        try:
-            sys.stdout.flush()  # fails again if it was standard output that could not be written
-        except OSError as error:
-            if own_process:
-                _discard_output()
-            return fail(TextladderError(f"Standard output could not be written ({error.strerror})."))
-        raise
     return 0
 
 
@@ -139,22 +139,59 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise _Interrupted
 
 
-def _discard_output() -> None:
-    """Or Python reports the failure again as it flushes the stream at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _set_handlers(handler: Callable[[int, object], NoReturn] | signal.Handlers) -> None:
+    """Handle the signals that end a process, but for those that it was told to ignore."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+class _StandardOutput(io.TextIOWrapper):
+    """Standard output of this process; once it cannot be written, the rest is discarded.
+
+    Or Python would report the failure again as it flushes the stream at exit. Characters that it cannot encode are
+    escaped.
+    """
+
+    def write(self, text: str) -> int:
+        with self._failures():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._failures():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise TextladderError(f"Standard output could not be written ({error.strerror}).") from None
+
+
+def _leave_threads() -> None:
+    """End this process if a thread still works, such as one that loads a bundle, for which Python would wait."""
+    if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)
 
 
 def _set_up_process() -> None:
-    """Handle SIGTERM and SIGHUP like Ctrl-C, and escape characters that standard output cannot encode.
+    """Handle SIGTERM and SIGHUP like Ctrl-C, and failures of standard output.
 
     A signal that is ignored, as SIGHUP is under `nohup`, stays ignored. A stream that is closed is one nobody reads.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, _interrupt)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and is not ignored
-        signal.signal(signal.SIGINT, _interrupt)
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
+    _set_handlers(_interrupt)
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")
-    with contextlib.suppress(AttributeError):
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = _StandardOutput(
+            sys.stdout.buffer, sys.stdout.encoding, "backslashreplace",
+            line_buffering=sys.stdout.line_buffering, write_through=sys.stdout.write_through,
+        )  # fmt: skip

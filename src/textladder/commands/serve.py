@@ -1,6 +1,7 @@
 """`textladder serve`: bundles over HTTP."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from textladder.commands.command import Command, print_json, print_wrapped, terminal_monitor
 from textladder.errors import ConfigError, import_extra
 from textladder.flags import FORM_HELP, Parser
+from textladder.progress import Monitor
 
 if TYPE_CHECKING:
     from textladder.classifier import TextClassifier
@@ -62,6 +64,7 @@ def run(options: argparse.Namespace) -> None:
             print_wrapped(f"Serving {named} at {address}, with a page to try it there and /docs. Press Ctrl-C to stop.")
         sys.stdout.flush()
 
+    monitor = terminal_monitor()
     serve(
         options.bundles,
         host=options.host,
@@ -70,18 +73,20 @@ def run(options: argparse.Namespace) -> None:
         limits=Limits(
             options.max_body, options.max_texts, options.max_characters, options.max_queue, options.max_seconds
         ),
-        token=_read_token(options.token_file),
+        token=_read_token(options.token_file, monitor),
         access_log=options.access_log,
-        monitor=terminal_monitor(),
+        monitor=monitor,
         ready=ready,
     )
 
 
-def _read_token(file: str | None) -> str | None:
-    """The first line of a file; only its owner needs permission to read it."""
+def _read_token(file: str | None, monitor: Monitor) -> str | None:
+    """The first line of a file; it is said if others than its owner may read it."""
     if file is None:
         return None
     try:
+        if os.name == "posix" and os.stat(file).st_mode & 0o044:
+            monitor.say(f"{file} can be read by other users of this machine; chmod 600 keeps the token from them.")
         token = (Path(file).read_text(encoding="utf-8").splitlines() or [""])[0].strip()
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: the token cannot be read ({error}).") from None

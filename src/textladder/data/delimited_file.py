@@ -223,7 +223,7 @@ class DelimitedFile:
         Raises:
             DataError: a row cannot be read, or too many were skipped.
         """
-        bad_rows = BadRows(str(self.path), skip=self.options.bad_rows == "skip")
+        bad_rows = BadRows(f"{self.path}", skip=self.options.bad_rows == "skip")
         headers: list[int] = []
         count, self.skipped = 0, {}
         for batch in self._batches(rows, bad_rows, headers):

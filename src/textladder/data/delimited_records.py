@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import islice, repeat
 from typing import NamedTuple, TextIO
 
-MAX_FIELD = 1 << 27  # characters; a longer field is a quote that was never closed
+MAX_FIELD = 1 << 26  # characters; a longer field is a quote that was never closed
 RECORDS_AT_ONCE = 256  # records parsed each time the csv module's limit on fields is raised
 LINE_END = "\r\n"
 _field_limit_lock = threading.Lock()

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from textladder.data.compression import detect_compression, open_bytes
 from textladder.data.encodings import MARKS, SAMPLE_BYTES, detect_encoding
 from textladder.data.file_options import FileOptions
-from textladder.data.file_streams import TextFile
+from textladder.data.file_streams import MAX_LINE, TextFile
 from textladder.data.row_files import open_rows
 from textladder.data.rows import BATCH_ROWS, Batch, RowFile, in_batches
 from textladder.errors import DataError
@@ -67,6 +68,15 @@ def class_folders(folder: Path) -> list[Path]:
 def text_files(folder: Path) -> list[Path]:
     """The files in a folder and in the folders inside it, in order, without hidden ones."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file with one text, decompressed."""
+    with open_bytes(path, detect_compression(path)) as stream:
+        content = stream.read(MAX_LINE + 1)
+    if len(content) > MAX_LINE:
+        raise DataError(f"{path}: a text of more than {MAX_LINE:,} bytes cannot be read.")
+    return content
 
 
 class PartFiles:
@@ -157,7 +167,7 @@ class ClassFolders:
         """The encoding of the files that are not UTF-8; None if all are."""
         sample = b""
         for _, path in self._files:
-            data = path.read_bytes()
+            data = _content(path)
             try:
                 data.decode()
             except UnicodeDecodeError:
@@ -173,13 +183,16 @@ class ClassFolders:
                 yield {"label": label, "text": ""}
                 continue
             with TextFile.examine(path, self.encoding or self._own_encoding(path)).open() as text:
-                yield {"label": label, "text": text.read()}
+                content = text.read(MAX_LINE + 1)
+            if len(content) > MAX_LINE:
+                raise DataError(f"{path}: a text of more than {MAX_LINE:,} bytes cannot be read.")
+            yield {"label": label, "text": content}
 
     def _own_encoding(self, path: Path) -> str | None:
         """That of all files that are not UTF-8 for one of them; None to detect it."""
         if self._others is None:
             return None
-        data = path.read_bytes()
+        data = _content(path)
         try:
             data.decode()
             return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from typing import IO, TYPE_CHECKING, Any
 
-from textladder.data.file_streams import TextFile
+from textladder.data.file_streams import MAX_LINE, TextFile
 from textladder.data.rows import BATCH_ROWS, as_text, in_batches
 from textladder.errors import DataError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ROWS_FOR_NAMES = 256  # the columns are the keys of this many rows
 BLOCK_CHARACTERS = 1 << 20
+MAX_OBJECT = 1 << 29  # characters
 LINES, ARRAY, OBJECT = "jsonl", "json array", "json object with an array"
 ESCAPE = "textladder_json"  # how the writer treats what an encoding lacks, half a surrogate pair included
 _decoder = json.JSONDecoder()
@@ -104,8 +105,8 @@ class JsonFile:
         self.later_names: dict[str, int] = {}
         self.output = "jsonl" if kind == LINES else "json"
         self.line_end = "\n"
-        with file.open() as text:
-            if text.readline().endswith("\r\n"):
+        with file.open(lines=False) as text:
+            if text.readline(BLOCK_CHARACTERS).endswith("\r\n"):
                 self.line_end = "\r\n"
         first_rows = next(self.batches(ROWS_FOR_NAMES), None)
         if first_rows is None:
@@ -123,7 +124,7 @@ class JsonFile:
         return ", ".join(parts)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        with self.file.open() as text:
+        with self.file.open(lines=self.kind == LINES) as text:
             text.reconfigure(newline="\n")  # a JSON string may contain other line ends
             rows = {LINES: self._lines, ARRAY: self._array, OBJECT: self._object}[self.kind](text)
             for number, (place, row) in enumerate(rows, start=1):
@@ -157,6 +158,11 @@ class JsonFile:
             try:
                 value, position = _decoder.raw_decode(buffer, position)
             except (json.JSONDecodeError, RecursionError) as error:
+                if len(buffer) - position > MAX_LINE:
+                    raise DataError(
+                        f"{self.path}: row {number + 1} of the array has more than {MAX_LINE:,} characters, or is not "
+                        "JSON."
+                    ) from None
                 more = text.read(max(BLOCK_CHARACTERS, len(buffer) - position))
                 if not more or isinstance(error, RecursionError):
                     raise DataError(f"{self.path}: row {number + 1} of the array is not JSON ({error}).") from None
@@ -166,8 +172,14 @@ class JsonFile:
             yield f"row {number} of the array", value
 
     def _object(self, text: TextIOWrapper) -> Iterator[tuple[str, Any]]:
+        content = text.read(MAX_OBJECT + 1)
+        if len(content) > MAX_OBJECT:
+            raise DataError(
+                f"{self.path}: a JSON object is read as a whole, and this one has more than {MAX_OBJECT:,} characters; "
+                "write its array as JSON Lines."
+            )
         try:
-            whole = json.load(text)
+            whole = json.loads(content)
         except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"{self.path}: the file is not JSON ({error}).") from None
         arrays = _arrays(whole)

@@ -72,7 +72,7 @@ def open_rows(path: str | Path, options: FileOptions = DETECTED) -> RowFile:
         DataError: the file does not exist, is empty, or cannot be read as what it seems to be.
         ConfigError: the encoding is unknown, or an option does not apply to such a file.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     if not os.path.isfile(path):  # unlike Path.is_file, it also accepts names that are too long
         raise DataError(f"{path}: no such file." if not os.path.exists(path) else f"{path}: this is not a file.")
     if path.stat().st_size == 0:

@@ -193,6 +193,13 @@ def _open_path(data: str | Path, options: FileOptions) -> RowSource:
     return open_rows(data, options)
 
 
+class _InputCopy(type(Path())):  # type: ignore[misc]
+    """The path of the copy of standard input, which messages call by the name of what it is a copy of."""
+
+    def __format__(self, specification: str) -> str:
+        return format("standard input", specification)
+
+
 @cache
 def spooled_input() -> Path:
     """Copy standard input to a temporary file, since rows are read more than once.
@@ -201,7 +208,7 @@ def spooled_input() -> Path:
     """
     folder = Path(tempfile.gettempdir())
     sweep(folder / "textladder-stdin")
-    copy = part_path(folder / "textladder-stdin")
+    copy = _InputCopy(part_path(folder / "textladder-stdin"))
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as stream:
         atexit.register(copy.unlink, missing_ok=True)

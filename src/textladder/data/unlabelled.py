@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from textladder.data.file_streams import MAX_LINE
 from textladder.errors import DataError
 
 
@@ -17,7 +18,9 @@ def read_documents(path: str | Path) -> Iterator[str]:
     documents = line_number = 0
     try:
         with gzip.open(path) if str(path).endswith(".gz") else Path(path).open("rb") as stream:
-            for line_number, line in enumerate(stream, start=1):
+            for line_number, line in enumerate(iter(lambda: stream.readline(MAX_LINE + 1), b""), start=1):
+                if len(line) > MAX_LINE:
+                    raise DataError(f"{path}: line {line_number:,} has more than {MAX_LINE:,} bytes.")
                 text = line.decode("utf-8-sig" if line_number == 1 else "utf-8").strip()
                 if "\0" in text:
                     raise DataError(f"{path}: line {line_number:,} contains a zero byte; this is not a text file.")

@@ -63,7 +63,7 @@ def serve(
     # short text would take 8 ms instead of 5.
     with (
         contextlib.closing(_listener(host, port)) as listener,
-        ThreadPoolExecutor(1, "textladder") as executor,
+        _one_thread() as executor,
         _logging_to_stderr(),
     ):
         classifiers = executor.submit(load_models, bundles, form).result()
@@ -116,6 +116,18 @@ def _limited_connections() -> type[Connection]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         most = max(1, min(most, soft - SPARE_FILES))
     return type("LimitedConnection", (Connection,), {"most": most, "silent": {}})
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[ThreadPoolExecutor]:
+    """A thread that is waited for at the end, but not if an interrupt came while it loads."""
+    executor = ThreadPoolExecutor(1, "textladder")
+    wait = False
+    try:
+        yield executor
+        wait = True
+    finally:
+        executor.shutdown(wait=wait, cancel_futures=True)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from textladder.pretrained import Progress, VectorSource
 
 BINARY_FORM, CHECKSUMS = ("matrix.npy", "words.parquet"), "checksums.json"
 LINES_AT_ONCE = 10_000
+MAX_LINE = 1 << 20  # characters
 LINE_FORMAT = "each line must be a word and its values, separated by spaces"
 
 
@@ -195,7 +196,7 @@ def _convert(path: Path, member: str | None, folder: Path) -> None:
     blocks: list[np.ndarray] = []
     dimension = None
     with _open_lines(path, member) as lines:
-        while block := list(islice(lines, LINES_AT_ONCE)):
+        while block := list(islice(_bounded(lines, path), LINES_AT_ONCE)):
             texts = [line.rstrip() for line in block if line.strip()]
             if not words and texts and len(texts[0].split(" ")) == 2:
                 texts = texts[1:]  # word2vec's format begins with the number of words and the dimension
@@ -212,6 +213,14 @@ def _convert(path: Path, member: str | None, folder: Path) -> None:
     matrix_file, words_file = (folder / name for name in BINARY_FORM)
     np.save(matrix_file, np.concatenate(blocks))
     parquet.write_table(pa.table({"word": pa.array(words)}), words_file)
+
+
+def _bounded(lines: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    """Lines that are not too long for a vector."""
+    while line := lines.readline(MAX_LINE):
+        if len(line) == MAX_LINE and not line.endswith("\n"):
+            raise PretrainedError(f"{path}: a line has {MAX_LINE:,} characters or more; {LINE_FORMAT}.")
+        yield line
 
 
 def _parse_values(fields: list[list[str]], dimension: int, path: Path, words_before: int) -> np.ndarray:
