@@ -1,6 +1,7 @@
 # make env    create .venv with every extra            make demo   compare every level on the embedded sample
 # make test   run all tests                            make check  check format, lint and types
 # make bench  run the benchmarks                       make docs   build the site, then run the tutorial
+# make crash  kill every command, and fill the disk below it, before each of its changes
 #
 # The machine only has to provide python3, git and make: tools run from .venv, and caches are kept inside it.
 
@@ -19,7 +20,7 @@ export HF_HOME := $(VENV)/cache/huggingface
 export FASTAI_HOME := $(VENV)/cache/fastai
 export MPLCONFIGDIR := $(VENV)/cache/matplotlib
 
-.PHONY: env demo test check bench docs
+.PHONY: env demo test crash check bench docs
 
 env: $(STAMP)
 
@@ -34,7 +35,10 @@ demo: $(STAMP)
 	@$(PYTHON) -m textladder.demo runs/demo
 
 test: $(STAMP)
-	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --ignore tests/crash
+
+crash: $(STAMP)
+	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 tests/crash
 
 check: $(STAMP)
 	$(PYTHON) -m ruff format --check .

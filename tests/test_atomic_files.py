@@ -1,17 +1,15 @@
 """Outputs are whole or not there, whoever is killed, and one process writes each at a time."""
 
-import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from textladder import TextClassifier, atomic_files
+from textladder import atomic_files
 from textladder.atomic_files import atomic_folder, atomic_path, locked, part_path, sweep, tidy, write_text
 from textladder.errors import ConfigError
 
@@ -138,43 +136,6 @@ def test_a_lock_is_gone_with_its_process(tmp_path: Path) -> None:
     with locked(tmp_path / "out", "file"):
         pass
     assert not list(tmp_path.iterdir())
-
-
-REPLACE = """
-import sys
-from textladder import TextClassifier
-one, other = (TextClassifier.load(path) for path in sys.argv[1:3])
-print("ready", flush=True)
-while True:
-    one.save(sys.argv[3], overwrite=True)
-    other.save(sys.argv[3], overwrite=True)
-"""
-
-
-def test_a_reader_never_misses_a_bundle_that_is_replaced_all_the_time(
-    fitted: Callable[[str], Any], tmp_path: Path
-) -> None:
-    classifier = fitted("tfidf")
-    one, other, shared = (classifier.save(tmp_path / name) for name in ("one", "other", "shared"))
-    manifest = json.loads((one / "textladder.json").read_text())
-    command = [sys.executable, "-c", REPLACE, str(one), str(other), str(shared)]
-    loads, seen = 0, set()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        end = time.monotonic() + 8
-        try:
-            while time.monotonic() < end:
-                assert TextClassifier.load(shared).labels == tuple(manifest["labels"])
-                loads += 1
-                seen.add(shared.stat().st_mtime_ns)
-            assert process.poll() is None
-        finally:
-            process.kill()
-    assert loads > 50
-    assert len(seen) > 10
-    classifier.save(shared, overwrite=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other", "shared"]
 
 
 def test_what_a_finished_output_leaves_is_deleted(tmp_path: Path) -> None:

@@ -121,19 +121,23 @@ def tidy(path: Path, *kept: Path) -> None:
     """
     from filelock import FileLock, Timeout
 
-    sweep(path)
+    for one in (path, *kept):
+        sweep(one)
     place = _lock_of(path)
     if not (place.exists() or any(one.exists() for one in kept)):
         return
     with suppress(OSError, Timeout), FileLock(place).acquire(timeout=0):  # else another process is writing
         for one in kept:
             if one.exists() and one.stat().st_mtime_ns <= path.stat().st_mtime_ns:
-                shutil.rmtree(one) if one.is_dir() else one.unlink()
+                discard(one) if one.is_dir() else one.unlink()
         place.unlink(missing_ok=True)
 
 
 def _lock_of(path: Path, inside: bool = False) -> Path:
-    return path / ".lock" if inside else path.with_name(f".{path.name}.lock")
+    if inside:
+        return path / ".lock"
+    path = path.resolve()  # an output and a link to it have one lock
+    return path.with_name(f".{path.name}.lock")
 
 
 def part_path(path: Path) -> Path:
@@ -156,6 +160,14 @@ def sweep(path: Path) -> None:
                 shutil.rmtree(one, ignore_errors=True)
             else:
                 one.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder, at once for everybody else: what a process leaves that is killed meanwhile is swept up."""
+    part = part_path(folder)
+    with suppress(OSError):
+        folder.rename(part)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def flush(path: Path) -> None:

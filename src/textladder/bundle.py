@@ -176,6 +176,8 @@ def write_bundle(
     Raises:
         BundleError: the path exists and may not be replaced, or the disk is full or not writable.
     """
+    from safetensors import SafetensorError
+
     path = check_output(path, overwrite)
     if path.is_symlink():  # what it points to is replaced, and not the link
         path = path.resolve()
@@ -188,10 +190,9 @@ def write_bundle(
             content = {"format": FORMAT, "kind": kind.name, **fields, "files": _digests(part)}
             content["sha256"] = _own_digest(content)
             (part / MANIFEST).write_bytes(_canonical(content))
-    except OSError as error:
-        raise BundleError(
-            f"{path}: the {kind.name} could not be written ({error.strerror or error}); nothing was kept."
-        ) from None
+    except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"{path}: the {kind.name} could not be written ({reason}); nothing was kept.") from None
     return path
 
 

@@ -18,7 +18,7 @@ import torch
 import transformers
 from huggingface_hub import constants
 from huggingface_hub.utils import logging as hub_logging
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -123,12 +123,10 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
 
     Raises:
         OSError: they cannot be written.
+        SafetensorError: the weights cannot be written.
     """
-    try:
-        with _quiet():
-            encoder.network.model.save_pretrained(folder, max_shard_size="1TB")  # type: ignore[operator]
-    except SafetensorError as error:  # raised when the disk is full
-        raise OSError(str(error)) from None
+    with _quiet():
+        encoder.network.model.save_pretrained(folder, max_shard_size="1TB")  # type: ignore[operator]
     (folder / WEIGHTS_FILE).chmod(0o644)  # the library makes it private
     for name, content in encoder.files.items():
         (folder / name).write_bytes(content)

@@ -100,7 +100,10 @@ def predict_file(
         ):
             count = _predict_rows(classifier, rows, names, columns, journal, monitor)
             monitor.start("writing", None)
-            with atomic_row_writer(rows, target, columns.types, overwrite) as writer:
+            kept = f"the predictions are in {path}"
+            if not start_over:
+                kept += ", and the same command goes on from there"
+            with atomic_row_writer(rows, target, columns.types, overwrite, kept) as writer:
                 start = 0
                 for batch in rows.batches():
                     # as the file is now: it may have changed since it was predicted

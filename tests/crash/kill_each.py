@@ -3,29 +3,28 @@
     python kill_each.py FOLDER STEP COMMAND...
 
 FOLDER holds what the command needs, under the names that COMMAND uses. For every STEP-th change a copy of it is made,
-the command is killed with SIGKILL before that change, then run again to its end. One line of JSON is printed for each
-kill: the copy, a copy of what the killed run left, the exit status of the second run and what it printed.
+the command is killed with SIGKILL before that change, run again and killed before another one, then run to its end. One
+line of JSON is printed for each copy: its place, copies of what the killed runs left, the exit status of the last run
+and what it printed.
 
 Every attempt is a fork of this process, which has imported everything, so that it takes a fraction of a second. A hook
-of Python's audit events counts the changes.
+of Python's audit events counts the changes. A training writes a checkpoint after every epoch, whatever it costs.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import shutil
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import textladder.atomic_files as atomic_files
 import textladder.classifier
-import textladder.commands.compare
-import textladder.commands.predict
-import textladder.commands.train
-import textladder.export
-import textladder.levels.tfidf  # noqa: F401
+import textladder.export  # noqa: F401
 from textladder.cli import main
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod"}
@@ -83,6 +82,8 @@ def attempt(folder: Path, command: list[str], kill_at: int | None = None) -> dic
             status = main(command)
             sys.stdout.flush()
             counted.write_text(str(changes.seen))
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     _, status = os.waitpid(process, 0)
@@ -93,21 +94,35 @@ def attempt(folder: Path, command: list[str], kill_at: int | None = None) -> dic
     return {"status": os.waitstatus_to_exitcode(status), "changes": seen, "printed": printed}
 
 
+def import_for(command: list[str]) -> None:
+    """Import what the command would import."""
+    importlib.import_module(f"textladder.commands.{command[0].replace('-', '_')}")
+    level = command[command.index("--level") + 1] if "--level" in command else "tfidf"
+    importlib.import_module(f"textladder.levels.{level}")
+    if level != "tfidf" or command[0] == "pretrain":
+        for module in ("levels.lstm", "levels.ulmfit", "training.pretraining", "training.learner"):
+            importlib.import_module(f"textladder.{module}")
+        importlib.import_module("textladder.training.checkpoints").COST = 0.0
+
+
 def kill_each(folder: Path, step: int, command: list[str]) -> None:
-    """Kill before every `step`-th change, and run again."""
+    """Kill before every `step`-th change, kill again, and run to the end."""
+    import_for(command)
     whole = folder.with_name("undisturbed")
     shutil.copytree(folder, whole)
     found = attempt(whole, command)
+    changes = found["changes"]
     print(json.dumps({"place": str(whole), **found}), flush=True)
-    for number in range(1, found["changes"] + 1, step):
-        place = folder.with_name(f"killed-{number}")
+    for number in range(1, changes + 1, step):
+        place, seen = folder.with_name(f"killed-{number}"), []
         shutil.copytree(folder, place)
-        killed = attempt(place, command, number)
-        seen = folder.with_name(f"seen-{number}")
-        shutil.copytree(place, seen, symlinks=True)
-        again = attempt(place, command)
-        line = {"place": str(place), "seen": str(seen), "killed": killed["status"], **again}
-        print(json.dumps(line), flush=True)
+        for kill_at in (number, 1 + 7 * number % changes, None):
+            last = attempt(place, command, kill_at)
+            if last["status"] != -signal.SIGKILL:
+                break
+            seen.append(str(folder.with_name(f"seen-{number}-{len(seen)}")))
+            shutil.copytree(place, seen[-1], symlinks=True)
+        print(json.dumps({"place": str(place), "seen": seen, **last}), flush=True)
 
 
 if __name__ == "__main__":

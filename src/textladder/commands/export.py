@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from textladder.commands.command import Command, print_json, print_wrapped, show, terminal_monitor
 from textladder.errors import ConfigError
@@ -37,32 +38,34 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: no texts to compare on.
     """
+    from textladder.atomic_files import locked
     from textladder.bundle import read_bundle
     from textladder.data.labelled_texts import read_perhaps_labelled
     from textladder.export import export_bundle
     from textladder.wording import short
 
-    about = read_bundle(options.bundle).manifest
     if options.first < 1:
         raise ConfigError(f"--first must be 1 or more; received {options.first}.")
-    texts = read_perhaps_labelled(
-        options.data,
-        about["labels"],
-        text=options.text or about["text_columns"],
-        label=options.label or about["label_column"],
-        **label_options(options),
-        **file_options(options),
-        drop_missing=options.drop_missing,
-        first=options.first,
-    )
-    found = export_bundle(
-        options.bundle,
-        texts,
-        quantize=options.quantize,
-        out=options.out,
-        overwrite=options.overwrite,
-        monitor=terminal_monitor(),
-    )
+    about = read_bundle(options.bundle).manifest
+    with locked(Path(options.out or options.bundle), "bundle"):
+        texts = read_perhaps_labelled(
+            options.data,
+            about["labels"],
+            text=options.text or about["text_columns"],
+            label=options.label or about["label_column"],
+            **label_options(options),
+            **file_options(options),
+            drop_missing=options.drop_missing,
+            first=options.first,
+        )
+        found = export_bundle(
+            options.bundle,
+            texts,
+            quantize=options.quantize,
+            out=options.out,
+            overwrite=options.overwrite,
+            monitor=terminal_monitor(),
+        )
     if options.json:
         print_json(found.as_dict())
         return

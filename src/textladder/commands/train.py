@@ -1,7 +1,6 @@
 """`textladder train`: one level, saved as a bundle; and what it shares with `lr-find`."""
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +37,7 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train, measure on the test rows, and save."""
-    from textladder.atomic_files import locked
+    from textladder.atomic_files import discard, locked, sweep
     from textladder.bundle import check_output
     from textladder.levels import find_level
     from textladder.levels.base import is_neural
@@ -47,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
 
     monitor = terminal_monitor()
     checkpoint = checkpoint_of(options)
+    sweep(checkpoint)
     if checkpoint.exists() and not options.overwrite:
         from textladder.training.checkpoints import tidy_checkpoints
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
                 "command saves it."
             ) from None
         if is_neural(find_level(classifier.level)):  # then it was checked that nothing else is there
-            shutil.rmtree(checkpoint, ignore_errors=True)
+            discard(checkpoint)
     if options.json:
         print_json({"level": classifier.level, "preset": classifier.preset, "bundle": str(out), **record})
         return

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from textladder.atomic_files import locked, write_text
+from textladder.atomic_files import discard, locked, write_text
 from textladder.bundle import check_output
 from textladder.comparison.trainings import CHECKPOINTS, RECORD
 from textladder.errors import ConfigError
@@ -82,6 +82,6 @@ def delete_results(folder: Path) -> None:
     """Delete the training runs and results of an earlier comparison, and nothing else."""
     for path in folder.iterdir():
         if (path / RECORD).is_file() or path.suffix == CHECKPOINTS:
-            shutil.rmtree(path)
+            discard(path)
         elif path.name in (PLAN, RESULTS, *REPORTS):
             path.unlink()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from textladder.atomic_files import atomic_folder, sweep
+from textladder.atomic_files import atomic_folder, discard, sweep
 from textladder.bundle import read_bundle
 from textladder.classifier import ORIGINAL
 from textladder.comparison.forms import DEPLOYABLE, MeasuredForms, Measuring
@@ -181,6 +181,8 @@ class TrainingStore:
         """
         if (finished := self.find(job)) is None:
             finished = self._train(job, keep_bundle=measure, say=say)
+        else:
+            discard(self._checkpoint(job))  # of a process that was killed when it had finished
         return self._measured(finished, job, say) if measure else finished
 
     def _train(self, job: Job, keep_bundle: bool, say: bool) -> Training:
@@ -194,7 +196,7 @@ class TrainingStore:
             record["bundle_kept"] = keep_bundle
             record["predictions"] = predictions_digest(part, ORIGINAL)
             (part / RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        discard(checkpoint)
         finished = self.find(job)
         assert finished is not None
         return finished
@@ -206,7 +208,7 @@ class TrainingStore:
         checkpoint = self.folder / f"{name}.{digest}{CHECKPOINTS}"
         for other in self.folder.glob(f"{name}.*{CHECKPOINTS}"):
             if other != checkpoint:
-                shutil.rmtree(other, ignore_errors=True)
+                discard(other)
         return checkpoint
 
     def _measured(self, training: Training, job: Job, say: bool) -> Training:

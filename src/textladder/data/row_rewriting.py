@@ -45,7 +45,7 @@ def check_target(target: Path, overwrite: bool, *kept: Path) -> None:
 
 @contextmanager
 def atomic_row_writer(
-    rows: RowFile, target: Path, added: Mapping[str, pa.DataType], overwrite: bool
+    rows: RowFile, target: Path, added: Mapping[str, pa.DataType], overwrite: bool, kept: str = "nothing was kept"
 ) -> Iterator[RowWriter]:
     """Write a file; it appears once the block has ended without an error.
 
@@ -55,6 +55,7 @@ def atomic_row_writer(
             delimiter, the schema and so on are those of `rows` too.
         added: further columns, by name, with their types.
         overwrite: replace an existing file.
+        kept: what the error says of the work if it cannot be written.
 
     Yields:
         The writer.
@@ -79,9 +80,7 @@ def atomic_row_writer(
             if stream is not plain:
                 stream.close()
     except OSError as error:
-        raise DataError(
-            f"{target}: the rows could not be written ({error.strerror or error}); nothing was kept."
-        ) from None
+        raise DataError(f"{target}: the rows could not be written ({error.strerror or error}); {kept}.") from None
     except UnicodeEncodeError as error:
         raise DataError(f"{target}: a value cannot be encoded as {error.encoding} ({error.reason}).") from None
 

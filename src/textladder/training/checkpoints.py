@@ -21,10 +21,11 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 from torch import Tensor, nn
 
-from textladder.atomic_files import tidy
+from textladder.atomic_files import discard, sweep, tidy
 from textladder.bundle import CHECKPOINT, MANIFEST, read_bundle, write_bundle
 from textladder.errors import BundleError, ConfigError
 from textladder.training.callbacks import History
+from textladder.wording import short
 
 STATE_FILE = "state.safetensors"
 LONGEST = 300.0  # seconds between two checkpoints
@@ -50,6 +51,7 @@ class FitCheckpoint:
             BundleError: a checkpoint is damaged.
         """
         self.folder = folder
+        sweep(folder)
         self.run = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
         if folder.exists() and not holds_checkpoints(folder):
             raise ConfigError(f"{folder} is not a checkpoint; delete or rename it.")
@@ -73,7 +75,7 @@ class FitCheckpoint:
 
     def remove(self) -> None:
         """Delete the checkpoints."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        discard(self.folder)
 
     @property
     def elapsed(self) -> float:
@@ -93,8 +95,8 @@ class FitCheckpoint:
         free, needed = shutil.disk_usage(above).free, ROOM * size
         if free < needed:
             raise ConfigError(
-                f"{above}: {free / 1e6:,.0f} MB are free, but checkpoints of this training and its result need "
-                f"{needed / 1e6:,.0f} MB."
+                f"{above}: {short(free / 1e6)} MB are free, but checkpoints of this training and its result need "
+                f"{short(needed / 1e6)} MB."
             )
 
     def is_due(self, size: int, *, longest: bool) -> bool:
@@ -305,6 +307,7 @@ def holds_checkpoints(folder: Path) -> bool:
 
 def tidy_checkpoints(folder: Path, output: Path) -> None:
     """Delete checkpoints that are older than the output that came of them: their process was killed in between."""
+    sweep(folder)
     if output.exists() and holds_checkpoints(folder):
         tidy(output, folder)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from textladder.atomic_files import atomic_path
 from textladder.errors import ConfigError
 from textladder.training.stages import LearningRateCurve
 
@@ -27,8 +28,10 @@ def plot_learning_rates(curve: LearningRateCurve, path: Path) -> None:
     axes.set_ylim(min(curve.losses) * 0.95, curve.losses[0] * 1.5)
     axes.legend(loc="upper left")
     try:
-        figure.savefig(path, dpi=120)
+        with atomic_path(path) as part:
+            figure.savefig(part, dpi=120, format=path.suffix.removeprefix(".") or "png")
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: the plot could not be written ({error}).") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: the plot could not be written ({reason}).") from None
     finally:
         plt.close(figure)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textladder.atomic_files import locked
+from textladder.atomic_files import locked, sweep
 from textladder.bundle import check_output
 from textladder.data.unlabelled import read_documents
 from textladder.errors import ConfigError, DataError, import_extra
@@ -99,6 +99,7 @@ def pretrain(
     """
     config, seed = checked(PretrainingConfig, settings, "pretrain setting"), checked_seed(seed)
     monitor = monitor or Monitor()
+    sweep(_partial(Path(out)))
     if (partial := _partial(Path(out))).exists() and not overwrite:
         from textladder.training.checkpoints import tidy_checkpoints
 
