@@ -170,7 +170,9 @@ def test_a_full_disk_does_not_end_the_training(
     assert outcome(classifier, data) == undisturbed
     assert any(one.startswith("The training goes on without a new checkpoint. kept: ") for one in Listening.said)
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(ConfigError, match=r"0.001 MB are free, but checkpoints of this training and its result need .* MB"):
+    with pytest.raises(
+        ConfigError, match=r"0.001 MB are free, but checkpoints of this training and its result need .* MB"
+    ):
         TextClassifier("lstm", epochs=2, **settings).fit(data, checkpoint=tmp_path / "k")
 
 

@@ -18,6 +18,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,13 @@ class Changes:
         return counted
 
 
-def attempt(folder: Path, command: list[str], kill_at: int | None = None) -> dict[str, Any]:
-    """Run the command in a fork, in a folder; its exit status, its changes, and the end of what it printed."""
+def attempt(
+    folder: Path, command: list[str], kill_at: int | None = None, kill_after: float | None = None
+) -> dict[str, Any]:
+    """Run the command in a fork, in a folder; its exit status, its changes, and the end of what it printed.
+
+    It is killed before the change `kill_at`, or after `kill_after` seconds.
+    """
     log, counted = folder.with_suffix(".log"), folder.with_suffix(".count")
     process = os.fork()
     if process == 0:
@@ -86,7 +92,11 @@ def attempt(folder: Path, command: list[str], kill_at: int | None = None) -> dic
             traceback.print_exc()
         finally:
             os._exit(status)
+    killer = threading.Timer(kill_after or 0, os.kill, (process, signal.SIGKILL))
+    if kill_after is not None:
+        killer.start()
     _, status = os.waitpid(process, 0)
+    killer.cancel()
     seen = int(counted.read_text()) if counted.exists() else 0
     with contextlib.suppress(FileNotFoundError):
         counted.unlink()

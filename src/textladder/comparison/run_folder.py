@@ -33,7 +33,8 @@ def check_folder(folder: Path) -> None:
 
 
 def _holds_files(folder: Path) -> bool:
-    return any(path.name != LOCK for path in folder.iterdir())
+    """Whether there is more than what a comparison begins with, which one may have left that was killed at once."""
+    return any(path.name != LOCK and not path.name.startswith(f".{MANIFEST}.") for path in folder.iterdir())
 
 
 def _row_digests(folder: Path) -> dict[str, str] | None:
