@@ -60,7 +60,7 @@ def test_train(place: Path, level: str, existing: bool) -> None:
     if existing:
         command.append("--overwrite")
         shutil.copytree(place / "bundle", place / "out")
-    whole, lines = killed(place, 4 if existing and level == "lstm" else 1, *command)
+    whole, lines = killed(place, {"tfidf": 2, "lstm": 4}[level] if existing else 1, *command)
     assert len(lines) > 10
     for line in lines:
         for seen in line["seen"]:
