@@ -657,10 +657,19 @@ def test_the_tutorials_counts(run: Run, shared: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    ("redirection", "status"), [(">/dev/full", 2), (">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), ("| true", 0)]
+    ("words", "redirection", "status"),
+    [
+        ("levels", ">/dev/full", 2),
+        ("--help", ">/dev/full", 2),
+        ("levels", ">&-", 0),
+        ("levels", "2>&-", 0),
+        ("levels", ">&- 2>&-", 0),
+        ("levels", "| true", 0),
+        ("--help", "| true", 0),
+    ],
 )
-def test_an_output_that_cannot_be_written(redirection: str, status: int, unbuffered: str) -> None:
-    command = f'"{sys.executable}" -m textladder levels {redirection}'
+def test_an_output_that_cannot_be_written(words: str, redirection: str, status: int, unbuffered: str) -> None:
+    command = f'"{sys.executable}" -m textladder {words} {redirection}'
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == status
@@ -705,6 +714,42 @@ def test_many_interrupts_are_one(tmp_path: Path) -> None:
             assert (process.returncode, process.stderr.read()) == (
                 130, "\ntextladder: interrupted; nothing was written.\n",
             )  # fmt: skip
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
+@pytest.mark.parametrize(
+    "end", ["raise TextladderError('wrong')", "raise KeyboardInterrupt", "thread(); raise KeyboardInterrupt"]
+)
+def test_what_was_printed_before_it_could_not_be_written(end: str) -> None:
+    code = (
+        "import dataclasses, sys, threading, time; from textladder import cli\n"
+        "from textladder.errors import TextladderError\n"
+        "def thread(): threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        f"def run(options):\n    print('something'); {end}\n"
+        "cli.COMMANDS['levels'] = dataclasses.replace(cli.COMMANDS['levels'], run=run)\n"
+        "sys.argv[1:] = ['levels']; sys.exit(cli.main())"
+    )
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, env=environment
+        )
+    assert done.returncode == (2 if "wrong" in end else 130)
+    assert done.stderr.count("\n") <= 2, done.stderr
+
+
+def test_the_command_twice_in_one_process_and_into_a_string() -> None:
+    code = (
+        "import contextlib, io, sys; from textladder.cli import main\n"
+        "print('before'); sys.argv[1:] = ['levels']; main(); main()\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as text: main()\n"
+        "print(len(text.getvalue().splitlines()), 'lines')"
+    )
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    first, *_, last = done.stdout.splitlines()
+    assert (first, last) == ("before", f"{(len(done.stdout.splitlines()) - 2) // 2} lines")
 
 
 def test_too_little_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

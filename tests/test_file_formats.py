@@ -255,27 +255,29 @@ def test_standard_input_is_named_so_in_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "start"),
+    ("name", "start", "filler"),
     [
-        ("rows.csv.gz", "text,label\na,b\n"),
-        ("rows.jsonl.gz", '{"text": "a", "label": "b"}\n{"text": "'),
-        ("rows.json.gz", '[{"text": "a", "label": "b"}, {"text": "'),
-        ("object.json.gz", '{"data": [\n{"text": "'),
-        ("fasttext.txt.gz", "__label__a b\n__label__b "),
-        ("class/text.txt.gz", "a line\n"),
+        ("rows.csv.gz", "text,label\na,b\n", "a"),
+        ("rows.jsonl.gz", '{"text": "a", "label": "b"}\n{"text": "', "a"),
+        ("blank.jsonl.gz", '{"text": "a", "label": "b"}\n{"text": "a",', "\r"),  # no end of a line in JSON Lines
+        ("rows.json.gz", '[{"text": "a", "label": "b"}, {"text": "', "a"),
+        ("fasttext.txt.gz", "__label__a b\n__label__b ", "a"),
+        ("utf-16.txt.gz", "__label__a b\n__label__b ", "\u0a0a"),  # its bytes are line feeds
+        ("class/text.txt.gz", "a line\n", "a"),
     ],
 )
-def test_a_line_that_was_packed_to_fill_the_memory(name: str, start: str, tmp_path: Path) -> None:
+def test_a_line_that_was_packed_to_fill_the_memory(name: str, start: str, filler: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     if name.startswith("class"):
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "text.txt").write_text("another")
+    encoding = "utf-16-le" if name.startswith("utf-16") else "utf-8"
     with gzip.open(path, "wb", 1) as stream:
-        stream.write(start.encode())
-        for _ in range(2000):
-            stream.write(b"a" * (1 << 20))
-    assert path.stat().st_size < 10 << 20
+        stream.write(("\ufeff" * (encoding == "utf-16-le") + start).encode(encoding))
+        for _ in range(400):
+            stream.write((filler * (1 << 20)).encode(encoding))
+    assert path.stat().st_size < 20 << 20
     code = (
         "import resource, sys; from textladder.data.row_sources import open_source\n"
         "from textladder.errors import DataError; import pyarrow, pyarrow.csv, pandas\n"
@@ -287,6 +289,22 @@ def test_a_line_that_was_packed_to_fill_the_memory(name: str, start: str, tmp_pa
     done = subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "67,108,864" in done.stdout, done.stdout
+
+
+def test_a_long_object_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    text = "a good strong kettle " * 50_000
+    path.write_text(json.dumps({"data": [{"text": text, "label": "ab"[number % 2]} for number in range(70)]}))
+    assert path.stat().st_size > 1 << 26
+    assert inspect_rows(path).rows == 70
+
+
+def test_compressed_tables_in_folders_are_no_texts(tmp_path: Path) -> None:
+    for year in ("2019", "2020"):
+        (tmp_path / year).mkdir()
+        (tmp_path / year / "rows.csv.gz").write_bytes(gzip.compress(CSV.encode()))
+    with pytest.raises(TextladderError, match=r"the folders hold tables \(rows.csv.gz\).*/\*/\*.csv.gz'"):
+        open_source(tmp_path)
 
 
 def test_bad_rows(tmp_path: Path) -> None:

@@ -108,7 +108,8 @@ def locked(path: Path, what: str, *, inside: bool = False) -> Iterator[None]:
         yield
     finally:
         # before the lock is released: a process that opened this file, and gets its lock then, sees that it is gone
-        place.unlink(missing_ok=True)
+        with suppress(PermissionError):  # on Windows, where it cannot be deleted while it is open
+            place.unlink(missing_ok=True)
         lock.release()
 
 
@@ -136,7 +137,8 @@ def tidy(path: Path, *kept: Path) -> None:
 def _lock_of(path: Path, inside: bool = False) -> Path:
     if inside:
         return path / ".lock"
-    path = path.resolve()  # an output and a link to it have one lock
+    if path.is_dir():  # a bundle and a link to it have one lock
+        path = path.resolve()
     return path.with_name(f".{path.name}.lock")
 
 
@@ -165,9 +167,13 @@ def sweep(path: Path) -> None:
 def discard(folder: Path) -> None:
     """Delete a folder, at once for everybody else: what a process leaves that is killed meanwhile is swept up."""
     part = part_path(folder)
-    with suppress(OSError):
+    try:
         folder.rename(part)
-        shutil.rmtree(part, ignore_errors=True)
+    except FileNotFoundError:
+        return
+    except OSError:  # such as a file that is open on Windows
+        part = folder
+    shutil.rmtree(part, ignore_errors=True)
 
 
 def flush(path: Path) -> None:
@@ -226,6 +232,8 @@ def _host() -> str:
 
 
 def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":  # where such a signal would interrupt it
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

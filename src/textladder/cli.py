@@ -7,13 +7,12 @@ Nothing heavy is imported before a command needs it.
 import argparse
 import atexit
 import contextlib
-import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 from textladder import __version__
 from textladder.commands import COMMANDS
@@ -40,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = argparse.Namespace()
     try:
-        options = parse(words)
+        try:
+            options = parse(words)
+        finally:
+            sys.stdout.flush()  # help is printed
         options.words = words
         COMMANDS[options.command].run(options)
         sys.stdout.flush()
@@ -60,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(TextladderError(f"There is not enough memory{reason}."))
     except BrokenPipeError:
         return BROKEN_PIPE
+    finally:
+        with contextlib.suppress(OSError, TextladderError):  # or Python would report it at exit
+            sys.stdout.flush()
     return 0
 
 
@@ -147,27 +152,37 @@ def _set_handlers(handler: Callable[[int, object], NoReturn] | signal.Handlers) 
             signal.signal(number, handler)
 
 
-class _StandardOutput(io.TextIOWrapper):
+class _StandardOutput:
     """Standard output of this process; once it cannot be written, the rest is discarded.
 
-    Or Python would report the failure again as it flushes the stream at exit. Characters that it cannot encode are
-    escaped.
+    Or Python would report the failure again as it flushes the stream at exit.
+
+    Args:
+        stream: what it is otherwise.
     """
 
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
     def write(self, text: str) -> int:
+        """Write a text."""
         with self._failures():
-            return super().write(text)
+            return self._stream.write(text)
 
     def flush(self) -> None:
+        """Write what is buffered."""
         with self._failures():
-            super().flush()
+            self._stream.flush()
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             if isinstance(error, BrokenPipeError):
                 raise
             raise TextladderError(f"Standard output could not be written ({error.strerror}).") from None
@@ -176,13 +191,16 @@ class _StandardOutput(io.TextIOWrapper):
 def _leave_threads() -> None:
     """End this process if a thread still works, such as one that loads a bundle, for which Python would wait."""
     if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        os._exit(INTERRUPTED)
+        try:
+            with contextlib.suppress(OSError, TextladderError):
+                sys.stdout.flush()
+            atexit._run_exitfuncs()
+        finally:
+            os._exit(INTERRUPTED)
 
 
 def _set_up_process() -> None:
-    """Handle SIGTERM and SIGHUP like Ctrl-C, and failures of standard output.
+    """Handle SIGTERM and SIGHUP like Ctrl-C, escape what standard output cannot encode, and handle its failures.
 
     A signal that is ignored, as SIGHUP is under `nohup`, stays ignored. A stream that is closed is one nobody reads.
     """
@@ -190,8 +208,7 @@ def _set_up_process() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
-    elif isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = _StandardOutput(
-            sys.stdout.buffer, sys.stdout.encoding, "backslashreplace",
-            line_buffering=sys.stdout.line_buffering, write_through=sys.stdout.write_through,
-        )  # fmt: skip
+    elif not isinstance(sys.stdout, _StandardOutput):
+        with contextlib.suppress(AttributeError):
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        sys.stdout = _StandardOutput(sys.stdout)

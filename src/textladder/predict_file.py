@@ -80,9 +80,9 @@ def predict_file(
     is_input = str(source) == STANDARD_INPUT
     source, target, monitor = spooled_input() if is_input else Path(source), Path(target), monitor or Monitor()
     rows = open_rows(source, checked_options(file_options))
-    sample = sample_columns(rows, str(source))
+    sample = sample_columns(rows, f"{source}")
     names = named_texts(sample, text or classifier.text_columns)
-    check_texts(sample, names, str(source))
+    check_texts(sample, names, f"{source}")
     columns = PredictionColumns(classifier, top_k, probabilities, output_format(target)[0])
     for name in columns.types:
         if name in rows.names:
@@ -100,9 +100,9 @@ def predict_file(
         ):
             count = _predict_rows(classifier, rows, names, columns, journal, monitor)
             monitor.start("writing", None)
-            kept = f"the predictions are in {path}"
-            if not start_over:
-                kept += ", and the same command goes on from there"
+            kept = f"the predictions are kept in {path}, and the same command goes on from there"
+            if start_over:
+                kept = "the same command starts over"
             with atomic_row_writer(rows, target, columns.types, overwrite, kept) as writer:
                 start = 0
                 for batch in rows.batches():

@@ -1,5 +1,6 @@
 """What the commands that are killed, and those on small disks, work with."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,3 +19,11 @@ def place(
         (folder / name).write_bytes(source.read_bytes())
     fitted("tfidf").save(folder / "bundle")
     return folder
+
+
+@pytest.fixture
+def place_with_models(place: Path, language_model: Path, encoders: Callable[[str], Path]) -> Path:
+    """The same with a language model and an encoder."""
+    shutil.copytree(language_model, place / "model")
+    shutil.copytree(encoders("bert"), place / "encoder")
+    return place

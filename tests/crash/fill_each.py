@@ -21,7 +21,7 @@ from kill_each import import_for
 
 from textladder.cli import main
 
-BLOCK = 4096
+BLOCK, MOST = 4096, 10_000  # bytes, and blocks
 NEW_MOUNTS, NEW_USER, PRIVATE = 0x20000, 0x10000000, 0x40000 | 0x4000  # of Linux: sched.h, mount.h
 NOT_ALLOWED = 77
 
@@ -86,14 +86,14 @@ def fill_each(folder: Path, step: int, command: list[str]) -> int:
     disk.mkdir()
     print(json.dumps(digests(folder)), flush=True)
     blocks = sum(-(-one.stat().st_size // BLOCK) for one in folder.rglob("*") if one.is_file())  # what it holds
-    while True:
-        found = attempt(folder, disk, blocks, command)
+    for more in range(0, MOST, step):
+        found = attempt(folder, disk, blocks + more, command)
         if found is None:
             return NOT_ALLOWED
         print(json.dumps(found), flush=True)
-        if found["status"] == 0:
-            return 0
-        blocks += step
+        if found["status"] != 2:
+            break
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ FOLDER holds what the command needs. One line of JSON is printed for each of the
 import json
 import random
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -28,8 +29,13 @@ def kill_at_random(folder: Path, seed: int, command: list[str]) -> None:
     seconds = time.monotonic() - started
     print(json.dumps({"place": str(whole), **found}), flush=True)
     moments = random.Random(seed)
-    killed = [attempt(place, command, kill_after=moments.uniform(0.2, 0.5) * seconds)["status"] for _ in range(KILLS)]
-    print(json.dumps({"place": str(place), "killed": killed, **attempt(place, command)}), flush=True)
+    killed = []
+    for kill_after in [moments.uniform(0.2, 0.5) * seconds for _ in range(KILLS)] + [None]:
+        last = attempt(place, command, kill_after=kill_after)
+        killed.append(last["status"])
+        if last["status"] != -signal.SIGKILL:  # it came to its end before it was killed, or not at all
+            break
+    print(json.dumps({"place": str(place), "killed": killed, **last}), flush=True)
 
 
 if __name__ == "__main__":

@@ -118,6 +118,7 @@ def test_export(place: Path) -> None:
     ("command", "name", "step"),
     [
         (["explain", "bundle", TEXTS[0], "--html", "out.html"], "out.html", 1),
+        (["inspect", "data.csv", "--csv", "out.csv"], "out.csv", 1),
         (["lr-find", "data.csv", "--level", "lstm", *TINY["lstm"], "--plot", "out.png"], "out.png", 4),
         (["audit", "data.csv", "--levels", "tfidf", "--test", "test.csv", *FIX, "--output", "out.csv"], "out.csv", 1),
     ],

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,8 @@ COMMANDS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.split()[:4]))
-def test_resumed_equals_undisturbed(
-    command: str, place: Path, language_model: Path, encoders: Callable[[str], Path]
-) -> None:
-    (place / "model").symlink_to(language_model)
-    (place / "encoder").symlink_to(encoders("bert"))
+def test_resumed_equals_undisturbed(command: str, place_with_models: Path) -> None:
+    place = place_with_models
     header, rows = (place / "data.csv").read_text().split("\n", 1)
     (place / "data.csv").write_text(f"{header}\n" + "".join(
         f"{line[:-1]} {word}\"\n" for line in rows.splitlines() for word in ("kettle", "box", "cable", "again")

@@ -84,5 +84,7 @@ def delete_results(folder: Path) -> None:
     for path in folder.iterdir():
         if (path / RECORD).is_file() or path.suffix == CHECKPOINTS:
             discard(path)
+            if path.exists():
+                raise ConfigError(f"{path} could not be deleted; delete it, or choose another folder.")
         elif path.name in (PLAN, RESULTS, *REPORTS):
             path.unlink()

@@ -27,7 +27,7 @@ from textladder.data.delimited_records import (
 )
 from textladder.data.dialects import Known, Layout, detect_layout
 from textladder.data.file_options import BadRows, FileOptions
-from textladder.data.file_streams import TextFile
+from textladder.data.file_streams import TextFile, bounded_lines
 from textladder.data.rows import BATCH_ROWS
 from textladder.errors import DataError
 
@@ -248,7 +248,7 @@ class DelimitedFile:
             else:
                 return
         with self.file.open() as text:
-            lines = self._checked(itertools.islice(text, line - 1, None), line)
+            lines = self._checked(itertools.islice(bounded_lines(text, self.path), line - 1, None), line)
             yield from self._parsed(read_records(lines, self.dialect, first_line=line), rows, bad_rows, headers)
 
     def _is_simple(self) -> bool:

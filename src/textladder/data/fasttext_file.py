@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from textladder.data.file_streams import TextFile
+from textladder.data.file_streams import TextFile, bounded_lines
 from textladder.data.rows import BATCH_ROWS, in_batches
 from textladder.errors import DataError
 
@@ -33,7 +33,7 @@ class FastTextFile:
 
     def _rows(self) -> Iterator[tuple[str | None, str]]:
         with self.file.open() as text:
-            for number, line in enumerate(text, start=1):
+            for number, line in enumerate(bounded_lines(text, self.path), start=1):
                 words = line.split(maxsplit=1)
                 if not words:
                     continue

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from textladder.data.compression import detect_compression, open_bytes
+from textladder.data.compression import ENDINGS, detect_compression, open_bytes
 from textladder.data.encodings import MARKS, SAMPLE_BYTES, detect_encoding
 from textladder.data.file_options import FileOptions
 from textladder.data.file_streams import MAX_LINE, TextFile
@@ -68,6 +68,11 @@ def class_folders(folder: Path) -> list[Path]:
 def text_files(folder: Path) -> list[Path]:
     """The files in a folder and in the folders inside it, in order, without hidden ones."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _ending(path: Path) -> str:
+    """The ending of a file's name, apart from that of a compression."""
+    return Path(path.stem).suffix.lower() if path.suffix.lower() in ENDINGS else path.suffix.lower()
 
 
 def _content(path: Path) -> bytes:
@@ -154,11 +159,11 @@ class ClassFolders:
         self.names = ["label", "text"]
         self.folder, self.encoding = folder, encoding
         self._files = [(one.name, path) for one in class_folders(folder) for path in text_files(one)]
-        table = next((path for _, path in self._files if path.suffix.lower() in TABLES), None)
+        table = next((path for _, path in self._files if _ending(path) in TABLES), None)
         if table is not None:
             raise DataError(
                 f"{folder}: the folders hold tables ({table.name}), not a text in each file; give the files as a "
-                f"pattern, such as '{folder}/*/*{table.suffix}'."
+                f"pattern, such as '{folder}/*/*{''.join(table.suffixes[-2:])}'."
             )
         self._others = None if encoding is not None else self._encoding_of_others()
         self.form = "a folder for each class" + (f", {self._others}" if self._others else "")

@@ -5,51 +5,34 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from textladder.data.compression import detect_compression, open_bytes
 from textladder.data.encodings import MARKS, checked_encoding, detect_encoding
 from textladder.errors import DataError
 
-MAX_LINE = 1 << 26  # bytes; a longer one is no line of text, or was packed so that it fills the memory
+MAX_LINE = 1 << 26  # characters; a longer one is no text, or was packed so that it fills the memory
 
 
-class BoundedLines(io.BufferedIOBase):
-    """A stream of bytes that is refused at a line that is too long, before it is in memory.
+def bounded_lines(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    """The lines of a text with their ends.
 
     Args:
-        stream: what is read.
+        text: an open file.
         path: its name in errors.
+
+    Raises:
+        DataError: a line is longer than `MAX_LINE`; no more than that of it is read.
     """
-
-    def __init__(self, stream: IO[bytes], path: Path) -> None:
-        self._stream, self._path = stream, path
-        self._read = getattr(stream, "read1", stream.read)
-        self._lines, self._length = 0, 0  # line feeds so far, and bytes since the last end of a line
-
-    def readable(self) -> bool:
-        """Whether it can be read: always."""
-        return True
-
-    def read1(self, size: int = -1) -> bytes:
-        """Some of the next bytes.
-
-        Raises:
-            DataError: a line is longer than `MAX_LINE`.
-        """
-        data: bytes = self._read(size)
-        end = max(data.rfind(b"\n"), data.rfind(b"\r"))  # in UTF-16 also half of other characters, which does no harm
-        self._length = len(data) - end - 1 if end >= 0 else self._length + len(data)
-        self._lines += data.count(b"\n")
-        if self._length > MAX_LINE:
-            raise DataError(
-                f"{self._path}: line {self._lines + 1} has more than {MAX_LINE:,} bytes; a text of that length cannot "
-                "be read."
-            )
-        return data
-
-    read = read1  # type: ignore[assignment]
+    for number in count(1):
+        line = text.readline(MAX_LINE + 1)
+        if not line:
+            return
+        if len(line) > MAX_LINE:
+            raise DataError(f"{path}: line {number:,} has more than {MAX_LINE:,} characters; it cannot be read.")
+        yield line
 
 
 @dataclass(frozen=True)
@@ -105,18 +88,14 @@ class TextFile:
             yield stream
 
     @contextmanager
-    def open(self, *, lines: bool = True) -> Iterator[io.TextIOWrapper]:
+    def open(self) -> Iterator[io.TextIOWrapper]:
         """Open the file for reading as text, line ends as they are.
 
-        Args:
-            lines: whether it consists of lines, which are refused if they are longer than `MAX_LINE`.
-
         Raises:
-            DataError: the file cannot be read, is not in this encoding, or has a line that is too long.
+            DataError: the file cannot be read, or is not in this encoding.
         """
         with self.open_bytes() as stream:
-            content: Any = BoundedLines(stream, self.path) if lines else stream
-            text = io.TextIOWrapper(content, encoding=self.encoding, newline="")
+            text = io.TextIOWrapper(stream, encoding=self.encoding, newline="")
             try:
                 yield text
             except UnicodeError:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from typing import IO, TYPE_CHECKING, Any
 
-from textladder.data.file_streams import MAX_LINE, TextFile
+from textladder.data.file_streams import MAX_LINE, TextFile, bounded_lines
 from textladder.data.rows import BATCH_ROWS, as_text, in_batches
 from textladder.errors import DataError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROWS_FOR_NAMES = 256  # the columns are the keys of this many rows
 BLOCK_CHARACTERS = 1 << 20
-MAX_OBJECT = 1 << 29  # characters
+MAX_OBJECT = 1 << 28  # characters
 LINES, ARRAY, OBJECT = "jsonl", "json array", "json object with an array"
 ESCAPE = "textladder_json"  # how the writer treats what an encoding lacks, half a surrogate pair included
 _decoder = json.JSONDecoder()
@@ -105,7 +105,7 @@ class JsonFile:
         self.later_names: dict[str, int] = {}
         self.output = "jsonl" if kind == LINES else "json"
         self.line_end = "\n"
-        with file.open(lines=False) as text:
+        with file.open() as text:
             if text.readline(BLOCK_CHARACTERS).endswith("\r\n"):
                 self.line_end = "\r\n"
         first_rows = next(self.batches(ROWS_FOR_NAMES), None)
@@ -124,7 +124,7 @@ class JsonFile:
         return ", ".join(parts)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        with self.file.open(lines=self.kind == LINES) as text:
+        with self.file.open() as text:
             text.reconfigure(newline="\n")  # a JSON string may contain other line ends
             rows = {LINES: self._lines, ARRAY: self._array, OBJECT: self._object}[self.kind](text)
             for number, (place, row) in enumerate(rows, start=1):
@@ -137,7 +137,7 @@ class JsonFile:
                 yield row
 
     def _lines(self, text: TextIOWrapper) -> Iterator[tuple[str, Any]]:
-        for number, line in enumerate(text, start=1):
+        for number, line in enumerate(bounded_lines(text, self.path), start=1):
             if not line.strip():
                 continue
             try:
