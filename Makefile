@@ -1,13 +1,14 @@
 # make env    create .venv with every extra            make demo   compare every level on the embedded sample
-# make test   run all tests                            make check  check format, lint and types
+# make test   run the tests                            make check  check format, lint and types
 # make bench  run the benchmarks                       make docs   build the site, then run the tutorial
-# make crash  kill every command, and fill the disk below it, before each of its changes
+# make slow   run the tests that take long: kills, full disks, attacks, real rows
 #
 # The machine only has to provide python3, git and make: tools run from .venv, and caches are kept inside it.
 
 VENV := $(CURDIR)/.venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.made-from
+PYTEST := $(PYTHON) -m pytest --numprocesses auto --maxprocesses 4
 
 unexport PYTHONPATH VIRTUAL_ENV PYTHONHOME PYTHONDONTWRITEBYTECODE
 export PYTHONNOUSERSITE := 1
@@ -20,7 +21,7 @@ export HF_HOME := $(VENV)/cache/huggingface
 export FASTAI_HOME := $(VENV)/cache/fastai
 export MPLCONFIGDIR := $(VENV)/cache/matplotlib
 
-.PHONY: env demo test crash check bench docs
+.PHONY: env demo test slow check bench docs
 
 env: $(STAMP)
 
@@ -35,10 +36,10 @@ demo: $(STAMP)
 	@$(PYTHON) -m textladder.demo runs/demo
 
 test: $(STAMP)
-	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --ignore tests/crash
+	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not slow"
 
-crash: $(STAMP)
-	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 tests/crash --ignore tests/crash/test_attacks.py
+slow: $(STAMP)
+	$(PYTEST) --dist loadfile --no-loadscope-reorder -m slow --ignore tests/crash/test_attacks.py
 	$(PYTHON) -m pytest tests/crash/test_attacks.py
 
 check: $(STAMP)

@@ -609,6 +609,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["levels"])
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.parametrize(("level", "least"), [("tfidf", 0.82), ("lstm", 0.80)])
 def test_ag_news_with_level_and_out_alone(run: Run, shared: Path, tmp_path: Path, level: str, least: float) -> None:
@@ -642,6 +643,7 @@ def test_the_baseline_on_amazon(run: Run, shared: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["test"]["accuracy"] >= 0.875
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_tutorials_counts(run: Run, shared: Path, tmp_path: Path) -> None:
     folder = shared / "amazon_polarity"

@@ -168,6 +168,7 @@ def test_another_metric_changes_the_verdict(found: Comparison, tmp_path: Path) -
         assert all(len(line) <= 80 for line in one.text_table().splitlines())
 
 
+@pytest.mark.slow
 def test_a_comparison_by_macro_f1(data: TextData, settings: dict[str, Any], tmp_path: Path) -> None:
     options = {"settings": settings, "seeds": 1, "metric": "macro-f1", "learning_curve": True}
     results = compare(data, ["tfidf", "lstm"], **options, out=tmp_path / "run").as_dict()
@@ -299,6 +300,7 @@ def test_an_unreported_peak_memory_is_shown_as_unknown(found: Comparison, tmp_pa
     assert "unknown" in unknown.report(tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_learning_curves_and_seeds_by_default(data: TextData, tmp_path: Path) -> None:
     found = compare(data, ["tfidf"], learning_curve=True, out=tmp_path / "run")
     one = found["tfidf"]
@@ -524,6 +526,7 @@ def test_a_level_is_judged_by_the_form_for_deployment(found: Comparison, data: T
     assert len(re.findall(r"<td>latency of \d+ to \d+ characters", page)) == len(lstm["forms"]["original"]["by_length"])
 
 
+@pytest.mark.slow
 def test_forms_are_measured_without_training_again(
     found: Comparison,
     data: TextData,
@@ -624,6 +627,7 @@ def test_a_training_that_was_changed_is_not_believed(
     assert again["tfidf"].test == found["tfidf"].test
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["refused", "slower", "fails"])
 def test_a_level_that_cannot_be_exported_is_judged_by_its_original_form(
     data: TextData, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str

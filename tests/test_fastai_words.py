@@ -80,6 +80,7 @@ def test_any_text_is_split_as_by_fastai(
     assert [fastai_words(text)] == fastai_tokens([text])
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_real_texts_are_split_as_by_fastai(shared: Path, fastai_tokens: Callable[[list[str]], list[list[str]]]) -> None:
     with gzip.open(shared / "imdb" / "unlabelled.txt.gz", "rt", encoding="utf-8") as stream:

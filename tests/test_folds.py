@@ -142,6 +142,7 @@ def found(data: TextData, vectors_file: Path, tmp_path_factory: pytest.TempPathF
     return compare(data, ["tfidf", "lstm"], settings=settings, folds=2, learning_curve=True, out=out)
 
 
+@pytest.mark.slow
 def test_a_comparison_with_folds(found: Comparison, data: TextData) -> None:
     results = json.loads((found.folder / "results.json").read_text())
     assert results["folds"] == 2
@@ -190,6 +191,7 @@ def test_a_comparison_with_folds(found: Comparison, data: TextData) -> None:
     assert "one seed" not in (found.folder / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_comparison_with_folds_resumes(found: Comparison, data: TextData, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = {one.level: found.as_dict()["levels"][place]["settings"] for place, one in enumerate(found.levels)}
     monkeypatch.setattr("textladder.comparison.trainings.WorkerProcess", None)  # nothing is trained again

@@ -70,6 +70,7 @@ def files(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, F
     return {path.name: read(path) for path in sorted((folder / "polluted" / "csv").iterdir())}
 
 
+@pytest.mark.slow
 def test_files_are_read_right_or_refused(files: dict[str, Found]) -> None:
     assert len(files) == 2290
     assert sum(one.outcome == "wrong" for one in files.values()) <= 5
@@ -78,6 +79,7 @@ def test_files_are_read_right_or_refused(files: dict[str, Found]) -> None:
     assert sum(one.outcome == "right" for one in whole) >= 16
 
 
+@pytest.mark.slow
 def test_a_refusal_names_the_line_of_the_fault(files: dict[str, Found]) -> None:
     for name, one in files.items():
         row = FAULTY_ROW.match(name)
@@ -87,5 +89,6 @@ def test_a_refusal_names_the_line_of_the_fault(files: dict[str, Found]) -> None:
             assert int(line[1]) == int(row[1]) + 1, one.message
 
 
+@pytest.mark.slow
 def test_skipping_loses_at_most_the_bad_row(files: dict[str, Found]) -> None:
     assert sum(one.nearly_right for one in files.values()) >= 2250

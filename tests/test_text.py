@@ -79,6 +79,7 @@ def test_known_tokens(text: str, tokens: list[str]) -> None:
     assert many_at_once([text]) == [tokens]
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["amazon_polarity", "ag_news", "imdb", "wikitext-2"])
 def test_tokens_of_the_real_texts(shared: Path, name: str) -> None:
