@@ -37,7 +37,7 @@ from textladder.levels.base import Scored
 from textladder.progress import Monitor
 from textladder.serving.app import create_app
 from textladder.serving.limits import Limits, Refused
-from textladder.serving.queue import PredictionQueue, QueueClosed, QueueFull
+from textladder.serving.queue import GIVE_WAY_SECONDS, PredictionQueue, QueueClosed, QueueFull
 from textladder.serving.server import load_models, serve
 from textladder.serving.service import Service
 
@@ -298,6 +298,31 @@ def test_the_queue() -> None:
     asyncio.run(lived(slow))
     assert [len(batch) for batch in slow.batches] == [3, 3, 2, 1]
     assert all("given up" not in batch for batch in slow.batches)
+
+
+def test_a_batch_gives_way_to_others_for_a_moment() -> None:
+    async def lived(slow: Slow) -> tuple[float, int]:
+        others = True
+        with ThreadPoolExecutor(1) as executor:
+            queue = PredictionQueue(slow, executor, give_way=lambda: others)  # type: ignore[arg-type]
+            running = asyncio.create_task(queue.run())
+            started = time.monotonic()
+            await asyncio.wait_for(queue.probabilities(["x"]), 5)  # the others never come to an end
+            waited = time.monotonic() - started
+            asked = asyncio.create_task(queue.probabilities(["x"]))
+            await asyncio.sleep(0.01)
+            before = len(slow.batches)
+            others = False
+            await asyncio.wait_for(asked, 5)
+            queue.close()
+            await running
+            return waited, before
+
+    slow = Slow()
+    slow.go.set()
+    waited, before = asyncio.run(lived(slow))
+    assert waited >= GIVE_WAY_SECONDS
+    assert before == 1
 
 
 def test_whoever_runs_the_application_it_answers_what_it_took() -> None:

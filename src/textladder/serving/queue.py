@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from textladder.levels.base import Scored
 
 BATCH_SIZE = 32
+GIVE_WAY_SECONDS = 0.05  # at most, before each batch
 BATCH_CHARACTERS = 50_000  # fewer long texts: whoever waits for the batch, or wants to stop it, waits less
 
 
@@ -50,6 +51,7 @@ class PredictionQueue:
         max_waiting: how many texts may wait; further requests are refused, unless nothing is waiting.
         batch_size: maximum number of texts in a batch.
         observe: called after each batch with its number of texts, how many were truncated, and its seconds.
+        give_way: whether something else is to be computed before the next batch, which waits for it a moment.
 
     Attributes:
         waiting: number of texts that are waiting now.
@@ -64,9 +66,10 @@ class PredictionQueue:
         max_waiting: int = 64,
         batch_size: int = BATCH_SIZE,
         observe: Callable[[int, int, float], None] = lambda texts, truncated, seconds: None,
+        give_way: Callable[[], bool] = lambda: False,
     ) -> None:
         self.classifier, self.max_waiting, self.batch_size, self.waiting = classifier, max_waiting, batch_size, 0
-        self._executor, self._observe = executor, observe
+        self._executor, self._observe, self._give_way = executor, observe, give_way
         self._jobs: deque[_Job] = deque()
         self._arrived = asyncio.Event()
         self._closed = False
@@ -104,6 +107,9 @@ class PredictionQueue:
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function that uses the classifier, between two batches."""
+        end = time.monotonic() + GIVE_WAY_SECONDS
+        while self._give_way() and time.monotonic() < end:
+            await asyncio.sleep(0.001)
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
     async def run(self) -> None:

@@ -21,10 +21,11 @@ from textladder.errors import unknown_name
 from textladder.explain import Explanation, Occlusion, exact_explanation
 from textladder.serving.limits import Limits, Refused
 from textladder.serving.measuring import Metrics
-from textladder.serving.queue import PredictionQueue, QueueClosed, QueueFull
+from textladder.serving.queue import BATCH_SIZE, PredictionQueue, QueueClosed, QueueFull
 from textladder.wording import counted
 
 MAX_EXPLANATIONS = 8  # waiting, each perhaps for seconds of the others' computation
+LINEAR_BATCH = 8  # texts of a background batch of a linear level: some milliseconds
 STUCK_SECONDS = 30  # a batch takes a few seconds at most
 LOG = logging.getLogger("textladder")
 
@@ -61,9 +62,19 @@ class Service:
                 observe = self.metrics.batch_observer(name)
                 # A linear level computes in Python. A thread of low priority that has to wait for a core while it holds
                 # Python's lock would hold everyone up: single texts took 8 times as long beside explanations.
+                # Instead, its batches are short, and begin when no single text is being predicted.
                 background = linear if classifier.linear else networks
-                for queues, runner in ((self._single, thread), (self._background, background)):
-                    queues[name] = PredictionQueue(classifier, runner, max_waiting=self.limits.waiting, observe=observe)
+                self._single[name] = PredictionQueue(
+                    classifier, thread, max_waiting=self.limits.waiting, observe=observe
+                )
+                self._background[name] = PredictionQueue(
+                    classifier,
+                    background,
+                    max_waiting=self.limits.waiting,
+                    batch_size=LINEAR_BATCH if classifier.linear else BATCH_SIZE,
+                    observe=observe,
+                    give_way=self._predicts_single_texts,
+                )
                 self.metrics.waiting.labels(name).set_function(partial(self._waiting, name))
             tasks = [asyncio.create_task(_supervise(queue)) for queue in self._queues()]
             self._running = True
@@ -186,6 +197,9 @@ class Service:
         except TimeoutError:
             message = f"There was no answer within {counted(self.limits.seconds, 'second')}; try again, with less text."
             raise Refused(503, "timeout", message, {"Retry-After": "1"}) from None
+
+    def _predicts_single_texts(self) -> bool:
+        return any(queue.waiting or queue.busy_since is not None for queue in self._single.values())
 
     def _queues(self) -> list[PredictionQueue]:
         return [*self._single.values(), *self._background.values()]
