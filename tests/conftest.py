@@ -279,6 +279,19 @@ def fitted(sentences_file: Path, tiny_settings: Callable[[str], dict[str, Any]])
 
 
 @pytest.fixture
+def place(
+    tmp_path: Path, fitted: Callable[[str], Any], sentences_file: Path, vectors_file: Path, corpus_file: Path
+) -> Path:
+    """A folder with labelled texts, vectors, texts without labels, and a bundle."""
+    folder = tmp_path / "start"
+    folder.mkdir()
+    for source, name in ((sentences_file, "data.csv"), (vectors_file, "vectors.txt"), (corpus_file, "corpus.txt")):
+        (folder / name).write_bytes(source.read_bytes())
+    fitted("tfidf").save(folder / "bundle")
+    return folder
+
+
+@pytest.fixture
 def run() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command in a fresh process."""
 

@@ -1211,3 +1211,14 @@ def test_temperature_scaling_calibrates() -> None:
     bold = at_temperature(truth, 1 / 3)  # logits three times too large
     assert temperature(bold, labels) == pytest.approx(3, rel=0.1)
     assert evaluate(at_temperature(bold, temperature(bold, labels)), labels).ece < evaluate(bold, labels).ece / 3
+
+
+def test_a_folder_that_a_killed_comparison_began(tmp_path: Path) -> None:
+    from textladder.comparison.run_folder import check_folder
+
+    for name in (".lock", ".comparison.json.host-1.part"):
+        (tmp_path / name).touch()
+    check_folder(tmp_path)
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ConfigError, match="exists but is not a comparison"):
+        check_folder(tmp_path)

@@ -299,6 +299,15 @@ def test_a_long_object_on_one_line(tmp_path: Path) -> None:
     assert inspect_rows(path).rows == 70
 
 
+def test_an_object_that_is_too_long_to_be_read_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"data": ROWS}))
+    assert inspect_rows(path).rows == len(ROWS)
+    monkeypatch.setattr("textladder.data.json_file.MAX_OBJECT", 1000)
+    with pytest.raises(TextladderError, match="more than 1,000 characters; write its array as JSON Lines"):
+        inspect_rows(path)
+
+
 def test_compressed_tables_in_folders_are_no_texts(tmp_path: Path) -> None:
     for year in ("2019", "2020"):
         (tmp_path / year).mkdir()

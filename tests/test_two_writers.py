@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,10 @@ from textladder.atomic_files import locked
 from textladder.cli import main
 
 
-@pytest.fixture
-def place(
-    tmp_path: Path, fitted: Callable[[str], Any], sentences_file: Path, corpus_file: Path, monkeypatch: Any
-) -> Path:
-    for source, name in ((sentences_file, "data.csv"), (sentences_file, "test.csv"), (corpus_file, "corpus.txt")):
-        (tmp_path / name).write_bytes(source.read_bytes())
-    fitted("tfidf").save(tmp_path / "bundle")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "test.csv").write_bytes((place / "data.csv").read_bytes())
+    monkeypatch.chdir(place)
 
 
 @pytest.mark.parametrize(

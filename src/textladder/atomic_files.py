@@ -122,8 +122,7 @@ def tidy(path: Path, *kept: Path) -> None:
     """
     from filelock import FileLock, Timeout
 
-    for one in (path, *kept):
-        sweep(one)
+    sweep(path)
     place = _lock_of(path)
     if not (place.exists() or any(one.exists() for one in kept)):
         return

@@ -1,4 +1,4 @@
-"""Clients that mean no good to a service, for some seconds.
+"""Hostile clients of a service, for some seconds.
 
     python attack.py PORT SECONDS
 

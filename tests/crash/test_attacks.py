@@ -1,4 +1,4 @@
-"""A service among clients that mean no good to it: single texts are answered throughout."""
+"""A service among hostile clients: single texts are answered throughout."""
 
 import http.client
 import json

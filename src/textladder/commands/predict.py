@@ -95,6 +95,8 @@ def _as_dict(classifier: "TextClassifier", probabilities: "np.ndarray", top_k: i
 def kept(options: argparse.Namespace) -> str:
     """The predictions of a file so far are kept beside the output."""
     journal = f"{options.output}.partial"
+    if options.overwrite and options.output:
+        return "the output is as it was before, and the same command starts over"
     if options.output and Path(journal).exists():
         return f"the predictions so far are kept in {journal}; run the same command to resume"
     return nothing_written(options)

@@ -86,7 +86,7 @@ def _read_token(file: str | None, monitor: Monitor) -> str | None:
         return None
     try:
         if os.name == "posix" and os.stat(file).st_mode & 0o044:
-            monitor.say(f"{file} can be read by other users of this machine; chmod 600 keeps the token from them.")
+            monitor.say(f"{file} can be read by other users of this machine; restrict it with chmod 600.")
         token = (Path(file).read_text(encoding="utf-8").splitlines() or [""])[0].strip()
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: the token cannot be read ({error}).") from None

@@ -79,9 +79,13 @@ def _content(path: Path) -> bytes:
     """The bytes of a file with one text, decompressed."""
     with open_bytes(path, detect_compression(path)) as stream:
         content = stream.read(MAX_LINE + 1)
-    if len(content) > MAX_LINE:
-        raise DataError(f"{path}: a text of more than {MAX_LINE:,} bytes cannot be read.")
+    _check_length(path, content)
     return content
+
+
+def _check_length(path: Path, content: bytes | str) -> None:
+    if len(content) > MAX_LINE:
+        raise DataError(f"{path}: a text of more than {MAX_LINE:,} characters cannot be read.")
 
 
 class PartFiles:
@@ -189,8 +193,7 @@ class ClassFolders:
                 continue
             with TextFile.examine(path, self.encoding or self._own_encoding(path)).open() as text:
                 content = text.read(MAX_LINE + 1)
-            if len(content) > MAX_LINE:
-                raise DataError(f"{path}: a text of more than {MAX_LINE:,} bytes cannot be read.")
+            _check_length(path, content)
             yield {"label": label, "text": content}
 
     def _own_encoding(self, path: Path) -> str | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from textladder.levels.base import Scored
 
 BATCH_SIZE = 32
-GIVE_WAY_SECONDS = 0.05  # at most, before each batch
+GIVE_WAY_SECONDS = 0.05  # at most; a batch then begins beside the others
 BATCH_CHARACTERS = 50_000  # fewer long texts: whoever waits for the batch, or wants to stop it, waits less
 
 

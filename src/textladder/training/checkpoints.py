@@ -307,7 +307,6 @@ def holds_checkpoints(folder: Path) -> bool:
 
 def tidy_checkpoints(folder: Path, output: Path) -> None:
     """Delete checkpoints that are older than the output that came of them: their process was killed in between."""
-    sweep(folder)
     if output.exists() and holds_checkpoints(folder):
         tidy(output, folder)
 

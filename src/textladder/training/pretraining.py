@@ -99,8 +99,9 @@ def pretrain(
     """
     config, seed = checked(PretrainingConfig, settings, "pretrain setting"), checked_seed(seed)
     monitor = monitor or Monitor()
-    sweep(_partial(Path(out)))
-    if (partial := _partial(Path(out))).exists() and not overwrite:
+    partial = _partial(Path(out))
+    sweep(partial)
+    if partial.exists() and not overwrite:
         from textladder.training.checkpoints import tidy_checkpoints
 
         tidy_checkpoints(partial, Path(out))
