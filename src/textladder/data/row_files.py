@@ -14,7 +14,7 @@ from textladder.data.delimited_file import DelimitedFile
 from textladder.data.fasttext_file import PREFIX, FastTextFile
 from textladder.data.file_options import DETECTED, FileOptions
 from textladder.data.file_streams import MAX_LINE, TextFile
-from textladder.data.json_file import OBJECT, JsonFile, json_form, unlike_json
+from textladder.data.json_file import JsonFile, json_form, unlike_json
 from textladder.data.rows import RowFile
 from textladder.data.spreadsheet_file import SpreadsheetFile, is_spreadsheet
 from textladder.errors import ConfigError, DataError, unknown_name
@@ -110,13 +110,12 @@ def open_rows(path: str | Path, options: FileOptions = DETECTED) -> RowFile:
     file = TextFile.examine(path, options.file_encoding)
     with file.open() as text:
         beginning = text.read(START_CHARACTERS).lstrip()
-        if beginning.startswith("{") and "\n" not in beginning:  # JSON is told by its whole first line
+        # JSON is told by its whole first line; one that is longer than that is an object
+        if beginning.startswith("{") and "\n" not in beginning:
             beginning += text.readline(MAX_LINE)
     if options.delimiter is None and (problem := unlike_json(beginning)):
         raise DataError(f"{path}: {problem}")
     kind = None if options.delimiter else json_form(beginning)
-    if kind is None and beginning.startswith("{") and len(beginning) > MAX_LINE:  # no line of JSON Lines is so long
-        kind = OBJECT
     if kind is not None:
         _refuse(path, options, "JSON file", "columns", "quote", "escape", "header", "skip_lines", "sheet")
         return JsonFile(file, kind)
