@@ -50,6 +50,8 @@ def test_a_gain_must_be_worth_it() -> None:
     assert (nothing.recommended, nothing.decision) == ("tfidf", "stay")
     assert nothing.sentence.startswith("Stay with tfidf; transformer gains less than 7 points (+5.1")
     assert nothing.rows_to_settle is None
+    fewer = decide(ALL, gains(ulmfit=92.4), Terms())
+    assert "; ulmfit is no better (-0.7 points, 95% interval -2.2 to 0.8, p = 0.300)" in fewer.sentence
 
 
 def test_rows_that_cannot_tell() -> None:

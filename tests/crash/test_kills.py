@@ -21,12 +21,12 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(one.relative_to(folder)): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}
 
 
-def killed(folder: Path, step: int, *command: str) -> tuple[Path, list[dict[str, Any]]]:
+def killed(folder: Path, *command: str) -> tuple[Path, list[dict[str, Any]]]:
     """The folder of the undisturbed run, and what became of each killed one."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(DRIVER), str(folder), str(step), *command],
-        capture_output=True, text=True, timeout=600, env=environment,
+        [sys.executable, str(DRIVER), str(folder), *command],
+        capture_output=True, text=True, timeout=1800, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     first, *lines = map(json.loads, done.stdout.splitlines())
@@ -60,7 +60,7 @@ def test_train(place: Path, level: str, existing: bool) -> None:
     if existing:
         command.append("--overwrite")
         shutil.copytree(place / "bundle", place / "out")
-    whole, lines = killed(place, {"tfidf": 2, "lstm": 4}[level] if existing else 1, *command)
+    whole, lines = killed(place, *command)
     assert len(lines) >= 10
     for line in lines:
         for seen in line["seen"]:
@@ -73,7 +73,7 @@ def test_train(place: Path, level: str, existing: bool) -> None:
 @pytest.mark.slow
 def test_pretrain(place: Path) -> None:
     sizes = ["--epochs", "2", "--dimension", "8", "--hidden-size", "8"]
-    whole, lines = killed(place, 2, "pretrain", "corpus.txt", "--out", "out", *sizes)
+    whole, lines = killed(place, "pretrain", "corpus.txt", "--out", "out", *sizes)
     assert len(lines) > 10
     weights = {name: content for name, content in files(whole / "out").items() if name.endswith(".safetensors")}
     assert weights
@@ -93,7 +93,7 @@ def test_predict(place: Path, name: str, existing: bool) -> None:
     if existing:
         command.append("--overwrite")
         (place / name).write_text("old")
-    whole, lines = killed(place, 1, *command)
+    whole, lines = killed(place, *command)
     assert len(lines) > 5
     for line in lines:
         for seen in line["seen"]:
@@ -104,7 +104,7 @@ def test_predict(place: Path, name: str, existing: bool) -> None:
 
 @pytest.mark.slow
 def test_export(place: Path) -> None:
-    whole, lines = killed(place, 1, "export", "bundle", "--data", "data.csv")
+    whole, lines = killed(place, "export", "bundle", "--data", "data.csv")
     assert len(lines) > 10
     for line in lines:
         for seen in line["seen"]:
@@ -115,17 +115,17 @@ def test_export(place: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "name", "step"),
+    ("command", "name"),
     [
-        (["explain", "bundle", TEXTS[0], "--html", "out.html"], "out.html", 1),
-        (["inspect", "data.csv", "--csv", "out.csv"], "out.csv", 1),
-        (["lr-find", "data.csv", "--level", "lstm", *TINY["lstm"], "--plot", "out.png"], "out.png", 4),
-        (["audit", "data.csv", "--levels", "tfidf", "--test", "test.csv", *FIX, "--output", "out.csv"], "out.csv", 1),
+        (["explain", "bundle", TEXTS[0], "--html", "out.html"], "out.html"),
+        (["inspect", "data.csv", "--csv", "out.csv"], "out.csv"),
+        (["lr-find", "data.csv", "--level", "lstm", *TINY["lstm"], "--plot", "out.png"], "out.png"),
+        (["audit", "data.csv", "--levels", "tfidf", "--test", "test.csv", *FIX, "--output", "out.csv"], "out.csv"),
     ],
 )
-def test_other_outputs(place: Path, command: list[str], name: str, step: int) -> None:
+def test_other_outputs(place: Path, command: list[str], name: str) -> None:
     (place / "test.csv").write_bytes((place / "data.csv").read_bytes())
-    whole, lines = killed(place, step, *command)
+    whole, lines = killed(place, *command)
     for line in lines:
         for seen in line["seen"]:
             assert files(Path(seen)).get(name) in (None, files(whole)[name])
@@ -135,7 +135,7 @@ def test_other_outputs(place: Path, command: list[str], name: str, step: int) ->
 @pytest.mark.slow
 def test_compare(place: Path) -> None:
     command = ["compare", "data.csv", "--levels", "tfidf", "--seeds", "2", "--forms", "original", "--out", "run"]
-    whole, lines = killed(place, 12, *command, "--folds", "1")
+    whole, lines = killed(place, *command, "--folds", "1")
     assert len(lines) > 5
     bundles = [one.relative_to(whole) for one in (whole / "run").glob("*/bundle")]
     for line in lines:

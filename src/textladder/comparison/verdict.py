@@ -228,7 +228,8 @@ def _why_not(found: Gain, candidate: Candidate, chosen: Candidate, worth: float)
     asked, cost = found.unit.asked(worth), cost_words(candidate, chosen)
     if found.expected[2] >= worth:
         return f"these rows cannot tell whether {candidate.level} gains {asked} or more ({points}) at {cost}"
-    return f"{candidate.level} gains less than {asked} ({points}) at {cost}"
+    gained = "is no better" if found.expected[0] <= 0 else f"gains less than {asked}"
+    return f"{candidate.level} {gained} ({points}) at {cost}"
 
 
 def gain_words(found: Gain, over: str) -> str:
