@@ -61,7 +61,7 @@ def test_many_labels_of_tfidf_are_held_against_the_mean_of_the_others() -> None:
     found = explain_text(classifier, "a red leaf, red")
     level = classifier._fitted
     counts = level._count(1, spaced(found.text))
-    logits = level._model.logits(counts.terms, level._values(counts, level._term_weights))
+    (logits,) = level._model.logits(counts.ends, counts.terms, level._values(counts, level._term_weights))
     scores, label = logits - level._model.bias, classifier.labels.index(found.prediction.label)
     total = scores[label] - np.delete(scores, label).mean()
     assert sum(word.weight for word in found.words) == pytest.approx(total, abs=1e-5)

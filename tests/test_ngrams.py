@@ -22,7 +22,11 @@ from textladder.text.ngrams import (
     word_ngrams,
 )
 
-TEXTS = st.text(st.sampled_from("abcC ΣİßÉ\u0301क\u093f这👍🏽.!:)\n\t"), max_size=60)
+TEXTS = st.text(
+    st.sampled_from("abcC ΣİßÉ\u0301क\u093f这👍🏽.!:)\n\t")
+    | st.sampled_from("ก\u0e33👩\u200d\ufe0f🇩🇪\u0600\u302e한\u1100\u1161©"),
+    max_size=60,
+)
 
 
 def cut_out(ngrams: Ngrams, text: str) -> list[tuple[int, str]]:

@@ -5,6 +5,7 @@ Predicting with arrays needs no scikit-learn, whose import takes longer than a p
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,15 +52,22 @@ class LinearModel:
         """Number of parameters."""
         return int(self.weights.size + self.bias.size)
 
-    def logits(self, indices: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """The logits of one text, float32 (classes,).
+    def logits(self, ends: np.ndarray, indices: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """The logits of texts, float32 (texts, classes).
 
         Args:
-            indices: int64 (n,), the features that occur.
+            ends: int64 (texts + 1,), where each text begins and ends in the other arrays.
+            indices: int64 (n,), the features that occur in each text.
             values: float32 (n,), their values.
         """
-        scores: np.ndarray = values @ self.weights[indices] + self.bias
-        return scores if len(scores) > 1 else np.concatenate([np.zeros_like(scores), scores])
+        if self.weights.shape[1] > 1:
+            each = [values[start:stop] @ self.weights[indices[start:stop]] for start, stop in pairwise(ends.tolist())]
+            of_classes: np.ndarray = np.stack(each) + self.bias
+            return of_classes
+        texts = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        sums = np.bincount(texts, values * self.weights[indices, 0], minlength=len(ends) - 1)
+        scores = sums.astype(np.float32) + self.bias
+        return np.stack([np.zeros_like(scores), scores], axis=1)
 
     def contributions(self, indices: np.ndarray, values: np.ndarray, label: int) -> np.ndarray:
         """What each feature adds to the logit of a class over the mean of the others, float32 (n,).

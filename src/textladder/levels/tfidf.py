@@ -311,10 +311,8 @@ class TfidfLevel:
         for size, batch in batches(texts):
             counts = self._count(size, batch)
             values = self._values(counts, self._term_weights)
-            logits += [
-                run(counts.terms[start:stop], values[start:stop]) for start, stop in pairwise(counts.ends.tolist())
-            ]
-        return Scored(softmax(np.stack(logits)), truncated=0)
+            logits.append(run(counts.ends, counts.terms, values))
+        return Scored(softmax(np.concatenate(logits)), truncated=0)
 
     def graph(self) -> "ModelProto":
         """The regression as ONNX."""
@@ -324,13 +322,16 @@ class TfidfLevel:
         model = self._model.with_all_columns()
         return linear_graph(model.weights, model.bias, self.classes)
 
-    def _exported_logits(self, terms: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """The logits of one text by the exported network, which needs at least one term, float32 (classes,)."""
+    def _exported_logits(self, ends: np.ndarray, terms: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """The logits of texts, one after the other, by the exported network, float32 (texts, classes)."""
         assert self.exported is not None
-        if not len(terms):
-            terms, values = np.zeros(1, np.int64), np.zeros(1, np.float32)
-        logits: np.ndarray = self.exported.run(terms[None], values[None])[0]
-        return logits
+        each = []
+        for start, stop in pairwise(ends.tolist()):
+            of_text = (terms[start:stop], values[start:stop])
+            if start == stop:  # the network needs at least one term
+                of_text = (np.zeros(1, np.int64), np.zeros(1, np.float32))
+            each.append(self.exported.run(*(one[None] for one in of_text)))
+        return np.concatenate(each)
 
     def contributions(self, text: str, label: int) -> list[tuple[int, int, float]]:
         """What each word adds to the logit of a class over the mean of the others, as (start, stop, weight).

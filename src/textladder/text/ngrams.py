@@ -22,11 +22,18 @@ TOKEN = regex.compile(
     rf"(?V1)[[\w\p{{M}}]--{UNSPACED.pattern}]+"
     r"|\p{Grapheme_Cluster_Break=Prepend}|(?! )\X"
 )
+IN_WORD = regex.compile(rf"(?V1)[[\w\p{{M}}]--{UNSPACED.pattern}]")
+# What is or may be one token with the character before or after it, but for the syllables of Hangul, which are letters.
+JOINED = regex.compile(r"(?V1)[\P{Grapheme_Cluster_Break=Other}--[\p{Hangul}--\p{M}]]")
 LONGEST_PIECE = 1 << 16  # characters that are hashed at once
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 SPACE = ord(" ")
 LONGEST_CACHED = 32  # characters; most words come again, and finding their tokens is half the work on a text
 _LAST = np.uint64(2**64 - 1)
+
+# The kinds of characters: an accent joins the mark before it or belongs to a word; what else joins is left to TOKEN.
+_SPACE, _LETTER, _ACCENT, _MARK, _JOINING = range(1, 6)
+_KINDS = np.zeros(0x110000, np.uint8)  # of each code point; 0 until it occurs
 
 _salts = np.random.default_rng(0).integers(1 << 63, size=32, dtype=np.uint64)
 
@@ -146,6 +153,7 @@ class Piece:
 
     Attributes:
         text: its characters.
+        points: their code points, uint32 (characters,).
         offset: where it begins in the batch.
         is_space: bool (characters,).
         texts: which text of the batch each character belongs to, int64 (characters,).
@@ -154,6 +162,7 @@ class Piece:
     """
 
     text: str
+    points: np.ndarray
     offset: int
     is_space: np.ndarray
     texts: np.ndarray
@@ -183,7 +192,7 @@ def pieces(batch: str) -> Iterator[Piece]:
         np.cumsum(is_space[1:] & is_space[:-1], out=texts[1:])  # two spaces: one text ends and another begins
         sums = np.zeros(len(points) + 1, np.uint64)
         np.cumsum(points * _POWERS[1 : len(points) + 1], out=sums[1:])
-        yield Piece(text, start, is_space, texts, sums)
+        yield Piece(text, points, start, is_space, texts, sums)
         start = stop
 
 
@@ -196,11 +205,7 @@ def word_ngrams(pieces: Sequence[Piece], longest: int) -> Ngrams:
     """
     parts = []
     for piece in pieces:
-        # the tokens cover all that is not a space, so that their lengths say where they are
-        lengths = np.array([len(token) for word in piece.text.split() for token in _tokens_of(word)], np.int64)
-        ends = np.cumsum(lengths)
-        letters = np.flatnonzero(~piece.is_space)
-        starts, stops = letters[ends - lengths], letters[ends - 1] + 1
+        starts, stops = _token_places(piece)
         words = _mixed(piece.hashes(starts, stops))
         texts = piece.texts[starts]
         hashes = words
@@ -218,6 +223,50 @@ def word_ngrams(pieces: Sequence[Piece], longest: int) -> Ngrams:
                 )
             )
     return _joined(parts)
+
+
+def _token_places(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+    """Where the tokens of a piece begin and end, int64 (tokens,) each: what TOKEN finds, with arrays where they can."""
+    kinds = _kinds(piece.points)
+    in_word = (kinds == _LETTER) | (kinds == _ACCENT)
+    begins = kinds == _MARK
+    begins |= in_word
+    begins[1:] &= ~(in_word[1:] & in_word[:-1])
+    joins = kinds == _JOINING
+    joins[1:] |= (kinds[1:] == _ACCENT) & (kinds[:-1] == _MARK)
+    for start, stop in _words_around(np.flatnonzero(joins), piece):
+        lengths = [len(token) for token in _tokens_of(piece.text[start:stop])]
+        begins[start:stop] = False
+        begins[start + np.cumsum([0, *lengths[:-1]])] = True
+    edges = np.append(np.flatnonzero(begins | piece.is_space), len(kinds))
+    starts = np.flatnonzero(begins[edges[:-1]])
+    return edges[starts], edges[starts + 1]
+
+
+def _words_around(places: np.ndarray, piece: Piece) -> Iterator[tuple[int, int]]:
+    """Where the words begin and end that have these places in them."""
+    spaces = np.append(np.flatnonzero(piece.is_space), len(piece.text))
+    after = np.unique(np.searchsorted(spaces, places))
+    before = np.where(after == 0, 0, spaces[after - 1] + 1)
+    yield from zip(before.tolist(), spaces[after].tolist(), strict=True)
+
+
+def _kinds(points: np.ndarray) -> np.ndarray:
+    """The kind of each character, uint8 (characters,), of its code point, uint32 (characters,)."""
+    kinds: np.ndarray = _KINDS[points]
+    if kinds.all():
+        return kinds
+    for point in np.unique(points[kinds == 0]).tolist():
+        _KINDS[point] = _kind(chr(point))
+    return _kinds(points)
+
+
+def _kind(character: str) -> int:
+    if character == " ":
+        return _SPACE
+    if IN_WORD.match(character):
+        return _ACCENT if JOINED.match(character) else _LETTER
+    return _JOINING if JOINED.match(character) else _MARK
 
 
 def character_ngrams(pieces: Sequence[Piece], longest: int) -> Ngrams:

@@ -30,7 +30,7 @@ from textladder.wording import short
 STATE_FILE = "state.safetensors"
 LONGEST = 300.0  # seconds between two checkpoints
 COST = 50.0  # at the end of an epoch one is written if the time since the last is this many times what writing takes
-BYTES_PER_SECOND = 1e8  # of writing, until it has been measured
+BYTES_PER_SECOND = 2e8  # of writing, until it has been measured
 ROOM = 10  # times the weights: two checkpoints with moments and the best weights, the bundle, and the one it replaces
 
 
