@@ -513,9 +513,7 @@ class _DelimitedWriter:
             self.records.write([*source.names, *added], [*quoted_names, *[all(quoted_names)] * len(added)])
 
     def add(self, batch: "pa.RecordBatch", columns: Sequence[Sequence[Any]]) -> None:
-        rows = [column.to_pylist() for column in batch.columns]
-        for row in zip(*rows, *columns, strict=True):
-            self.records.write(row, self.quoted)
+        self.records.write_columns([*(column.to_pylist() for column in batch.columns), *columns], self.quoted)
 
     def close(self) -> None:
         self.text.flush()

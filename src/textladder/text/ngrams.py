@@ -25,7 +25,7 @@ TOKEN = regex.compile(
 IN_WORD = regex.compile(rf"(?V1)[[\w\p{{M}}]--{UNSPACED.pattern}]")
 # What is or may be one token with the character before or after it, but for the syllables of Hangul, which are letters.
 JOINED = regex.compile(r"(?V1)[\P{Grapheme_Cluster_Break=Other}--[\p{Hangul}--\p{M}]]")
-LONGEST_PIECE = 1 << 16  # characters that are hashed at once
+LONGEST_PIECE = 1 << 15  # characters that are hashed at once: their arrays stay in a cache of the processor
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 SPACE = ord(" ")
 LONGEST_CACHED = 32  # characters; most words come again, and finding their tokens is half the work on a text
