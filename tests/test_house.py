@@ -18,6 +18,7 @@ MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", ".")
 TIERS = [
     {"errors", "versions", "wording"},
     {"progress", "settings", "cores", "atomic_files", "metrics", "significance", "onnx_check"},
+    {"engines"},
     {"class_metrics", "pretrained", "bundle", "onnx_scorer", "fastai_archive"},
     {"data", "text"},
     {"networks", "batching", "language_models", "near_duplicates", "target_metric"},
@@ -46,6 +47,7 @@ PACKAGES = {
     "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner checkpoints stages"
     " lr_plot pretraining",
     "levels": "base __init__ linear tfidf lstm ulmfit transformer",
+    "engines": "base local __init__",
     "comparison": "hardware budget time_left shared_rows folds forms predictions label_errors curve verdict worker "
     "worker_process trainings level_result report_charts report_texts report results plan run_folder run compare",
     "serving": "connections limits measuring guard queue schemas service routes app server",

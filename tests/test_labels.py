@@ -421,7 +421,7 @@ def test_other_columns_do_not_resume(numbers: Path, tmp_path: Path, monkeypatch:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("textladder.predict_file.atomic_row_writer", interrupted)
+        patch.setattr("textladder.predict_file.PredictionColumns.values", interrupted)
         with pytest.raises(KeyboardInterrupt):
             predict_file(classifier, source, target, top_k=2)
     others: list[dict[str, Any]] = [{}, {"top_k": 1}, {"top_k": 2, "probabilities": True}]

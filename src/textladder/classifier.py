@@ -73,6 +73,7 @@ class TextClassifier:
         data: the rows that it was prepared or fitted on; None if that was in another process.
         form: which form of the network predicts: `original`, or an exported one.
         digest: of the bundle that it was read from; None if it was fitted in this process.
+        folder: of that bundle.
     """
 
     def __init__(self, level: str = "lstm", *, preset: str = "default", seed: int = 0, **settings: Any) -> None:
@@ -99,6 +100,7 @@ class TextClassifier:
         self.data: TextData | None = None
         self.form = ORIGINAL
         self.digest: str | None = None
+        self.folder: Path | None = None
         self._record: dict[str, Any] = {}
         self._recorded_weights: str | None = None  # digest of the weights that the record describes
         self._data_record: dict[str, Any] = {}
@@ -284,9 +286,7 @@ class TextClassifier:
             raise DataError("Texts must be a list of strings; received one string.")
         batches = texts.batches(TEXTS_AT_ONCE) if isinstance(texts, LabelledTexts) else _batches(texts)
         parts: list[Scored] = [level.score(batch) for batch in batches]
-        if not parts:
-            return Scored(np.zeros((0, len(self.labels)), np.float32), truncated=0)
-        return Scored(np.concatenate([part.probabilities for part in parts]), sum(part.truncated for part in parts))
+        return Scored.joined(parts) if parts else Scored(np.zeros((0, len(self.labels)), np.float32), truncated=0)
 
     def predict(self, texts: Iterable[str]) -> list[Label]:
         """The most probable label of each text, of the type that it has in the data."""
@@ -436,7 +436,7 @@ class TextClassifier:
                 network, level.network_inputs, classes, cores=level.batch_cores, one_by_one=form == INT8
             )
         )
-        classifier.form, classifier.digest = form, manifest["sha256"]
+        classifier.form, classifier.digest, classifier.folder = form, manifest["sha256"], bundle.folder
         classifier._fitted = level.load(bundle, classifier.config, classes, exported)
         return classifier
 

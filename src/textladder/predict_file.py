@@ -1,18 +1,22 @@
 """Predicts every row of a file: `textladder predict --input FILE --output FILE`.
 
-    rows -> predictions, kept in a journal beside the output -> the rows again, with their predictions
+    rows -> predictions, kept in a journal beside the output -> the rows with their predictions
 
-Rows are streamed, so memory holds one batch however long the file is. A run that was killed resumes from its journal,
-and its output is the same to the byte, in every format.
+Rows are streamed, so memory holds a few batches however long the file is; an engine may predict several at a time. A
+run that was killed resumes from its journal, and its output is the same to the byte, in every format.
 """
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,13 +32,18 @@ from textladder.data.labels import BOOLEAN, INTEGER, NUMBER, TEXT, Label
 from textladder.data.row_files import open_rows, output_format
 from textladder.data.row_rewriting import atomic_row_writer, check_target
 from textladder.data.row_sources import STANDARD_INPUT, joined_texts, sample_columns, spooled_input
-from textladder.data.rows import RowFile
-from textladder.errors import ConfigError, DataError, TextladderError
+from textladder.data.rows import Batch, RowFile, RowWriter
+from textladder.engines import Engine
+from textladder.errors import BundleError, ConfigError, DataError, TextladderError
+from textladder.levels.base import Scored
 from textladder.progress import Monitor, say_truncated
 
 ARROW_TYPES = {TEXT: pa.string(), INTEGER: pa.int64(), NUMBER: pa.float64(), BOOLEAN: pa.bool_()}
 DIGITS = 6  # of a probability
 DIGEST_BYTES = 16
+# Texts that an engine predicts at once: a multiple of what each level puts in order of length, so that its batches, and
+# with them the last digits of its predictions, are those of one process.
+TEXTS_AT_ONCE = 2048
 HEAD, CHECKSUM = struct.Struct(f"<I{DIGEST_BYTES}s"), struct.Struct("<I")
 
 
@@ -48,6 +57,8 @@ def predict_file(
     probabilities: bool = False,
     overwrite: bool = False,
     monitor: Monitor | None = None,
+    engine: Engine | None = None,
+    part: tuple[int, int] = (1, 1),
     **file_options: Any,
 ) -> int:
     """Predict every row of a file.
@@ -67,6 +78,9 @@ def predict_file(
         probabilities: also add a column `probability_LABEL` for each label.
         overwrite: replace an existing file, and start over instead of resuming.
         monitor: receives progress, and how many of the texts predicted by this call were truncated.
+        engine: predicts in other processes, with the classifier's bundle.
+        part: which part of the rows to predict and write, from 1, and in how many parts they are divided. Parts in
+            their order are the whole, to the last digit.
         file_options: how the source is read, by the names of `FileOptions`, where that should not be detected.
 
     Returns:
@@ -75,8 +89,13 @@ def predict_file(
     Raises:
         DataError: the file cannot be read, lacks a text column, or the output cannot be written.
         ConfigError: the output's name ends in no known format, `top_k` is out of range, or `TARGET.partial` belongs to
-            other predictions, or another process is writing the output.
+            other predictions, or another process is writing the output; or there is an engine, and the classifier was
+            not read from a bundle; or there is no such part.
+        TextladderError: a process of the engine was killed.
     """
+    number, parts = part
+    if not 1 <= number <= parts:
+        raise ConfigError(f"`part=` must be from 1 to the number of parts; received {number} of {parts}.")
     is_input = str(source) == STANDARD_INPUT
     source, target, monitor = spooled_input() if is_input else Path(source), Path(target), monitor or Monitor()
     rows = open_rows(source, checked_options(file_options))
@@ -91,26 +110,21 @@ def predict_file(
     check_target(target, overwrite, path)
     size, changed = source.stat().st_size, source.stat().st_mtime_ns
     about = [classifier.digest, classifier.form, str(source.resolve()), size, changed, names, file_options]
-    about += [top_k, probabilities]
+    about += [top_k, probabilities, *part]
     start_over = overwrite or classifier.digest is None or is_input
+    scoring = _Scoring(classifier) if engine is None else _ScoringElsewhere(classifier, engine)
+    kept = f"the predictions so far are kept in {path}, and the same command goes on from there"
+    if start_over:
+        kept = "the same command starts over"
     try:
         with (
             locked(target, "file"),
             PredictionJournal(path, json.dumps(about), columns.record, start_over=start_over) as journal,
+            atomic_row_writer(rows, target, columns.types, overwrite, kept) as writer,
         ):
-            count = _predict_rows(classifier, rows, names, columns, journal, monitor)
-            monitor.start("writing", None)
-            kept = f"the predictions are kept in {path}, and the same command goes on from there"
-            if start_over:
-                kept = "the same command starts over"
-            with atomic_row_writer(rows, target, columns.types, overwrite, kept) as writer:
-                start = 0
-                for batch in rows.batches():
-                    # as the file is now: it may have changed since it was predicted
-                    if not journal.has(start, joined_texts(rows, batch, names)):
-                        raise DataError(f"{source}: the file was changed while it was predicted.")
-                    writer.add(batch, columns.values(journal.read(start)))
-                    start += len(batch)
+            count = _predict_rows(scoring, rows, part, names, columns, journal, writer, monitor)
+            if (source.stat().st_size, source.stat().st_mtime_ns) != (size, changed):
+                raise DataError(f"{source}: the file was changed while it was predicted.")
     finally:
         monitor.stop()
     return count
@@ -177,31 +191,130 @@ class PredictionColumns:
         return columns + [column.tolist() for column in records["all"].T.astype(np.float64).round(DIGITS)]
 
 
+class _Scoring:
+    """Scores texts in this process, when they are asked for."""
+
+    waiting = 0  # batches
+
+    def __init__(self, classifier: TextClassifier) -> None:
+        self._classifier = classifier
+
+    def start(self, texts: Sequence[str]) -> Callable[[], Scored]:
+        return partial(self._classifier.score, texts)
+
+
+class _ScoringElsewhere:
+    """Has texts scored by an engine.
+
+    Args:
+        classifier: read from a bundle, which the processes of the engine read too.
+        engine: an engine that was started.
+    """
+
+    def __init__(self, classifier: TextClassifier, engine: Engine) -> None:
+        if classifier.folder is None:
+            raise ConfigError("An engine needs a classifier that was read from a bundle: save it, and load it.")
+        self._bundle = (str(classifier.folder.resolve()), classifier.form, classifier.digest)
+        self._engine = engine
+        self.waiting = engine.workers + 1  # batches; of the next one, a part may be done before that
+
+    def start(self, texts: Sequence[str]) -> Callable[[], Scored]:
+        parts = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+        results = [self._engine.submit(score_texts, *self._bundle, part) for part in parts]
+        return lambda: Scored.joined([one.result() for one in results])
+
+
+def score_texts(folder: str, form: str, digest: str, texts: Sequence[str]) -> Scored:
+    """Score texts in a process of an engine, which keeps the classifier for the next ones.
+
+    Args:
+        folder: of the bundle.
+        form: the form that predicts.
+        digest: of the bundle when the predictions began.
+        texts: at most `TEXTS_AT_ONCE`.
+
+    Raises:
+        BundleError: the bundle was replaced, or cannot be read.
+    """
+    return _classifier(folder, form, digest).score(texts)
+
+
+@lru_cache(maxsize=1)
+def _classifier(folder: str, form: str, digest: str) -> TextClassifier:
+    classifier = TextClassifier.load(folder, form=form)
+    if classifier.digest != digest:
+        raise BundleError(f"{folder}: the bundle was replaced while it was used.")
+    return classifier
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A batch whose predictions are being computed, or that has been predicted before.
+
+    Attributes:
+        start: its first row.
+        batch: its rows.
+        texts: their texts.
+        scored: waits for the predictions; None if the journal has them.
+    """
+
+    start: int
+    batch: Batch
+    texts: list[str]
+    scored: Callable[[], Scored] | None
+
+
 def _predict_rows(
-    classifier: TextClassifier,
+    scoring: _Scoring | _ScoringElsewhere,
     rows: RowFile,
+    part: tuple[int, int],
     text: Sequence[str],
     columns: PredictionColumns,
     journal: "PredictionJournal",
+    writer: RowWriter,
     monitor: Monitor,
 ) -> int:
-    """Fill the journal, and return the number of rows."""
+    """Fill the journal, write the rows with their predictions, and return how many there are."""
     monitor.start("predicting", None)
     done = predicted = truncated = 0
+    waiting: deque[_Waiting] = deque()
+
+    def finish() -> None:
+        nonlocal done, predicted, truncated
+        first = waiting.popleft()
+        if first.scored is not None:
+            scored = first.scored()
+            journal.write(first.start, first.texts, columns.records(scored.probabilities))
+            predicted, truncated = predicted + len(first.texts), truncated + scored.truncated
+        writer.add(first.batch, columns.values(journal.read(first.start)))
+        done += len(first.texts)
+        monitor.advance(done, f"{done:,} rows")
+
+    start = 0
+    for batch in _of_part(rows, part, journal):
+        texts = joined_texts(rows, batch, text)
+        waiting.append(_Waiting(start, batch, texts, None if journal.has(start, texts) else scoring.start(texts)))
+        start += len(texts)
+        while len(waiting) > scoring.waiting:
+            finish()
+    while waiting:
+        finish()
+    say_truncated(truncated, predicted, monitor)
+    return done
+
+
+def _of_part(rows: RowFile, part: tuple[int, int], journal: "PredictionJournal") -> Iterator[Batch]:
+    """The batches of one part of the rows, whole, so that they are those of a run without parts."""
+    number, parts = part
     try:
-        for batch in rows.batches():
-            texts = joined_texts(rows, batch, text)
-            if not journal.has(done, texts):
-                scored = classifier.score(texts)
-                journal.write(done, texts, columns.records(scored.probabilities))
-                predicted, truncated = predicted + len(batch), truncated + scored.truncated
-            done += len(batch)
-            monitor.advance(done, f"{done:,} rows")
+        if parts == 1:
+            yield from rows.batches()
+            return
+        total = sum(1 for _ in rows.batches())
+        yield from itertools.islice(rows.batches(), total * (number - 1) // parts, total * number // parts)
     except DataError:  # a row cannot be read: once the file is corrected, the journal no longer belongs to it
         journal.discard()
         raise
-    say_truncated(truncated, predicted, monitor)
-    return done
 
 
 class PredictionJournal:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from textladder.commands.command import (
     show,
     terminal_monitor,
 )
+from textladder.engines import ENGINES, open_engine
 from textladder.errors import ConfigError
 from textladder.flags import Parser, add_bundle, add_file_flags, add_overwrite, add_text_flag, file_options
 from textladder.progress import say_truncated
@@ -35,6 +37,15 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     add_overwrite(parser, "the output")
     parser.add_argument("--top-k", type=int, metavar="K", default=1, help="give the K best labels [default: 1]")
     parser.add_argument("--probabilities", action="store_true", help="give the probability of every label")
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="predict the rows of a file in several processes [default: in this one]"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="how many processes an engine has [default: one for each core]"
+    )
+    parser.add_argument(
+        "--part", type=_part, metavar="K/N", help="predict only the K-th of N parts of the rows [default: 1/1]"
+    )
     add_text_flag(parser, "those used in training")
     add_file_flags(parser)
 
@@ -50,19 +61,27 @@ def run(options: argparse.Namespace) -> None:
 
     if bool(options.texts) == bool(options.input) or bool(options.input) != bool(options.output):
         raise ConfigError("Give either texts, or --input FILE with --output FILE.")
+    for name in ("engine", "part"):
+        if getattr(options, name) and not options.input:
+            raise ConfigError(f"--{name} is for the rows of --input FILE.")
+    if options.workers is not None and not options.engine:
+        raise ConfigError(f"--workers needs an engine: add --engine {ENGINES[0]}.")
     classifier = TextClassifier.load(options.bundle, form=options.form)
     if options.input:
-        rows = predict_file(
-            classifier,
-            options.input,
-            options.output,
-            text=options.text or None,
-            top_k=options.top_k,
-            probabilities=options.probabilities,
-            **file_options(options),
-            overwrite=options.overwrite,
-            monitor=terminal_monitor(),
-        )
+        with nullcontext() if options.engine is None else open_engine(options.engine, options.workers) as engine:
+            rows = predict_file(
+                classifier,
+                options.input,
+                options.output,
+                text=options.text or None,
+                top_k=options.top_k,
+                probabilities=options.probabilities,
+                **file_options(options),
+                overwrite=options.overwrite,
+                monitor=terminal_monitor(),
+                engine=engine,
+                part=options.part or (1, 1),
+            )
         if options.json:
             print_json({"rows": rows, "output": options.output})
         else:
@@ -80,6 +99,18 @@ def run(options: argparse.Namespace) -> None:
         shown = line[:SHOWN] + "..." if len(line) > SHOWN else line
         for place, (label, name, probability) in enumerate(classifier.most_probable(row, number)):
             show(f"{label_and_name(label, name):<14} {probability:6.1%}  {'' if place else shown}".rstrip())
+
+
+def _part(text: str) -> tuple[int, int]:
+    """The type of --part.
+
+    >>> _part("3/16")
+    (3, 16)
+    """
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"must be K/N, such as 3/16, with K from 1 to N; received {text!r}")
+    return int(number), int(parts)
 
 
 def _as_dict(classifier: "TextClassifier", probabilities: "np.ndarray", top_k: int) -> dict[str, Any]:

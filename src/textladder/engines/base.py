@@ -1,0 +1,37 @@
+"""What every engine offers."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol
+
+
+class Result(Protocol):
+    """The result of a function, once there is one."""
+
+    def result(self) -> Any:
+        """Wait for it.
+
+        Raises:
+            TextladderError: the function raised it, or the process that computed it was killed.
+        """
+
+
+class Engine(Protocol):
+    """Runs functions in other processes. A context manager, at whose end they are gone.
+
+    Attributes:
+        workers: how many functions are computed at a time.
+    """
+
+    workers: int
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Result:
+        """Compute `function(*arguments)`: a function of a module, and arguments that can be pickled."""
+
+    def __enter__(self) -> "Engine":
+        """Start the processes."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the processes, at once if there was an error."""
