@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
@@ -40,6 +42,23 @@ def die(*arguments: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class SentForever:
+    """As it is sent, its process is killed: the beginning has been sent by then."""
+
+    def __reduce__(self) -> Any:
+        return bytes, (b"0" * 1_000_000_000,)
+
+
+def die_as_it_answers() -> SentForever:
+    threading.Timer(0.3, die).start()
+    time.sleep(0.1)
+    return SentForever()
+
+
+def refuse() -> None:
+    raise ConfigError("There is no such thing.")
+
+
 def process_number(seconds: float) -> int:
     time.sleep(seconds)
     return os.getpid()
@@ -62,10 +81,10 @@ def test_the_same_bytes(name: str, bundle: Path, source: Path, tmp_path: Path) -
             assert (tmp_path / f"{start}.{name}").read_bytes() == (tmp_path / f"one.{name}").read_bytes()
 
 
-def test_exported_networks_too(fitted: Callable[[str], Any], source: Path, tmp_path: Path) -> None:
+def test_networks_too(fitted: Callable[[str], Any], source: Path, tmp_path: Path) -> None:
     bundle = fitted("lstm").save(tmp_path / "lstm")
-    rows = "".join(source.read_text().splitlines(keepends=True)[:5_000])
-    source.write_text(rows)
+    numbers = np.random.default_rng(0).integers(1, 40, 5_000).tolist()
+    source.write_text("text\n" + "".join(f"a {'good strong ' * number}kettle\n" for number in numbers))
     assert main(["predict", str(bundle), "--input", str(source), "--output", str(tmp_path / "one.csv")]) == 0
     command = ["predict", str(bundle), "--input", str(source), "--output", str(tmp_path / "two.csv")]
     assert main([*command, "--engine", "local", "--workers", "2"]) == 0
@@ -79,16 +98,42 @@ def test_a_killed_process_is_said_and_the_rows_before_are_kept(
     predict_file(classifier, source, tmp_path / "whole.csv")
     with open_engine("local", 1) as engine:
         submit = engine.submit
-        functions = iter([score_texts] * 5 + [die] + [score_texts] * 20)
+        functions = iter([score_texts] * 3 + [die] + [score_texts] * 20)
         monkeypatch.setattr(engine, "submit", lambda function, *arguments: submit(next(functions), *arguments))
         with pytest.raises(TextladderError, match="fewer --workers need less"):
             predict_file(classifier, source, target, engine=engine)
     assert not target.exists()
-    kept = (tmp_path / "out.csv.partial").stat().st_size
-    assert kept > 4096 * 12
+    assert (tmp_path / "out.csv.partial").stat().st_size > 3 * 4096 * 12
     with open_engine("local", 2) as engine:
         assert predict_file(classifier, source, target, engine=engine) == ROWS
     assert target.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("function", [die, die_as_it_answers])
+def test_whatever_follows_a_killed_process_is_told(function: Callable[..., Any]) -> None:
+    with open_engine("local", 1) as engine:
+        first = engine.submit(function)
+        with pytest.raises(TextladderError, match="ended or was killed"):
+            first.result(timeout=60)
+        later = engine.submit(process_number, 0)
+        with pytest.raises(TextladderError, match="ended or was killed"):
+            later.result(timeout=60)
+
+
+def test_what_a_function_raises_and_what_cannot_be_sent() -> None:
+    with open_engine("local", 1) as engine:
+        with pytest.raises(ConfigError, match="no such thing"):
+            engine.submit(refuse).result(timeout=60)
+        with pytest.raises(Exception, match="pickle"):
+            engine.submit(process_number, lambda: 0).result(timeout=60)
+        assert engine.submit(process_number, 0).result(timeout=60) > 0
+
+
+def test_a_process_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with open_engine("local", max(2, len(os.sched_getaffinity(0)))) as engine:
+        assert engine.submit(os.getenv, "OMP_NUM_THREADS").result(timeout=60) == "1"
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def test_processes_end_with_an_error_at_once() -> None:
@@ -186,3 +231,21 @@ def test_more_parts_than_batches(bundle: Path, source: Path, tmp_path: Path) -> 
     assert sum(counts) == ROWS
     assert 0 in counts
     assert all(target.exists() for target in targets)
+
+
+def test_a_part_resumes_as_itself(bundle: Path, source: Path, tmp_path: Path) -> None:
+    command = ["predict", str(bundle), "--input", str(source), "--output"]
+    assert main([*command, str(tmp_path / "whole.csv"), "--part", "2/3"]) == 0
+    classifier, target = TextClassifier.load(bundle), tmp_path / "out.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("textladder.predict_file.PredictionColumns.values", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict_file(classifier, source, target, part=(2, 3))
+    with pytest.raises(ConfigError, match="belongs to a different input, bundle or settings"):
+        predict_file(classifier, source, target, part=(1, 3))
+    assert main([*command, str(target), "--part", "2/3", "--engine", "local"]) == 0
+    assert target.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def interrupted(*arguments: object) -> None:
+    raise KeyboardInterrupt

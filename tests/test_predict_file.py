@@ -351,3 +351,56 @@ def test_a_dead_process_leaves_no_copy_of_standard_input(tmp_path: Path, fitted:
         capture_output=True, env={**os.environ, "TMPDIR": str(folder)},
     )  # fmt: skip
     assert list(folder.iterdir()) == []
+
+
+def test_a_text_that_is_a_list_leaves_no_journal(classifier: TextClassifier, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+    whole = source.read_text()
+    lines = whole.splitlines(keepends=True)
+    lines[15_000] = '{"id": 15000, "text": ["a", "list"]}\n'
+    source.write_text("".join(lines))
+    with pytest.raises(DataError):
+        predict_file(classifier, source, target)
+    source.write_text(whole)
+    assert predict_file(classifier, source, target) == ROWS
+
+
+def test_what_appears_at_the_output_meanwhile_is_kept(
+    classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = write(tmp_path / "in.csv", 10), tmp_path / "out.csv"
+    score = classifier.score
+
+    def slow(texts: Any) -> Scored:
+        target.write_text("somebody else's")
+        return score(texts)
+
+    monkeypatch.setattr(classifier, "score", slow)
+    with pytest.raises(DataError, match="was written by something else meanwhile, and is left as it is; the predict"):
+        predict_file(classifier, source, target)
+    assert target.read_text() == "somebody else's"
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "csv.zst", "csv.bz2", "csv.xz", "parquet", "arrow"])
+def test_an_error_of_predicting_is_not_one_of_writing(ending: str, classifier: TextClassifier, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv")
+    script = (
+        "import sys\n"
+        "from textladder import TextClassifier\n"
+        "from textladder.predict_file import predict_file\n"
+        "classifier = TextClassifier.load(sys.argv[1])\n"
+        "score, calls = classifier.score, []\n"
+        "def fail(texts):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 3: raise OSError(12, 'Cannot allocate memory')\n"
+        "    return score(texts)\n"
+        "classifier.score = fail\n"
+        "try:\n"
+        "    predict_file(classifier, sys.argv[2], sys.argv[3])\n"
+        "except OSError as error:\n"
+        "    print(error.errno)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "bundle"), str(source), str(tmp_path / f"out.{ending}")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("12\n", "")
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == [f"out.{ending}.partial"]

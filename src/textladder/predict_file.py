@@ -41,9 +41,6 @@ from textladder.progress import Monitor, say_truncated
 ARROW_TYPES = {TEXT: pa.string(), INTEGER: pa.int64(), NUMBER: pa.float64(), BOOLEAN: pa.bool_()}
 DIGITS = 6  # of a probability
 DIGEST_BYTES = 16
-# Texts that an engine predicts at once: a multiple of what each level puts in order of length, so that its batches, and
-# with them the last digits of its predictions, are those of one process.
-TEXTS_AT_ONCE = 2048
 HEAD, CHECKSUM = struct.Struct(f"<I{DIGEST_BYTES}s"), struct.Struct("<I")
 
 
@@ -78,7 +75,8 @@ def predict_file(
         probabilities: also add a column `probability_LABEL` for each label.
         overwrite: replace an existing file, and start over instead of resuming.
         monitor: receives progress, and how many of the texts predicted by this call were truncated.
-        engine: predicts in other processes, with the classifier's bundle.
+        engine: predicts in other processes, with the classifier's bundle (a script that uses one begins with
+            `if __name__ == "__main__":`).
         part: which part of the rows to predict and write, from 1, and in how many parts they are divided. Parts in
             their order are the whole, to the last digit.
         file_options: how the source is read, by the names of `FileOptions`, where that should not be detected.
@@ -216,12 +214,17 @@ class _ScoringElsewhere:
             raise ConfigError("An engine needs a classifier that was read from a bundle: save it, and load it.")
         self._bundle = (str(classifier.folder.resolve()), classifier.form, classifier.digest)
         self._engine = engine
-        self.waiting = engine.workers + 1  # batches; of the next one, a part may be done before that
+        self.waiting = engine.workers  # batches, besides the next one
 
     def start(self, texts: Sequence[str]) -> Callable[[], Scored]:
-        parts = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
-        results = [self._engine.submit(score_texts, *self._bundle, part) for part in parts]
-        return lambda: Scored.joined([one.result() for one in results])
+        # a whole batch, as in one process: what it is computed with decides the last digits of a prediction
+        result = self._engine.submit(score_texts, *self._bundle, texts)
+
+        def wait() -> Scored:
+            scored: Scored = result.result()
+            return scored
+
+        return wait
 
 
 def score_texts(folder: str, form: str, digest: str, texts: Sequence[str]) -> Scored:
@@ -231,7 +234,7 @@ def score_texts(folder: str, form: str, digest: str, texts: Sequence[str]) -> Sc
         folder: of the bundle.
         form: the form that predicts.
         digest: of the bundle when the predictions began.
-        texts: at most `TEXTS_AT_ONCE`.
+        texts: a batch.
 
     Raises:
         BundleError: the bundle was replaced, or cannot be read.
@@ -291,8 +294,7 @@ def _predict_rows(
         monitor.advance(done, f"{done:,} rows")
 
     start = 0
-    for batch in _of_part(rows, part, journal):
-        texts = joined_texts(rows, batch, text)
+    for batch, texts in _of_part(rows, part, text, journal):
         waiting.append(_Waiting(start, batch, texts, None if journal.has(start, texts) else scoring.start(texts)))
         start += len(texts)
         while len(waiting) > scoring.waiting:
@@ -303,15 +305,18 @@ def _predict_rows(
     return done
 
 
-def _of_part(rows: RowFile, part: tuple[int, int], journal: "PredictionJournal") -> Iterator[Batch]:
-    """The batches of one part of the rows, whole, so that they are those of a run without parts."""
+def _of_part(
+    rows: RowFile, part: tuple[int, int], text: Sequence[str], journal: "PredictionJournal"
+) -> Iterator[tuple[Batch, list[str]]]:
+    """The batches of one part of the rows, whole, so that they are those of a run without parts; and their texts."""
     number, parts = part
     try:
-        if parts == 1:
-            yield from rows.batches()
-            return
-        total = sum(1 for _ in rows.batches())
-        yield from itertools.islice(rows.batches(), total * (number - 1) // parts, total * number // parts)
+        batches = rows.batches()
+        if parts > 1:
+            total = sum(1 for _ in rows.batches())
+            batches = itertools.islice(batches, total * (number - 1) // parts, total * number // parts)
+        for batch in batches:
+            yield batch, joined_texts(rows, batch, text)
     except DataError:  # a row cannot be read: once the file is corrected, the journal no longer belongs to it
         journal.discard()
         raise

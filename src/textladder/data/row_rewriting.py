@@ -66,23 +66,61 @@ def atomic_row_writer(
     """
     check_target(target, overwrite)
     form, compression = output_format(target)
+    of_caller: OSError | None = None  # while it read or predicted the rows
     try:
         with atomic_path(target) as part, part.open("wb") as plain:
             stream = compressed_writer(plain, compression)
             writer = rows.writer(stream, added) if form == rows.output else _Converter(rows, stream, form, added)
             try:
-                yield writer
-            except BaseException:
-                with suppress(Exception):  # unclosed, Parquet's writer would complain that its stream is gone
+                yield _Reporting(writer, target, kept)
+            except BaseException as error:
+                of_caller = error if isinstance(error, OSError) else None
+                with suppress(Exception):  # unclosed, the writers of Parquet and of archives would complain later
                     writer.close()
+                    stream.close()
                 raise
             writer.close()
             if stream is not plain:
                 stream.close()
-    except OSError as error:
-        raise DataError(f"{target}: the rows could not be written ({error.strerror or error}); {kept}.") from None
-    except UnicodeEncodeError as error:
-        raise DataError(f"{target}: a value cannot be encoded as {error.encoding} ({error.reason}).") from None
+            if target.exists() and not overwrite:
+                raise DataError(f"{target} was written by something else meanwhile, and is left as it is; {kept}.")
+    except (OSError, UnicodeEncodeError) as error:
+        if error is of_caller:
+            raise
+        raise _not_written(error, target, kept) from None
+
+
+class _Reporting:
+    """Says what cannot be written.
+
+    Args:
+        writer: writes.
+        target: the file.
+        kept: what the error says of the work.
+    """
+
+    def __init__(self, writer: RowWriter, target: Path, kept: str) -> None:
+        self._writer, self._target, self._kept = writer, target, kept
+
+    def add(self, batch: Any, columns: Sequence[Sequence[Any]]) -> None:
+        """Write a batch.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        try:
+            self._writer.add(batch, columns)
+        except (OSError, UnicodeEncodeError) as error:
+            raise _not_written(error, self._target, self._kept) from None
+
+    def close(self) -> None:
+        """Nothing: the file is closed at the end of the block."""
+
+
+def _not_written(error: OSError | UnicodeEncodeError, target: Path, kept: str) -> DataError:
+    if isinstance(error, UnicodeEncodeError):
+        return DataError(f"{target}: a value cannot be encoded as {error.encoding} ({error.reason}).")
+    return DataError(f"{target}: the rows could not be written ({error.strerror or error}); {kept}.")
 
 
 class _Converter:

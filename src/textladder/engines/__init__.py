@@ -1,4 +1,4 @@
-"""Engines run functions elsewhere than in this process: in other processes, and on other machines.
+"""Engines run functions in other processes.
 
 What is submitted, in which order results are used and what survives a crash is decided by the caller; an engine only
 finds a place to compute.
@@ -13,7 +13,7 @@ __all__ = ["ENGINES", "Engine", "open_engine"]
 
 
 def open_engine(name: str, workers: int | None = None) -> Engine:
-    """Start an engine.
+    """Make an engine.
 
     Args:
         name: one of ENGINES.

@@ -17,7 +17,7 @@ class Result(Protocol):
 
 
 class Engine(Protocol):
-    """Runs functions in other processes. A context manager, at whose end they are gone.
+    """Runs functions in other processes, which start when they are needed. At the end of its block they are gone.
 
     Attributes:
         workers: how many functions are computed at a time.
@@ -29,7 +29,7 @@ class Engine(Protocol):
         """Compute `function(*arguments)`: a function of a module, and arguments that can be pickled."""
 
     def __enter__(self) -> "Engine":
-        """Start the processes."""
+        """Nothing happens yet."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
