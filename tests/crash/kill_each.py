@@ -88,7 +88,7 @@ class ForkedWorker:
                     os.dup2(descriptor, standard)
                 for descriptor in (its_input, its_output, jobs, answers):
                     os.close(descriptor)
-                sys.argv = ["worker"]
+                sys.argv = list(command[command.index("-m") + 1 :])
                 sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))
                 worker.main()
                 status = 0
