@@ -34,17 +34,17 @@ COMMANDS = [  # with the blocks from one disk to the next, and what may be left 
     ("train data.csv --level tfidf --out bundle --overwrite", 1, None),
     (f"train data.csv {LSTM} --out out", 1, "out.partial/"),
     (f"train data.csv {LSTM} --out bundle --overwrite", 1, "bundle.partial/"),
-    ("train data.csv --level ulmfit --language-model model --epochs 1 --out out", 30, "out.partial/"),
-    ("train data.csv --level transformer --encoder encoder --max-tokens 32 --epochs 1 --out out", 30, "out.partial/"),
-    ("pretrain corpus.txt --dimension 8 --hidden-size 8 --out out", 4, "out.partial/"),
+    ("train data.csv --level ulmfit --language-model model --epochs 1 --out out", 5, "out.partial/"),
+    ("train data.csv --level transformer --encoder encoder --max-tokens 32 --epochs 1 --out out", 15, "out.partial/"),
+    ("pretrain corpus.txt --dimension 8 --hidden-size 8 --out out", 1, "out.partial/"),
     ("predict bundle --input data.csv --text text --output out.csv", 1, "out.csv.partial"),
     ("predict bundle --input data.csv --text text --output out.parquet", 1, "out.parquet.partial"),
     ("export bundle --data data.csv", 1, None),
     ("explain bundle good --html out.html", 1, None),
-    (f"lr-find data.csv {LSTM} --plot out.png", 2, None),
+    (f"lr-find data.csv {LSTM} --plot out.png", 1, None),
     ("audit data.csv --test test.csv --levels tfidf --fix drop-leaks --output out.csv", 1, None),
     ("inspect data.csv --csv out.csv", 1, None),
-    ("compare data.csv --levels tfidf --forms original --folds 1 --out run", 20, "run/"),
+    ("compare data.csv --levels tfidf --forms original --folds 1 --out run", 1, "run/"),
 ]
 
 
