@@ -184,6 +184,15 @@ def test_a_bundle_that_is_replaced_is_noticed(bundle: Path, source: Path, tmp_pa
         predict_file(classifier, source, tmp_path / "out.csv", engine=engine)
 
 
+def test_a_classifier_that_is_fitted_anew_is_not_taken_for_its_bundle(
+    bundle: Path, source: Path, tmp_path: Path, sentences_file: Path
+) -> None:
+    classifier = TextClassifier.load(bundle).fit(sentences_file)
+    assert (classifier.digest, classifier.folder, classifier.form) == (None, None, "original")
+    with open_engine("local", 1) as engine, pytest.raises(ConfigError, match="save it, and load it"):
+        predict_file(classifier, source, tmp_path / "out.csv", engine=engine)
+
+
 def test_what_cannot_be(
     bundle: Path, source: Path, tmp_path: Path, fitted: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

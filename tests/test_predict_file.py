@@ -64,6 +64,17 @@ def interrupt_after(classifier: TextClassifier, batches: int, monkeypatch: pytes
     return predicted
 
 
+def before_scoring(classifier: TextClassifier, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, something happens before texts are scored."""
+    score_whole = classifier.score
+
+    def score(texts: Any) -> Scored:
+        action()
+        return score_whole(texts)
+
+    monkeypatch.setattr(classifier, "score", score)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_an_interrupted_run_resumes(
     form: str, classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -167,15 +178,13 @@ def test_one_of_two_writers_waits_for_nobody(
     classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = write(tmp_path / "in.csv", 5), tmp_path / "out.csv"
-    score_whole = classifier.score
 
-    def score(texts: Any) -> Scored:
+    def refused() -> None:
         other = TextClassifier.load(tmp_path / "bundle")
         with pytest.raises(ConfigError, match=r"out.csv: another process is writing this file; wait for it"):
             predict_file(other, source, target, overwrite=True)
-        return score_whole(texts)
 
-    monkeypatch.setattr(classifier, "score", score)
+    before_scoring(classifier, refused, monkeypatch)
     assert predict_file(classifier, source, target) == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "in.csv", "out.csv"]
 
@@ -369,13 +378,7 @@ def test_what_appears_at_the_output_meanwhile_is_kept(
     classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = write(tmp_path / "in.csv", 10), tmp_path / "out.csv"
-    score = classifier.score
-
-    def slow(texts: Any) -> Scored:
-        target.write_text("somebody else's")
-        return score(texts)
-
-    monkeypatch.setattr(classifier, "score", slow)
+    before_scoring(classifier, lambda: target.write_text("somebody else's"), monkeypatch)
     with pytest.raises(DataError, match="was written by something else meanwhile, and is left as it is; the predict"):
         predict_file(classifier, source, target)
     assert target.read_text() == "somebody else's"
@@ -404,3 +407,13 @@ def test_an_error_of_predicting_is_not_one_of_writing(ending: str, classifier: T
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("12\n", "")
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == [f"out.{ending}.partial"]
+
+
+def test_an_input_that_changes_meanwhile_is_refused(
+    classifier: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = write(tmp_path / "in.csv", 10), tmp_path / "out.csv"
+    before_scoring(classifier, lambda: write(source, 11), monkeypatch)
+    with pytest.raises(DataError, match="the file was changed while it was predicted"):
+        predict_file(classifier, source, target)
+    assert not target.exists()

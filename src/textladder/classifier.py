@@ -73,7 +73,7 @@ class TextClassifier:
         data: the rows that it was prepared or fitted on; None if that was in another process.
         form: which form of the network predicts: `original`, or an exported one.
         digest: of the bundle that it was read from; None if it was fitted in this process.
-        folder: of that bundle.
+        folder: that of the bundle; None if it was fitted in this process.
     """
 
     def __init__(self, level: str = "lstm", *, preset: str = "default", seed: int = 0, **settings: Any) -> None:
@@ -210,6 +210,7 @@ class TextClassifier:
         if more:
             seconds += more["checkpoint"].seconds
         self._fitted = level
+        self.form, self.digest, self.folder = ORIGINAL, None, None
         self._record = {
             "train_rows": len(data.train),
             "valid_rows": len(data.valid) if data.valid is not None else 0,
@@ -286,7 +287,9 @@ class TextClassifier:
             raise DataError("Texts must be a list of strings; received one string.")
         batches = texts.batches(TEXTS_AT_ONCE) if isinstance(texts, LabelledTexts) else _batches(texts)
         parts: list[Scored] = [level.score(batch) for batch in batches]
-        return Scored.joined(parts) if parts else Scored(np.zeros((0, len(self.labels)), np.float32), truncated=0)
+        if not parts:
+            return Scored(np.zeros((0, len(self.labels)), np.float32), truncated=0)
+        return Scored(np.concatenate([part.probabilities for part in parts]), sum(part.truncated for part in parts))
 
     def predict(self, texts: Iterable[str]) -> list[Label]:
         """The most probable label of each text, of the type that it has in the data."""

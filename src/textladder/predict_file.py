@@ -206,7 +206,7 @@ class _ScoringElsewhere:
 
     Args:
         classifier: read from a bundle, which the processes of the engine read too.
-        engine: an engine that was started.
+        engine: computes them.
     """
 
     def __init__(self, classifier: TextClassifier, engine: Engine) -> None:

@@ -72,11 +72,6 @@ class Scored:
     probabilities: np.ndarray
     truncated: int
 
-    @classmethod
-    def joined(cls, parts: Sequence["Scored"]) -> "Scored":
-        """Those of several parts of the texts, at least one."""
-        return cls(np.concatenate([part.probabilities for part in parts]), sum(part.truncated for part in parts))
-
 
 class Level(Protocol):
     """One way to classify texts."""
