@@ -379,7 +379,9 @@ def test_what_appears_at_the_output_meanwhile_is_kept(
 ) -> None:
     source, target = write(tmp_path / "in.csv", 10), tmp_path / "out.csv"
     before_scoring(classifier, lambda: target.write_text("somebody else's"), monkeypatch)
-    with pytest.raises(DataError, match="was written by something else meanwhile, and is left as it is; the predict"):
+    with pytest.raises(
+        DataError, match="was created by another process in the meantime, and is left unchanged; the pred"
+    ):
         predict_file(classifier, source, target)
     assert target.read_text() == "somebody else's"
 
@@ -414,6 +416,6 @@ def test_an_input_that_changes_meanwhile_is_refused(
 ) -> None:
     source, target = write(tmp_path / "in.csv", 10), tmp_path / "out.csv"
     before_scoring(classifier, lambda: write(source, 11), monkeypatch)
-    with pytest.raises(DataError, match="the file was changed while it was predicted"):
+    with pytest.raises(DataError, match="the file was changed while it was being predicted"):
         predict_file(classifier, source, target)
     assert not target.exists()

@@ -33,7 +33,7 @@ from textladder.data.row_files import open_rows, output_format
 from textladder.data.row_rewriting import atomic_row_writer, check_target
 from textladder.data.row_sources import STANDARD_INPUT, joined_texts, sample_columns, spooled_input
 from textladder.data.rows import Batch, RowFile, RowWriter
-from textladder.engines import Engine
+from textladder.engines import Engine, EngineError
 from textladder.errors import BundleError, ConfigError, DataError, TextladderError
 from textladder.levels.base import Scored
 from textladder.progress import Monitor, say_truncated
@@ -122,7 +122,9 @@ def predict_file(
         ):
             count = _predict_rows(scoring, rows, part, names, columns, journal, writer, monitor)
             if (source.stat().st_size, source.stat().st_mtime_ns) != (size, changed):
-                raise DataError(f"{source}: the file was changed while it was predicted.")
+                raise DataError(f"{source}: the file was changed while it was being predicted.")
+    except EngineError as error:
+        raise TextladderError(f"{error}; {kept}.") from None
     finally:
         monitor.stop()
     return count
@@ -211,7 +213,7 @@ class _ScoringElsewhere:
 
     def __init__(self, classifier: TextClassifier, engine: Engine) -> None:
         if classifier.folder is None:
-            raise ConfigError("An engine needs a classifier that was read from a bundle: save it, and load it.")
+            raise ConfigError("An engine needs a classifier that was loaded from a bundle: save it, then load it.")
         self._bundle = (str(classifier.folder.resolve()), classifier.form, classifier.digest)
         self._engine = engine
         self.waiting = engine.workers  # batches, besides the next one
@@ -246,7 +248,7 @@ def score_texts(folder: str, form: str, digest: str, texts: Sequence[str]) -> Sc
 def _classifier(folder: str, form: str, digest: str) -> TextClassifier:
     classifier = TextClassifier.load(folder, form=form)
     if classifier.digest != digest:
-        raise BundleError(f"{folder}: the bundle was replaced while it was used.")
+        raise BundleError(f"{folder}: the bundle was replaced while it was in use.")
     return classifier
 
 

@@ -38,10 +38,10 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--top-k", type=int, metavar="K", default=1, help="give the K best labels [default: 1]")
     parser.add_argument("--probabilities", action="store_true", help="give the probability of every label")
     parser.add_argument(
-        "--engine", choices=ENGINES, help="predict the rows of a file in several processes [default: in this one]"
+        "--engine", choices=ENGINES, help="predict the rows of a file in worker processes [default: in this process]"
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="how many processes an engine has [default: one for each core]"
+        "--workers", type=int, metavar="N", help="number of worker processes of an engine [default: one for each core]"
     )
     parser.add_argument(
         "--part", type=_part, metavar="K/N", help="predict only the K-th of N parts of the rows [default: 1/1]"

@@ -83,7 +83,9 @@ def atomic_row_writer(
             if stream is not plain:
                 stream.close()
             if target.exists() and not overwrite:
-                raise DataError(f"{target} was written by something else meanwhile, and is left as it is; {kept}.")
+                raise DataError(
+                    f"{target} was created by another process in the meantime, and is left unchanged; {kept}."
+                )
     except (OSError, UnicodeEncodeError) as error:
         if error is of_caller:
             raise

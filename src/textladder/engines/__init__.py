@@ -4,12 +4,12 @@ What is submitted, in which order results are used and what survives a crash is 
 finds a place to compute.
 """
 
-from textladder.engines.base import Engine
+from textladder.engines.base import Engine, EngineError
 from textladder.errors import ConfigError, unknown_name
 
 ENGINES = ("local",)
 
-__all__ = ["ENGINES", "Engine", "open_engine"]
+__all__ = ["ENGINES", "Engine", "EngineError", "open_engine"]
 
 
 def open_engine(name: str, workers: int | None = None) -> Engine:

@@ -4,6 +4,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
+from textladder.errors import TextladderError
+
+
+class EngineError(TextladderError):
+    """A worker process was killed, or could not be started; the sentence has no full stop, so that it can go on."""
+
 
 class Result(Protocol):
     """The result of a function, once there is one."""
@@ -12,7 +18,8 @@ class Result(Protocol):
         """Wait for it.
 
         Raises:
-            TextladderError: the function raised it, or the process that computed it was killed.
+            EngineError: the process that computed it was killed.
+            Exception: whatever the function raised.
         """
 
 

@@ -17,13 +17,11 @@ from types import TracebackType
 from typing import Any
 
 from textladder.cores import available_cores, threads_environment
-from textladder.errors import ConfigError, TextladderError
+from textladder.engines.base import EngineError
+from textladder.errors import ConfigError
 
 MOST_WORKERS = 1024
-KILLED = (
-    "One of the processes ended or was killed, as happens where memory is too small for so many; fewer --workers need "
-    "less."
-)
+DIED = "A worker process ended unexpectedly, perhaps because memory ran out: try fewer --workers"
 Task = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
@@ -56,7 +54,7 @@ class LocalEngine:
         """Compute `function(*arguments)` in one of the processes.
 
         Raises:
-            TextladderError: a process cannot be started.
+            EngineError: a process cannot be started.
         """
         if len(self._processes) < self.workers:
             self._start_process()
@@ -86,8 +84,8 @@ class LocalEngine:
             with _without_interrupts(), _in_environment(self._environment):
                 process.start()
         except OSError as error:
-            raise TextladderError(
-                f"A process could not be started ({error.strerror or error}); fewer --workers need less."
+            raise EngineError(
+                f"A worker process could not be started ({error.strerror or error}): try fewer --workers"
             ) from None
         its.close()  # so that the end of the process is the end of the connection
         self._processes.append(process)
@@ -107,9 +105,9 @@ def _pass_on(tasks: "queue.SimpleQueue[Task | None]", connection: Connection) ->
                     connection.send(work)
                     value, error = connection.recv()
                 else:
-                    value, error = None, TextladderError(KILLED)
+                    value, error = None, EngineError(DIED)
             except (EOFError, OSError):
-                alive, value, error = False, None, TextladderError(KILLED)
+                alive, value, error = False, None, EngineError(DIED)
             except Exception as unsendable:
                 value, error = None, unsendable
             if error is None:
