@@ -424,6 +424,16 @@ def test_a_report_at_any_path(found: Comparison, tmp_path: Path) -> None:
         found.report(tmp_path / "nowhere" / "page.html")
 
 
+def test_names_of_classes_are_whole_and_may_break(tmp_path: Path) -> None:
+    names = ("card_<b>_not_working", "_top_up_", "refund")
+    rows = pd.DataFrame({"label": names * 16, "text": [f"{name} {n}" for n in range(16) for name in names]})
+    found = compare(read_texts(rows), ["tfidf"], seeds=1, out=tmp_path / "run")
+    page = (found.folder / "report.html").read_text(encoding="utf-8")
+    cells = re.findall(r"<tr><td>(.*?)</td><td data-name=\"precision\">", page)
+    assert sorted(html.unescape(cell.replace("<wbr>", "")) for cell in cells) == sorted(names)
+    assert "card_<wbr>&lt;b&gt;_<wbr>not_<wbr>working" in cells
+
+
 @pytest.mark.slow
 def test_the_page_in_a_browser(found: Comparison, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
