@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from textladder import TextladderError, audit_texts, read_texts
+from textladder import TextladderError, audit_texts, near_duplicates, read_texts
 from textladder.audit import Audit, TokenCounts, drop_leaks
 from textladder.cli import main
 from textladder.data.labelled_texts import TextData
 from textladder.errors import DataError
+from textladder.near_duplicates import TextIndex
+from textladder.progress import Monitor
+from textladder.text.plain_words import word_hashes, words_of
 
 WORDS = [a + b for a in ("ba", "co", "di", "fu", "ge", "ha", "ki", "lo") for b in ("ran", "sel", "tim", "vor", "wug")]
 
@@ -230,3 +235,58 @@ def test_a_level_without_its_library_is_reported(monkeypatch: pytest.MonkeyPatch
     _, found = audited(frame(sentences(20, 1)), frame(sentences(9, 2)), levels=["ulmfit"])
     assert found.tokens[0].unknown == "This needs spacy."
     assert any("ulmfit: truncation could not be checked. This needs spacy." in one for one in found.findings())
+
+
+WORD = st.sampled_from(["a", "B", "straße", "मन", "没", "😀", ":-)", "it's", "...", "(8", "<3", "🇩🇪", "8)", "x" * 40])
+
+
+@given(st.lists(st.lists(WORD, max_size=12).map(" ".join), min_size=1, max_size=6))
+def test_hashes_of_words_are_equal_where_words_are(texts: list[str]) -> None:
+    hashes, ends = word_hashes(texts)
+    words = [word for text in texts for word in words_of(text)]
+    assert ends.tolist() == np.cumsum([0, *(len(words_of(text)) for text in texts)]).tolist()
+    assert len(set(zip(words, hashes.tolist(), strict=True))) == len(set(words)) == len(set(hashes.tolist()))
+
+
+def test_words_of_an_endless_text() -> None:
+    text = " ".join(f"Word{number}!" for number in range(20_000))
+    assert words_of(text) == [f"word{number}" for number in range(20_000)]
+    hashes, ends = word_hashes(["Word7", text, ""])
+    assert ends.tolist() == [0, 1, 20_001, 20_001]
+    assert hashes[0] == hashes[8]
+
+
+def test_texts_that_share_a_band_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "_band_keys", lambda _, sizes: np.zeros((12, len(sizes)), np.uint32))
+    monkeypatch.setattr(near_duplicates, "COMPARED_AT_ONCE", 100)
+    long = sentences(4, 1, words=60)
+    changed = [text.replace(text.split()[20], "changed", 1) for text in long]
+    test, train = frame([long[0], long[1], changed[1]]), frame([changed[0], long[2], changed[2], long[3], changed[0]])
+    data = read_texts(train, test=test, valid=0)
+    index = TextIndex({"train": data.train, "test": data.test}, Monitor())
+    near = index.near_pairs()
+    # with the first text, and with the one before where that is another text; test rows come first
+    assert list(zip(near.ones.tolist(), near.others.tolist(), strict=True)) == [(0, 3), (1, 2), (4, 5)]
+    triples = [
+        set(zip(*(words_of(text)[start:] for start in range(3)), strict=False)) for text in (long[0], changed[0])
+    ]
+    assert near.similarities[0] == len(triples[0] & triples[1]) / len(triples[0] | triples[1])
+    assert index.groups().tolist() == [0, 1, 1, 0, 2, 2, 3, 0]
+    assert index.leaks(near) == ([(0, 0, near.similarities[0]), (4, 0, near.similarities[0])], 1)
+    assert index.count_duplicates(["train"], near) == {"exact": 1, "same_words": 0, "near": 1}
+    assert index.count_duplicates(["test"], near) == {"exact": 0, "same_words": 0, "near": 1}
+
+
+def test_most_texts_that_are_nearly_the_same_are_found() -> None:
+    rng = random.Random(0)
+    texts = sentences(300, 1, words=80)
+    for text in texts[:300]:
+        words = text.split()
+        for place in rng.sample(range(80), 2):
+            words[place] = "changed"
+        texts.append(" ".join(words))
+    data = read_texts(frame(texts), test=frame(sentences(10, 2)), valid=0)
+    near = TextIndex({"train": data.train, "test": data.test}, Monitor()).near_pairs()
+    found = set(zip(near.ones.tolist(), near.others.tolist(), strict=True))
+    assert found <= {(10 + row, 310 + row) for row in range(300)}
+    assert len(found) >= 290

@@ -10,8 +10,8 @@ import pytest
 from textladder import TextClassifier, inspect_rows, read_texts
 from textladder.cli import main
 from textladder.errors import TextladderError
-from textladder.near_duplicates import words_of
 from textladder.predict_file import predict_file
+from textladder.text.plain_words import words_of
 
 # file: what differs from 60 rows with the label `label`, the text `text` and 30 rows each of neg and pos
 READ: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", ".")
 # From the ground up; a module may import from lower tiers and, inside its own package, from modules listed before it.
 TIERS = [
     {"errors", "versions", "wording"},
-    {"progress", "settings", "cores", "atomic_files", "metrics", "significance", "onnx_check"},
+    {"progress", "settings", "cores", "atomic_files", "scratch_file", "metrics", "significance", "onnx_check"},
     {"engines"},
     {"class_metrics", "pretrained", "bundle", "onnx_scorer", "fastai_archive"},
     {"data", "text"},
@@ -39,14 +39,14 @@ PACKAGES = {
     "data": "columns rows labels compression encodings file_streams file_options delimited_records dialects "
     "delimited_file json_file arrow_file spreadsheet_file fasttext_file row_files row_rewriting file_groups known_data "
     "row_sources mapped_tables inspection splits unlabelled labelled_table labelled_texts",
-    "text": "ngrams tokenizer vocabulary vectors wordpieces word_rules fastai_words",
+    "text": "ngrams plain_words document_counts tokenizer vocabulary vectors wordpieces word_rules fastai_words",
     "networks": "weights pooling lstm awd_lstm awd_classifier next_word_loss encoder cpu_kernels "
     "onnx_builder onnx_rewrites onnx_graphs",
     "commands": "command train lr_find audit compare evaluate explain export inspect levels predict pretrain serve "
     "__init__",
     "training": "precision word_streams frozen_states optimizers callbacks data_loaders learner checkpoints stages"
     " lr_plot pretraining",
-    "levels": "base __init__ linear tfidf lstm ulmfit transformer",
+    "levels": "base __init__ linear regression tfidf lstm ulmfit transformer",
     "engines": "base local __init__",
     "comparison": "hardware budget time_left shared_rows folds forms predictions label_errors curve verdict worker "
     "worker_process trainings level_result report_charts report_texts report results plan run_folder run compare",
@@ -61,8 +61,7 @@ ONLY_IN = {
     "datasets": {"data.known_data"},
     "sklearn": {"levels.*", "class_metrics", "target_metric", "comparison.label_errors", "comparison.folds"},
     "cleanlab": {"comparison.label_errors"},
-    "datasketch": {"near_duplicates"},
-    "regex": {"text.ngrams", "near_duplicates"},
+    "regex": {"text.ngrams", "text.plain_words"},
     "fastapi": {"serving.*"},
     "fastapi_swagger": {"serving.*"},
     "filelock": {"atomic_files"},

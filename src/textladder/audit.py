@@ -143,7 +143,7 @@ def audit_texts(
         contradictions = index.contradictions()
         duplicates, test_duplicates = (index.count_duplicates(names, near) for names in (PARTS[:2], PARTS[2:]))
         empty = index.wordless
-        del index  # its memory is needed no longer
+        del index, near  # their memory is needed no longer
         monitor.start("counting tokens", len(levels))
         tokens = list(_count_tokens(_sample_texts(parts, seed), levels, len(data.labels), settings or {}, monitor))
     finally:

@@ -7,55 +7,38 @@
 """
 
 import hashlib
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
-import regex
 
 from textladder.data.labelled_texts import LabelledTexts
-from textladder.data.mapped_tables import release_pages
 from textladder.progress import Monitor
-from textladder.text.ngrams import LONGEST_CACHED, tokens
+from textladder.scratch_file import ScratchFile
+from textladder.text.ngrams import mixed
+from textladder.text.plain_words import word_hashes
 
 MIN_SIMILARITY = 0.8  # Jaccard similarity of the word triples from which texts count as nearly the same
 # At this similarity two texts share one of the bands with a probability of 99%; at 0.9 it is almost certain.
 BANDS, BAND_ROWS = 12, 5
-TEXTS_AT_ONCE = 1000  # split into words
-SHINGLED_TEXTS = 1 << 14  # kept for comparison with others
+TEXTS_AT_ONCE = 1000
+COMPARED_AT_ONCE = 1 << 20  # word triples
 MIN_WORDS = 5  # shorter texts ("Great book!") are the same by chance
 
-NearPair = tuple[int, int, float]  # the indices of two texts, the earlier one first, and their similarity
 
+@dataclass(frozen=True)
+class NearPairs:
+    """Texts that are nearly the same.
 
-# Emoji and other symbols say something; so does an emoticon that stands alone, such as ":-)" or "<3".
-SPEAKING = regex.compile(r"[\w\p{M}\p{So}]|\p{Regional_Indicator}")
-EMOTICON = regex.compile(r"[:;=8][-'o^]?[()\[\]{}dp/\\|*$@<>]+|[()\[\]{}]+[-'o^]?[:;=8]|<3+")
-
-
-def words_of(text: str) -> list[str]:
-    """Split a text into words and emoji, without case and punctuation.
-
-    >>> words_of("It's GOOD -- really! 👍 :-)")
-    ['it', 's', 'good', 'really', '👍', ':-)']
+    Attributes:
+        ones: the index of the earlier text of each pair, int64 (pairs,), ascending.
+        others: that of the other one, int64 (pairs,).
+        similarities: of their word triples (Jaccard), float64 (pairs,).
     """
-    return [word for chunk in text.casefold().split() for word in _words_in(chunk)]
 
-
-def _words_in(chunk: str) -> Sequence[str]:
-    return _words_in_common(chunk) if len(chunk) <= LONGEST_CACHED else _split_chunk(chunk)
-
-
-@lru_cache(maxsize=1 << 15)
-def _words_in_common(chunk: str) -> tuple[str, ...]:
-    return tuple(_split_chunk(chunk))
-
-
-def _split_chunk(chunk: str) -> list[str]:
-    if EMOTICON.fullmatch(chunk):
-        return [chunk]
-    return [token for token in tokens(chunk) if SPEAKING.search(token)]
+    ones: np.ndarray
+    others: np.ndarray
+    similarities: np.ndarray
 
 
 class TextIndex:
@@ -72,82 +55,121 @@ class TextIndex:
     """
 
     def __init__(self, parts: Mapping[str, LabelledTexts], monitor: Monitor) -> None:
-        self.parts = parts
+        self.parts, self._monitor = parts, monitor
         self.names = [name for name in ("test", "train", "valid") if name in parts]
         self.offsets = np.cumsum([0, *[len(parts[name]) for name in self.names]])
+        self._rows = np.concatenate([parts[name].rows for name in self.names])
         self.wordless: list[tuple[str, int]] = []
-        # Of each text only numbers are kept, 64 bytes in all, so that millions of texts fit into memory.
+        # Of each text only numbers are kept, 80 bytes in all, so that millions of texts fit into memory.
         size = int(self.offsets[-1])
-        text_hashes, word_hashes = np.empty(size, np.uint64), np.empty(size, np.uint64)
+        text_hashes, words_hashes = np.empty(size, np.uint64), np.empty(size, np.uint64)
         self._band_keys = np.zeros((BANDS, size), np.uint32)
-        long_enough = np.zeros(size, bool)
+        self._triples = ScratchFile()  # of each text that is long enough, uint32, ascending
+        self._places, self._sizes = np.zeros(size, np.int64), np.zeros(size, np.int32)
         start = 0
         for texts in (batch for name in self.names for batch in parts[name].batches(TEXTS_AT_ONCE)):
-            split = [words_of(text) for text in texts]
-            self.wordless += [self.row(start + place) for place, words in enumerate(split) if not words]
             stop = start + len(texts)
+            words, ends = word_hashes(texts)
             text_hashes[start:stop] = [_hash(text) for text in texts]
-            word_hashes[start:stop] = [
-                _hash(" ".join(words) or text.strip()) for text, words in zip(texts, split, strict=True)
-            ]
-            is_long = np.array([len(words) >= MIN_WORDS for words in split])
-            long_enough[start:stop] = is_long
-            self._band_keys[:, start:stop][:, is_long] = _band_keys([one for one in split if len(one) >= MIN_WORDS])
+            words_hashes[start:stop] = _sequence_hashes(words, ends)
+            for place in np.flatnonzero(ends[1:] == ends[:-1]).tolist():
+                self.wordless.append(self.row(start + place))
+                words_hashes[start + place] = _hash(texts[place].strip())
+            triples, sizes = _triples(words, ends)
+            self._sizes[start:stop] = sizes
+            self._places[start:stop] = self._triples.append(triples) + triples.itemsize * (np.cumsum(sizes) - sizes)
+            self._band_keys[:, start:stop][:, sizes > 0] = _band_keys(triples, sizes[sizes > 0])
             start = stop
             monitor.advance(stop)
         # of every text, the index of the first text with the same characters, and of the first with the same words
-        self._same_text, self._same_words = _first_equal(text_hashes), _first_equal(word_hashes)
+        self._same_text, self._same_words = _first_equal(text_hashes), _first_equal(words_hashes)
         # the first of each group with the same words, if it is long enough
-        self._distinct = np.flatnonzero(long_enough & (self._same_words == np.arange(size)))
+        self._distinct = np.flatnonzero((self._sizes > 0) & (self._same_words == np.arange(size)))
 
     def row(self, index: int) -> tuple[str, int]:
         """The part and the row of a text."""
         number = int(np.searchsorted(self.offsets, index, side="right")) - 1
         name = self.names[number]
-        return name, int(self.parts[name].rows[index - self.offsets[number]])
+        return name, int(self._rows[index])
 
-    def near_pairs(self) -> list[NearPair]:
-        """Find pairs of texts that are nearly the same, among the first of each group with the same words."""
+    def near_pairs(self) -> NearPairs:
+        """Find pairs of texts that are nearly the same, among the first of each group with the same words.
 
-        @lru_cache(SHINGLED_TEXTS)
-        def shingles(index: int) -> np.ndarray:
-            hashes = map(zlib.crc32, _shingles(words_of(self._text(index))))
-            return np.unique(np.fromiter(hashes, np.uint32))
-
-        pairs = []
-        for number, (one, other) in enumerate(self._candidates()):
-            a, b = shingles(one), shingles(other)
-            shared = len(np.intersect1d(a, b, assume_unique=True))
-            similarity = shared / (len(a) + len(b) - shared)
-            if similarity >= MIN_SIMILARITY:
-                pairs.append((one, other, similarity))
-            if number % 1000 == 999:
-                for part in self.parts.values():
-                    release_pages(part.table)
-        return pairs
-
-    def _candidates(self) -> Iterator[tuple[int, int]]:
-        """Pairs of texts that share a band of their signatures, in order.
-
-        Locality-sensitive hashing (Leskovec, Rajaraman & Ullman, "Mining of massive datasets", section 3.4). Within a
-        group that shares a band, each text is paired with the first one and with the one before it only, so that a
-        template of a thousand texts does not make half a million pairs.
+        Locality-sensitive hashing (Leskovec, Rajaraman & Ullman, "Mining of massive datasets", section 3.4): texts that
+        share a band of their signatures are compared. Not each with each, so that a template of a thousand texts does
+        not make half a million pairs: with the first text and the first training text that share the band, and if that
+        is another text by chance, with the one before.
         """
-        distinct, size = self._distinct, len(self._same_words)
-        pairs = np.zeros(0, np.int64)  # the first text's index times `size`, plus the second's
+        size = len(self._same_words)
+        pairs = np.zeros(0, np.int64)  # the second text's index times `size`, plus the first's
+        for others, *firsts, _ in self._sharing_a_band():
+            pairs = _distinct(pairs, *((others * size + one)[one < others] for one in firsts))
+        similarities = self._similarities(pairs)
+        near, further = pairs[similarities >= MIN_SIMILARITY], np.zeros(0, np.int64)
+        for others, first, first_trained, before in self._sharing_a_band():
+            alike = others * size + np.where(before < self.offsets[1], first, first_trained)
+            further = _distinct(further, (others * size + before)[(before < others) & ~_is_among(alike, near)])
+        further = further[~_is_among(further, pairs)]
+        similarities = np.concatenate([similarities, self._similarities(further)])
+        pairs = np.concatenate([pairs, further])
+        found = similarities >= MIN_SIMILARITY
+        others, ones = np.divmod(pairs[found], size)
+        order = np.lexsort([others, ones])
+        return NearPairs(ones[order], others[order], similarities[found][order])
+
+    def _sharing_a_band(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """For each band, the texts that share it with an earlier one.
+
+        Yields:
+            Their indices; those of the first text that shares the band, of the first training or validation text (the
+            text itself if there is none before it, or if it is a test row), and of the text before; int64 (texts,).
+        """
+        distinct, tests = self._distinct, int(self.offsets[1])
         for band in self._band_keys:
             keys = band[distinct]
             order = np.argsort(keys, kind="stable")
-            same_key = keys[order][1:] == keys[order][:-1]  # as the one before
-            group_starts = np.where(np.concatenate([[True], ~same_key]), np.arange(len(order)), 0)
-            firsts = order[np.maximum.accumulate(group_starts)]
-            for earlier in (order[:-1], firsts[1:]):
-                ones, others = distinct[earlier[same_key]], distinct[order[1:][same_key]]
-                pairs = np.union1d(pairs, ones * size + others)
-        for pair in pairs:
-            yield divmod(int(pair), size)
+            texts, keys = distinct[order], keys[order]
+            new_key = np.ones(len(order), bool)
+            new_key[1:] = keys[1:] != keys[:-1]
+            is_test = texts < tests
+            new_side = new_key.copy()
+            new_side[1:] |= is_test[1:] != is_test[:-1]
+            places = np.arange(len(order))
+            firsts, of_side = (texts[np.maximum.accumulate(np.where(new, places, 0))] for new in (new_key, new_side))
+            later = np.flatnonzero(~new_key)
+            yield texts[later], firsts[later], of_side[later], texts[later - 1]
 
-    def count_duplicates(self, names: Sequence[str], near: Sequence[NearPair]) -> dict[str, int]:
+    def _similarities(self, pairs: np.ndarray) -> np.ndarray:
+        """The Jaccard similarity of the word triples of pairs, which are in ascending order, float64 (pairs,)."""
+        others, ones = np.divmod(pairs, len(self._same_words))
+        triples = np.cumsum(self._sizes[others].astype(np.int64) + self._sizes[ones])
+        similarities = np.empty(len(pairs))
+        self._monitor.start("comparing texts", len(pairs))
+        start = 0
+        while start < len(pairs):
+            most = COMPARED_AT_ONCE + (triples[start - 1] if start else 0)
+            stop = max(start + 1, int(np.searchsorted(triples, most)))
+            similarities[start:stop] = self._compared(ones[start:stop], others[start:stop])
+            start = stop
+            self._monitor.advance(stop)
+        return similarities
+
+    def _compared(self, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+        texts, places = np.unique(np.concatenate([ones, others]), return_inverse=True)
+        read = [
+            self._triples.read(place, size, np.uint32)
+            for place, size in zip(self._places[texts].tolist(), self._sizes[texts].tolist(), strict=True)
+        ]
+        of_both = np.concatenate([read[place] for place in places.tolist()])
+        sizes = self._sizes[texts][places].reshape(2, -1)
+        # the number of the pair in the upper half of the bits: a triple that both texts have is there twice
+        pair = np.repeat(np.tile(np.arange(len(ones)), 2), sizes.ravel())
+        sorted_ = np.sort((pair << 32) + of_both)
+        shared = np.bincount(sorted_[1:][sorted_[1:] == sorted_[:-1]] >> 32, minlength=len(ones))
+        similarities: np.ndarray = shared / (sizes.sum(axis=0) - shared)
+        return similarities
+
+    def count_duplicates(self, names: Sequence[str], near: NearPairs) -> dict[str, int]:
         """Count the rows of some parts that repeat another row of these parts.
 
         Args:
@@ -160,11 +182,10 @@ class TextIndex:
         ranges = [np.arange(*self.offsets[n : n + 2]) for n, name in enumerate(self.names) if name in names]
         indices = np.concatenate([np.zeros(0, np.int64), *ranges])
         texts, words = np.unique(self._same_text[indices]), np.unique(self._same_words[indices])
-        pairs = np.array([(one, other) for one, other, _ in near], np.int64).reshape(-1, 2)
-        nearly = np.unique(pairs[np.isin(pairs, words).all(axis=1), 1])
+        nearly = np.unique(near.others[np.isin(near.ones, words) & np.isin(near.others, words)])
         return {"exact": len(indices) - len(texts), "same_words": len(texts) - len(words), "near": len(nearly)}
 
-    def leaks(self, near: Sequence[NearPair]) -> tuple[list[tuple[int, int, float]], int]:
+    def leaks(self, near: NearPairs) -> tuple[list[tuple[int, int, float]], int]:
         """Find the training and validation rows that repeat a test row.
 
         Args:
@@ -174,19 +195,20 @@ class TextIndex:
             The row, the test row and their similarity for each of them, and how many test rows are repeated.
         """
         test_rows = int(self.offsets[1])
-        nearest: dict[int, tuple[int, float]] = {}
-        for one, other, similarity in near:
-            if one < test_rows <= other and similarity > nearest.get(other, (0, 0.0))[1]:
-                nearest[other] = one, similarity
-        found, repeated = [], set[int]()
+        across = np.flatnonzero((near.ones < test_rows) & (near.others >= test_rows))
+        # the nearest test row of each text; of several, the first
+        order = across[np.lexsort([near.ones[across], -near.similarities[across], near.others[across]])]
+        leaking, places = np.unique(near.others[order], return_index=True)
+        test_of, similarity_of = np.full(len(self._same_words), -1), np.ones(len(self._same_words))
+        test_of[:test_rows] = np.arange(test_rows)
+        test_of[leaking], similarity_of[leaking] = near.ones[order[places]], near.similarities[order[places]]
         firsts = self._same_words[test_rows:]
-        leaking = (firsts < test_rows) | np.isin(firsts, list(nearest))
-        for index in (np.flatnonzero(leaking) + test_rows).tolist():
-            first = int(self._same_words[index])
-            test, similarity = (first, 1.0) if first < test_rows else nearest[first]
-            found.append((self.row(index)[1], self.row(test)[1], similarity))
-            repeated.add(test)
-        return sorted(found), int(np.isin(self._same_words[:test_rows], list(repeated)).sum())
+        found = np.flatnonzero(test_of[firsts] >= 0)
+        tests, similarities = test_of[firsts[found]], similarity_of[firsts[found]]
+        rows = self._rows[test_rows + found]
+        by_row = np.lexsort([tests, rows])
+        leaks = zip(*(of[by_row].tolist() for of in (rows, self._rows[tests], similarities)), strict=True)
+        return list(leaks), int(np.isin(self._same_words[:test_rows], tests).sum())
 
     def groups(self) -> np.ndarray:
         """The group of each text, int64 (texts,): texts that repeat one another, exactly or nearly, share one."""
@@ -194,8 +216,8 @@ class TextIndex:
         from scipy.sparse.csgraph import connected_components
 
         size = len(self._same_words)
-        near = np.array([(one, other) for one, other, _ in self.near_pairs()], np.int64).reshape(-1, 2)
-        ones, others = np.concatenate([np.arange(size), near[:, 0]]), np.concatenate([self._same_words, near[:, 1]])
+        near = self.near_pairs()
+        ones, others = np.concatenate([np.arange(size), near.ones]), np.concatenate([self._same_words, near.others])
         linked = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(size, size))
         groups: np.ndarray = connected_components(linked, directed=False)[1].astype(np.int64)
         return groups
@@ -215,14 +237,23 @@ class TextIndex:
                 found.append(rows)
         return found
 
-    def _text(self, index: int) -> str:
-        name, row = self.row(index)
-        text: str = self.parts[name].table["text"][row].as_py()
-        return text
-
 
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _distinct(*parts: np.ndarray) -> np.ndarray:
+    """The distinct values of some arrays in ascending order, not negative: `np.unique` is slower for many."""
+    values = np.sort(np.concatenate(parts))
+    found: np.ndarray = values[np.diff(values, prepend=-1) != 0]
+    return found
+
+
+def _is_among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Whether each value is one of those in ascending order, bool (values,)."""
+    places = np.searchsorted(known, values)
+    found: np.ndarray = np.append(known, -1)[places] == values
+    return found
 
 
 def _first_equal(values: np.ndarray) -> np.ndarray:
@@ -232,25 +263,50 @@ def _first_equal(values: np.ndarray) -> np.ndarray:
     return equal
 
 
-def _band_keys(split: Sequence[Sequence[str]]) -> np.ndarray:
+def _sequence_hashes(words: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """A hash of the words of each text in their order, uint64 (texts,)."""
+    within = np.arange(len(words)) - np.repeat(ends[:-1], np.diff(ends))
+    sums = np.zeros(len(words) + 1, np.uint64)
+    np.cumsum(mixed(words + mixed(within.astype(np.uint64))), out=sums[1:])
+    return mixed(sums[ends[1:]] - sums[ends[:-1]])
+
+
+def _triples(words: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct runs of three words of each text as numbers in ascending order, uint32; none of a short text.
+
+    Returns:
+        Those of all texts, and how many each text has, int64 (texts,).
+    """
+    sizes = np.diff(ends)
+    text = np.repeat(np.arange(len(sizes)), sizes)
+    first = np.flatnonzero(text[2:] == text[:-2])
+    first = first[sizes[text[first]] >= MIN_WORDS]
+    runs = mixed(mixed(words[first] * np.uint64(3) + words[first + 1]) * np.uint64(3) + words[first + 2])
+    distinct = _distinct((text[first] << 32) + (runs >> np.uint64(32)).astype(np.int64))
+    return distinct.astype(np.uint32), np.bincount(distinct >> 32, minlength=len(sizes))
+
+
+def _band_keys(triples: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """A number for each band of the MinHash signatures of texts, uint32 (bands, texts).
 
+    The rows of a signature are minima of multiply-add-shift hashes (Dietzfelbinger 1996).
+
     Args:
-        split: the words of each text, at least three.
+        triples: the word triples of the texts one after the other, uint32.
+        sizes: how many triples each text has, at least one, int64 (texts,).
     """
-    from datasketch import MinHash
-
-    blank = MinHash(BANDS * BAND_ROWS, hashfunc=zlib.crc32)
-    signatures = np.empty((len(split), BANDS * BAND_ROWS), np.uint64)
-    for place, words in enumerate(split):
-        sketch = blank.copy()
-        sketch.update_batch(_shingles(words))
-        signatures[place] = sketch.hashvalues
-    weights = np.random.default_rng(0).integers(2**63, size=BAND_ROWS, dtype=np.uint64) | np.uint64(1)
-    keys: np.ndarray = (signatures.reshape(-1, BANDS, BAND_ROWS) * weights).sum(axis=2, dtype=np.uint64).T
-    return (keys >> np.uint64(32)).astype(np.uint32)
-
-
-def _shingles(words: Sequence[str]) -> list[bytes]:
-    """Runs of three words, as bytes."""
-    return [" ".join(run).encode() for run in zip(words, words[1:], words[2:], strict=False)]
+    factors, addends, weights = np.random.default_rng(0).integers(
+        2**63, size=(3, BANDS * BAND_ROWS, 1), dtype=np.uint64
+    )
+    factors, weights = factors | np.uint64(1), weights | np.uint64(1)
+    starts = np.cumsum(sizes) - sizes
+    if not len(starts):
+        return np.zeros((BANDS, 0), np.uint32)
+    wide = triples.astype(np.uint64)
+    minima = [
+        np.minimum.reduceat((wide * factor + addend) >> np.uint64(32), starts)
+        for factor, addend in zip(factors, addends, strict=True)
+    ]
+    keys = (np.stack(minima) * weights).reshape(BANDS, BAND_ROWS, -1).sum(axis=1, dtype=np.uint64)
+    found: np.ndarray = (keys >> np.uint64(32)).astype(np.uint32)
+    return found

@@ -149,7 +149,7 @@ def import_for(command: list[str]) -> None:
     worker_process.subprocess = SimpleNamespace(Popen=ForkedWorker)  # type: ignore[assignment]
     importlib.import_module(f"textladder.commands.{command[0].replace('-', '_')}")
     if command[0] == "compare":
-        for module in ("cleanlab.filter", "datasketch", "scipy.stats", "textladder.comparison.report"):
+        for module in ("cleanlab.filter", "scipy.stats", "textladder.comparison.report"):
             importlib.import_module(module)
     level = command[command.index("--level") + 1] if "--level" in command else "tfidf"
     importlib.import_module(f"textladder.levels.{level}")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -20,11 +20,13 @@ from textladder.data.labelled_texts import LabelledTexts
 from textladder.errors import BundleError, DataError, import_extra
 from textladder.levels.base import FitReport, Preset, Scored
 from textladder.levels.linear import LinearModel
+from textladder.levels.regression import SparseTexts, TermValues, fit_regression
 from textladder.onnx_scorer import ExportedNetwork
 from textladder.progress import Monitor
 from textladder.scoring import softmax
 from textladder.settings import setting
 from textladder.target_metric import TargetMetric, find_metric
+from textladder.text.document_counts import DocumentCounts
 from textladder.text.ngrams import TOKEN, Ngrams, Terms, batches, character_ngrams, pieces, tokens, word_ngrams
 
 if TYPE_CHECKING:
@@ -35,9 +37,7 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.safetensors"
 KINDS = ("words", "characters")
 CHARACTERS = 5  # 4 and 6 are as good
-MOST_TERMS = 200_000  # of each kind: beyond that, n-grams are rare
-MOST_WEIGHTS = 1 << 25  # with many classes there are fewer terms, so that a bundle has at most 128 MB of weights
-MOST_CANDIDATES = 1 << 22  # n-grams that are held before the counts of the same ones are summed
+MOST_WEIGHTS = 22_000_000  # with many classes there are fewer terms, so that a bundle stays below 100 MB
 
 # With this many words to learn from, in all and in a text, words alone are as good as words and characters, and three
 # times as fast: so on reviews. Elsewhere characters gain from 0.3 points (news) to 3 (tweets), or 5 with few rows.
@@ -60,6 +60,10 @@ class TfidfConfig:
     )
     # an n-gram that occurs in only one text teaches nothing
     min_documents: int = setting(2, "drop n-grams that occur in fewer texts than this", low=1)
+    # 20,000 long reviews have the best accuracy with 200,000, of 800,000 that two texts have
+    max_terms: int = setting(
+        200_000, "keep at most this many n-grams of words, and of characters: the most frequent", low=1, high=1 << 24
+    )
     sublinear: bool = setting(True, "use 1 + log(count) instead of the count")
     # 0.6 points on reviews, 1 on news, 2 on tweets; nothing on short Chinese texts
     class_ratio: float = setting(
@@ -75,21 +79,6 @@ class TfidfConfig:
         None,
         "choose strength and class weights by this metric on the validation rows, as in `compare` (default: as set)",
     )
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How often each term occurs in each of some texts, as the arrays of a sparse matrix.
-
-    Attributes:
-        ends: where each text begins and ends in the other arrays, int64 (texts + 1,).
-        terms: int64 (n,), of each text in ascending order.
-        occurrences: int64 (n,).
-    """
-
-    ends: np.ndarray
-    terms: np.ndarray
-    occurrences: np.ndarray
 
 
 class TfidfLevel:
@@ -125,30 +114,37 @@ class TfidfLevel:
             None if self.config.metric is None else find_metric(self.config.metric, train.labels, train.label_names)
         )
         self.config = replace(self.config, characters=self._longest_run(train))
-        kinds = KINDS if self.config.characters else KINDS[:1]
         monitor.start("counting n-grams", 2 * len(train))
-        self._terms = self._candidates(train, kinds, monitor)
-        counted = self._frequent(self._count_all(train, monitor))
-        if not counted.shape[1]:
+        self._terms = self._choose_terms(train, monitor)
+        if not any(map(len, self._terms.values())):
             raise DataError(f"No word occurs in {self.config.min_documents} training texts, so nothing can be learned.")
+        texts, having = self._count_all(train, monitor)
+        self._term_weights = term_weights(
+            having, np.bincount(train.label_ids, minlength=self.classes), self.config.class_ratio
+        )
+        texts.change(lambda counts: self._values(counts, self._term_weights))
         monitor.start("fitting the regression", None if metric is None else 2 * len(STRENGTHS))
-        self._term_weights = term_weights(counted, train.label_ids, self.classes, self.config.class_ratio)
-        values = self._values(Counts(counted.indptr, counted.indices, counted.data), self._term_weights)
-        counted.data = values.astype(np.float64)  # as liblinear takes them
-        self._fit_regression(counted, train, seed)
+        self._fit_regression(texts, train, seed, monitor)
         if metric is not None and valid is not None:
-            self._choose_regression(counted, train, valid, metric, seed, monitor)
+            self._choose_regression(texts, train, valid, metric, seed, monitor)
         monitor.stop()
         facts = {"terms": len(self._term_weights), "characters": self.config.characters}
         return FitReport(parameters=self._model.parameters, facts=facts)
 
-    def _fit_regression(self, weighted: Any, train: LabelledTexts, seed: int) -> None:
-        """Fit the regression to the values of the terms, sparse (texts, terms)."""
-        self._model = LinearModel.from_sklearn(self._regression(seed).fit(weighted, train.label_ids))
+    def _fit_regression(self, texts: SparseTexts, train: LabelledTexts, seed: int, monitor: Monitor) -> None:
+        self._model = fit_regression(
+            texts,
+            train.label_ids,
+            self.classes,
+            strength=self.config.regularization_c,
+            balanced=self.config.class_weights == "balanced",
+            seed=seed,
+            monitor=monitor,
+        )
 
     def _choose_regression(
         self,
-        weighted: Any,
+        texts: SparseTexts,
         train: LabelledTexts,
         valid: LabelledTexts,
         metric: TargetMetric,
@@ -166,7 +162,7 @@ class TfidfLevel:
             strength = factor * given[0].regularization_c
             self.config = replace(given[0], regularization_c=strength, class_weights=class_weights)
             if self.config != given[0]:
-                self._fit_regression(weighted, train, seed)
+                self._fit_regression(texts, train, seed, monitor)
                 tried.append((self._contributions(valid, metric), self.config, self._model))
         self.config, self._model = given
         before = self._contributions(valid, metric)
@@ -178,23 +174,6 @@ class TfidfLevel:
     def _contributions(self, valid: LabelledTexts, metric: TargetMetric) -> np.ndarray:
         return metric.contributions(self.score(list(valid)).probabilities, valid.label_ids)
 
-    def _regression(self, seed: int) -> Any:
-        """A regression, for each class against the rest if there are more than two."""
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.multiclass import OneVsRestClassifier
-
-        # where there are more terms than texts the dual problem is solved in a fifth of the time
-        binary = LogisticRegression(
-            C=self.config.regularization_c,
-            class_weight="balanced" if self.config.class_weights == "balanced" else None,
-            solver="liblinear",
-            dual=True,
-            tol=0.01,
-            max_iter=1000,
-            random_state=seed,
-        )
-        return binary if self.classes == 2 else OneVsRestClassifier(binary)
-
     def _longest_run(self, train: LabelledTexts) -> int:
         """Longest run of characters that is counted."""
         if self.config.characters is not None:
@@ -204,54 +183,38 @@ class TfidfLevel:
         words = sum(len(token) > 1 for text in sample for token in tokens(text)) / len(sample)
         return 0 if words >= LONG_TEXT and words * len(train) >= ENOUGH_WORDS else CHARACTERS
 
-    def _candidates(self, texts: Iterable[str], kinds: Sequence[str], monitor: Monitor) -> dict[str, Terms]:
-        """The n-grams of each kind that occur often enough to be in enough texts."""
-        found = {kind: [_NOTHING] for kind in kinds}
+    def _choose_terms(self, texts: LabelledTexts, monitor: Monitor) -> dict[str, Terms]:
+        """The n-grams of each kind that the most texts have."""
+        counts = {kind: DocumentCounts() for kind in (KINDS if self.config.characters else KINDS[:1])}
         done = 0
         for size, batch in batches(texts):
-            for kind, ngrams in self._ngrams(batch, kinds).items():
-                found[kind].append(np.unique(ngrams.hashes, return_counts=True))
-                if sum(len(hashes) for hashes, _ in found[kind][1:]) > max(MOST_CANDIDATES, len(found[kind][0][0])):
-                    found[kind] = [_summed(found[kind])]
+            for kind, ngrams in self._ngrams(batch, counts).items():
+                counts[kind].add(ngrams)
             done += size
             monitor.advance(done)
-        terms = {}
-        for kind in kinds:
-            hashes, occurrences = _summed(found[kind])
-            terms[kind] = Terms(hashes[occurrences >= min(self.config.min_documents, done)])
-        return terms
+        least = min(self.config.min_documents, len(texts))
+        most = min(self.config.max_terms, max(1, MOST_WEIGHTS // (2 * self.classes)))
+        return {kind: Terms(one.most_frequent(least, most)) for kind, one in counts.items()}
 
-    def _count_all(self, texts: LabelledTexts, monitor: Monitor) -> Any:
-        """How often each term occurs in each text, float32, sparse (texts, terms)."""
-        from scipy import sparse
-
-        parts, done = [], 0
+    def _count_all(self, texts: LabelledTexts, monitor: Monitor) -> tuple[SparseTexts, np.ndarray]:
+        """How often each term occurs in each text; and how many texts of each class have it, int64 (classes, terms)."""
+        terms = sum(map(len, self._terms.values()))
+        counted, having, done = SparseTexts(terms), np.zeros(self.classes * terms, np.int64), 0
         for size, batch in batches(texts):
-            counts = self._count(size, batch)
-            parts.append((counts.occurrences.astype(np.float32), counts.terms.astype(np.int32), np.diff(counts.ends)))
+            counted.add(self._count(size, batch))
             done += size
             monitor.advance(len(texts) + done)
-        values, terms, sizes = (np.concatenate(part) for part in zip(*parts, strict=True))
-        ends = np.concatenate([[0], np.cumsum(sizes)])
-        return sparse.csr_matrix((values, terms, ends), (done, sum(map(len, self._terms.values()))))
+        start = 0
+        for chunk in counted.chunks():
+            stop = start + len(chunk.ends) - 1
+            labels = np.repeat(texts.label_ids[start:stop], np.diff(chunk.ends))
+            having += np.bincount(labels * terms + chunk.terms, minlength=having.size)
+            start = stop
+        return counted, having.reshape(self.classes, terms)
 
-    def _frequent(self, counted: Any) -> Any:
-        """The columns of the terms that enough texts have; the level forgets the others."""
-        documents = np.bincount(counted.indices, minlength=counted.shape[1])
-        most = min(MOST_TERMS, max(1, MOST_WEIGHTS // (2 * self.classes)))
-        columns, first = [], 0
-        for kind, terms in self._terms.items():
-            of_kind = documents[first : first + len(terms)]
-            kept = np.flatnonzero(of_kind >= min(self.config.min_documents, counted.shape[0]))
-            kept = np.sort(kept[np.argsort(-of_kind[kept], kind="stable")[:most]])
-            columns.append(first + kept)
-            first += len(terms)
-            self._terms[kind] = Terms(terms.hashes[kept])
-        return counted[:, np.concatenate(columns)]
-
-    def _values(self, counts: Counts, weights: np.ndarray) -> np.ndarray:
+    def _values(self, counts: TermValues, weights: np.ndarray) -> np.ndarray:
         """The value of each term in each text, float32 (n,): each kind has the same length, and both together 1."""
-        values = counts.occurrences.astype(np.float32)
+        values = counts.values.astype(np.float32)
         if self.config.sublinear:
             values = np.log(values) + 1
         values *= weights[counts.terms]
@@ -273,7 +236,7 @@ class TfidfLevel:
             found["characters"] = character_ngrams(parts, self.config.characters or 0)
         return found
 
-    def _count(self, texts: int, batch: str) -> Counts:
+    def _count(self, texts: int, batch: str) -> TermValues:
         """Count the terms of spaced texts."""
         keys, first = [], 0  # the number of the text in the upper half of the bits, that of the term in the lower one
         for kind, ngrams in self._ngrams(batch, self._terms).items():
@@ -282,7 +245,7 @@ class TfidfLevel:
             first += len(self._terms[kind])
         distinct, occurrences = np.unique(np.concatenate(keys), return_counts=True)
         ends = np.searchsorted(distinct, np.arange(texts + 1) << 32)
-        return Counts(ends, distinct & 0xFFFFFFFF, occurrences)
+        return TermValues(ends, distinct & 0xFFFFFFFF, occurrences)
 
     @property
     def longest_text(self) -> None:
@@ -397,7 +360,7 @@ class TfidfLevel:
         return level
 
 
-def term_weights(counted: Any, label_ids: np.ndarray, classes: int, class_ratio: float) -> np.ndarray:
+def term_weights(having: np.ndarray, texts: np.ndarray, class_ratio: float) -> np.ndarray:
     """The weight of each term: its inverse document frequency times how much the classes differ in it.
 
     Classes differ by the logarithm of the share of their texts that have the term, as in naive Bayes (Wang & Manning
@@ -405,37 +368,18 @@ def term_weights(counted: Any, label_ids: np.ndarray, classes: int, class_ratio:
     is twice the standard deviation over the classes.
 
     Args:
-        counted: counts, sparse (texts, terms).
-        label_ids: the class of each text, int64 (texts,).
-        classes: how many classes there are.
+        having: how many texts of each class have each term, int64 (classes, terms).
+        texts: how many texts each class has, int64 (classes,).
         class_ratio: times the difference, plus 1; 0 for the inverse document frequency alone.
 
     Returns:
         float32 (terms,).
     """
-    from scipy import sparse
-
-    texts = counted.shape[0]
-    documents = np.bincount(counted.indices, minlength=counted.shape[1])
-    weights = np.log((1 + texts) / (1 + documents)) + 1
+    weights = np.log((1 + texts.sum()) / (1 + having.sum(axis=0))) + 1
     if class_ratio:
-        present = sparse.csr_matrix((np.ones_like(counted.data), counted.indices, counted.indptr), counted.shape)
-        members = sparse.csr_matrix((np.ones(texts, np.float32), (label_ids, np.arange(texts))), (classes, texts))
-        having = (members @ present).toarray()
-        shares = np.log((having + 1) / (np.bincount(label_ids, minlength=classes) + 2)[:, None])
-        weights *= 1 + class_ratio * 2 * shares.std(axis=0)
+        weights *= 1 + class_ratio * 2 * np.log((having + 1) / (texts + 2)[:, None]).std(axis=0)
     found: np.ndarray = weights.astype(np.float32)
     return found
-
-
-_NOTHING = (np.zeros(0, np.uint64), np.zeros(0, np.int64))
-
-
-def _summed(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct hashes in ascending order with the sums of their counts."""
-    hashes, inverse = np.unique(np.concatenate([hashes for hashes, _ in parts]), return_inverse=True)
-    counts = np.concatenate([counts for _, counts in parts])
-    return hashes, np.bincount(inverse, counts, minlength=len(hashes)).astype(np.int64)
 
 
 def _spaced_with_places(text: str) -> tuple[str, list[int]]:

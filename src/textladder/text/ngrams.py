@@ -205,14 +205,14 @@ def word_ngrams(pieces: Sequence[Piece], longest: int) -> Ngrams:
     """
     parts = []
     for piece in pieces:
-        starts, stops = _token_places(piece)
-        words = _mixed(piece.hashes(starts, stops))
+        starts, stops = token_places(piece)
+        words = mixed(piece.hashes(starts, stops))
         texts = piece.texts[starts]
         hashes = words
         for size in range(1, min(longest, len(words)) + 1):
             first, last = slice(len(words) - size + 1), slice(size - 1, None)
             if size > 1:
-                hashes = _mixed(hashes[:-1] * np.uint64(3) + words[last])
+                hashes = mixed(hashes[:-1] * np.uint64(3) + words[last])
             same = np.flatnonzero(texts[first] == texts[last])
             parts.append(
                 Ngrams(
@@ -225,7 +225,7 @@ def word_ngrams(pieces: Sequence[Piece], longest: int) -> Ngrams:
     return _joined(parts)
 
 
-def _token_places(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+def token_places(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
     """Where the tokens of a piece begin and end, int64 (tokens,) each: what TOKEN finds, with arrays where they can."""
     kinds = _kinds(piece.points)
     in_word = (kinds == _LETTER) | (kinds == _ACCENT)
@@ -293,7 +293,7 @@ def character_ngrams(pieces: Sequence[Piece], longest: int) -> Ngrams:
     return _joined(parts)
 
 
-def _mixed(hashes: np.ndarray) -> np.ndarray:
+def mixed(hashes: np.ndarray) -> np.ndarray:
     """Hashes whose bits all depend on each other (the finalizer of splitmix64)."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

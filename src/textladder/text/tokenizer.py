@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textladder.cores import available_cores
+from textladder.scratch_file import concatenated
 from textladder.text.ngrams import tokens as words
 
 # torchtext 0.18, data/utils.py, `basic_english`: applied to the lower-cased text in this order, then `str.split`.
@@ -105,14 +106,18 @@ def tokenize(texts: Iterable[str], split: Callable[[str], list[str]] = basic_eng
 def combine(splits: Iterable[Split]) -> TokenizedTexts:
     """Put the batches of tokenized texts together, numbering the distinct tokens by first appearance."""
     numbers: dict[str, int] = {}
-    ids, lengths = [], []
-    for tokens, batch_ids, batch_lengths in splits:
-        # only the distinct tokens of a batch pass through Python
-        new_ids = np.fromiter((numbers.setdefault(token, len(numbers)) for token in tokens), np.int32, len(tokens))
-        ids.append(new_ids[batch_ids])
-        lengths.append(batch_lengths)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([[], *lengths]), dtype=np.int64)])
-    return TokenizedTexts(np.concatenate([np.zeros(0, np.int32), *ids]), offsets, list(numbers))
+    lengths = [np.zeros(1, np.int64)]
+
+    def ids() -> Iterator[np.ndarray]:
+        for tokens, batch_ids, batch_lengths in splits:
+            lengths.append(batch_lengths)
+            # only the distinct tokens of a batch pass through Python
+            yield np.fromiter((numbers.setdefault(one, len(numbers)) for one in tokens), np.int32, len(tokens))[
+                batch_ids
+            ]
+
+    every_id = concatenated(ids(), np.int32)
+    return TokenizedTexts(every_id, np.cumsum(np.concatenate(lengths), dtype=np.int64), list(numbers))
 
 
 def in_parallel(work: Callable[[list[str]], Split], batches: Iterable[list[str]]) -> Iterator[Split]:

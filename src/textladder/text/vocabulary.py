@@ -15,10 +15,12 @@ import numpy as np
 
 from textladder.bundle import Bundle
 from textladder.errors import BundleError, ConfigError
+from textladder.scratch_file import concatenated
 from textladder.text.tokenizer import TokenizedTexts, basic_english, tokenize
 
 UNKNOWN, PAD = "<unk>", "<pad>"
 UNKNOWN_ID, PAD_ID = 0, 1
+TOKENS_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class EncodedTexts:
     """Texts as token ids, one after another.
 
     Attributes:
-        ids: int32 (tokens in all,).
+        ids: int32 (tokens in all,), mapped from a temporary file if they are many.
         offsets: int64 (texts + 1,), text i is `ids[offsets[i]:offsets[i + 1]]`.
         pad_id: the id that fills up the shorter texts of a batch.
     """
@@ -189,7 +191,9 @@ class Vocabulary:
     def encode_tokenized(self, texts: TokenizedTexts) -> EncodedTexts:
         """The token ids of tokenized texts."""
         ids = np.fromiter((self._ids.get(token, UNKNOWN_ID) for token in texts.tokens), np.int32, len(texts.tokens))
-        return EncodedTexts(ids[texts.ids], texts.offsets)
+        starts = range(0, len(texts.ids), TOKENS_AT_ONCE)
+        every_id = concatenated((ids[texts.ids[start : start + TOKENS_AT_ONCE]] for start in starts), np.int32)
+        return EncodedTexts(every_id, texts.offsets)
 
     def encode_texts(self, texts: Iterable[str]) -> EncodedTexts:
         """The token ids of many raw texts, neither padded nor truncated."""

@@ -6,20 +6,23 @@ them with array arithmetic. `encoders.py` knows where an encoder's tokenizer com
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from textladder.errors import ConfigError, PretrainedError, first_line
+from textladder.scratch_file import concatenated
 from textladder.text.tokenizer import in_batches
 from textladder.text.vocabulary import EncodedTexts
 
 # In the file of a tokenizer: ids, and sizes that the library allocates as it reads them.
 MAX_NUMBER, LARGE_NUMBER = 9_999_999, re.compile(rb"[0-9]{8}")
 TEXTS_AT_ONCE = 1024  # enough for every core, few enough that the library's own objects stay small
+SEQUENCES_AT_ONCE = 1 << 16
 
 
 def read_tokenizer(content: bytes) -> Tokenizer:
@@ -120,14 +123,16 @@ class WordPieces:
 
     def encode(self, texts: Iterable[str]) -> EncodedTexts:
         """The token ids of many texts, neither truncated nor with special tokens; computed on every core."""
-        parts: list[np.ndarray] = [np.zeros(0, np.int32)]
         lengths: list[int] = [0]
-        for batch in in_batches(texts, TEXTS_AT_ONCE):
-            for encoding in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False):
-                ids = np.array(encoding.ids, np.int32)
-                parts.append(ids)
-                lengths.append(len(ids))
-        return EncodedTexts(np.concatenate(parts), np.cumsum(lengths, dtype=np.int64), self.pad_id)
+
+        def ids() -> Iterator[np.ndarray]:
+            for batch in in_batches(texts, TEXTS_AT_ONCE):
+                encoded = [one.ids for one in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)]
+                lengths.extend(map(len, encoded))
+                yield np.fromiter(chain.from_iterable(encoded), np.int32)
+
+        every_id = concatenated(ids(), np.int32)
+        return EncodedTexts(every_id, np.cumsum(lengths, dtype=np.int64), self.pad_id)
 
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Share of the characters, blanks aside, that the tokenizer has no word piece for and drops or replaces."""
@@ -190,16 +195,24 @@ class WordPieces:
         """For each sequence the special tokens before, pieces of `ids` by their starts and lengths, and those after."""
         totals = np.sum([lengths for _, lengths in pieces], axis=0) + (len(self.before) + len(self.after))
         offsets = np.concatenate([[0], np.cumsum(totals, dtype=np.int64)])
-        result = np.empty(offsets[-1], np.int32)
-        for i, token in enumerate(self.before):
-            result[offsets[:-1] + i] = token
-        for i, token in enumerate(reversed(self.after), start=1):
-            result[offsets[1:] - i] = token
-        positions = offsets[:-1] + len(self.before)
-        for starts, lengths in pieces:
-            result[_ranges(positions, lengths)] = ids[_ranges(starts, lengths)]
-            positions = positions + lengths
-        return EncodedTexts(result, offsets, self.pad_id)
+
+        def framed() -> Iterator[np.ndarray]:
+            for start in range(0, len(totals), SEQUENCES_AT_ONCE):
+                some = slice(start, start + SEQUENCES_AT_ONCE)
+                ends = np.cumsum(totals[some])
+                result = np.empty(ends[-1], np.int32)
+                starts = ends - totals[some]
+                for i, token in enumerate(self.before):
+                    result[starts + i] = token
+                for i, token in enumerate(reversed(self.after), start=1):
+                    result[ends - i] = token
+                positions = starts + len(self.before)
+                for begins, lengths in pieces:
+                    result[_ranges(positions, lengths[some])] = ids[_ranges(begins[some], lengths[some])]
+                    positions = positions + lengths[some]
+                yield result
+
+        return EncodedTexts(concatenated(framed(), np.int32), offsets, self.pad_id)
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
