@@ -77,7 +77,7 @@ class Terms:
         bits = max(1, len(hashes).bit_length())
         self._shift = np.uint64(64 - bits)
         sizes = np.bincount((hashes >> self._shift).astype(np.int64), minlength=1 << bits)
-        self._first = np.cumsum(sizes) - sizes
+        self._first = (np.cumsum(sizes) - sizes).astype(np.int32)  # small, to stay in a cache
         self._steps = [1 << power for power in reversed(range(int(sizes.max()).bit_length()))]
         self._padded = np.concatenate([hashes, np.full(2 * self._steps[0] if self._steps else 1, _LAST)])
 
@@ -93,7 +93,7 @@ class Terms:
         Returns:
             The places of those that are known, int64 (known,), and which ones they are, bool (n,).
         """
-        places = self._first[hashes >> self._shift]
+        places = self._first[(hashes >> self._shift).view(np.int64)].astype(np.int64)
         for step in self._steps:
             places += step * (self._padded[places + (step - 1)] < hashes)
         known = (self._padded[places] == hashes) & (places < len(self.hashes))
