@@ -43,7 +43,7 @@ def run(words: list[str]) -> dict[str, Any]:
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(words)} failed with {os.waitstatus_to_exitcode(status)}")
-    peak = usage.ru_maxrss / (1 if sys.platform == "darwin" else 1024) / 2**20
+    peak = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1) / 2**20
     return {"seconds": time.perf_counter() - begun, "peak_gib": peak, "printed": printed}
 
 
@@ -66,7 +66,7 @@ def train_lstm(path: Path, vectors: str) -> None:
                 raise KeyboardInterrupt
 
     watch, data = Watch(), read_texts(path)
-    classifier = TextClassifier("lstm", epochs=4, shortest_first=False, vectors=vectors)
+    classifier = TextClassifier("lstm", epochs=4, shortest_first=False, adversarial_norm=0.0, vectors=vectors)
     with suppress(KeyboardInterrupt):
         classifier.fit(data, monitor=watch)
     first = len(watch.times) // 10

@@ -27,6 +27,7 @@ TIERS = [
     {"levels"},
     {"classifier", "audit"},
     {"explain", "export", "predict_file"},
+    {"predict_folder"},
     {"comparison"},
     {"serving", "flags"},
     {"setting_flags"},

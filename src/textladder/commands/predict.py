@@ -32,8 +32,15 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
     """Add BUNDLE, and the texts or files."""
     add_bundle(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="one or more texts to label; for a file, use --input")
-    parser.add_argument("--input", metavar="FILE", help="predict every row of this file; - for standard input")
-    parser.add_argument("--output", metavar="FILE", help="where to write the rows with their predictions")
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        help="predict every row of this file, of the files in this folder, or of those that a pattern such as "
+        "'in/*.csv' stands for; - for standard input",
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", help="where to write the rows with their predictions; a folder for several files"
+    )
     add_overwrite(parser, "the output")
     parser.add_argument("--top-k", type=int, metavar="K", default=1, help="give the K best labels [default: 1]")
     parser.add_argument("--probabilities", action="store_true", help="give the probability of every label")
@@ -44,7 +51,10 @@ def add_flags(parser: Parser, words: Sequence[str]) -> None:
         "--workers", type=int, metavar="N", help="number of worker processes of an engine [default: one for each core]"
     )
     parser.add_argument(
-        "--part", type=_part, metavar="K/N", help="predict only the K-th of N parts of the rows [default: 1/1]"
+        "--part",
+        type=_part,
+        metavar="K/N",
+        help="predict only the K-th of N parts of the rows, or of the files [default: 1/1]",
     )
     add_text_flag(parser, "those used in training")
     add_file_flags(parser)
@@ -58,6 +68,7 @@ def run(options: argparse.Namespace) -> None:
     """
     from textladder.classifier import TextClassifier
     from textladder.predict_file import check_top_k, predict_file
+    from textladder.predict_folder import predict_folder, several_files
 
     if bool(options.texts) == bool(options.input) or bool(options.input) != bool(options.output):
         raise ConfigError("Give either texts, or --input FILE with --output FILE.")
@@ -68,10 +79,13 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(f"--workers needs an engine: add --engine {ENGINES[0]}.")
     classifier = TextClassifier.load(options.bundle, form=options.form)
     if options.input:
+        files = several_files(options.input)
+        source: Any = options.input if files is None else files
+        predict = predict_file if files is None else predict_folder
         with nullcontext() if options.engine is None else open_engine(options.engine, options.workers) as engine:
-            rows = predict_file(
+            rows = predict(
                 classifier,
-                options.input,
+                source,
                 options.output,
                 text=options.text or None,
                 top_k=options.top_k,
@@ -128,6 +142,8 @@ def kept(options: argparse.Namespace) -> str:
     journal = f"{options.output}.partial"
     if options.overwrite and options.output:
         return "the output is as it was before, and the same command starts over"
+    if options.output and Path(options.output).is_dir():
+        return f"what is finished is kept in {options.output}; run the same command to resume"
     if options.output and Path(journal).exists():
         return f"the predictions so far are kept in {journal}; run the same command to resume"
     return nothing_written(options)
