@@ -54,7 +54,7 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(PYTHON) benchmarks/reading.py
-	$(PYTHON) benchmarks/large_file.py
+	$(PYTHON) benchmarks/large_file.py $(VENV)/cache/large_file.jsonl --rows 10000 100000
 	$(PYTHON) benchmarks/tokenizing.py
 	$(PYTHON) benchmarks/baseline.py
 	$(PYTHON) benchmarks/zoo.py $(VENV)/cache/zoo.jsonl --levels tfidf lstm

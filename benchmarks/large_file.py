@@ -1,12 +1,12 @@
 """How much time and memory does a row take, in a file of ten thousand rows and in one of millions?
 
-    python benchmarks/large_file.py ROWS.csv RESULTS.jsonl [--rows 10000 ...] [--steps audit tfidf ...] [--plot FILE]
+    python benchmarks/large_file.py RESULTS.jsonl [--rows 10000 ...] [--steps audit tfidf ...] [--plot FILE]
 
-The rows of a file without a header, in the form of Amazon's reviews, are repeated until there are enough, each time
-with another word at the end. On that file run `audit`, `train --level tfidf`, `predict --input` with the result, and
-the beginning of an epoch of `lstm`, with texts of all lengths; each in a process of its own. Peak memory is the largest
-resident set of the process, with the pages of mapped files. Every result is appended to RESULTS.jsonl, and those that
-are there are not repeated. The temporary folder must hold the file three times.
+The rows of the Amazon reviews are repeated until there are enough, each time with another word at the end. On that file
+run `audit`, `train --level tfidf`, `predict --input` with the result, and the beginning of an epoch of `lstm`, with
+texts of all lengths; each in a process of its own. Peak memory is the largest resident set of the process, with the
+pages of mapped files. Every result is appended to RESULTS.jsonl, and those that are there are not repeated. The
+temporary folder must hold the file three times.
 """
 
 import argparse
@@ -22,6 +22,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+SOURCE = SHARED / "amazon_polarity" / "train.csv"
+GLOVE = SHARED / "glove" / "glove.6B.100d.subset.txt.gz"
 SIZES, STEPS = (10_000, 100_000, 1_000_000, 3_600_000), ("audit", "tfidf", "predict", "lstm")
 LSTM_SECONDS = 60.0  # of training
 
@@ -47,7 +50,7 @@ def run(words: list[str]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begun, "peak_gib": peak, "printed": printed}
 
 
-def train_lstm(path: Path, vectors: str) -> None:
+def train_lstm(path: Path) -> None:
     """Print how many rows a second are trained on, after a tenth of the time."""
     from textladder import TextClassifier, read_texts
     from textladder.progress import Monitor
@@ -66,7 +69,7 @@ def train_lstm(path: Path, vectors: str) -> None:
                 raise KeyboardInterrupt
 
     watch, data = Watch(), read_texts(path)
-    classifier = TextClassifier("lstm", epochs=4, shortest_first=False, adversarial_norm=0.0, vectors=vectors)
+    classifier = TextClassifier("lstm", epochs=4, shortest_first=False, adversarial_norm=0.0, vectors=str(GLOVE))
     with suppress(KeyboardInterrupt):
         classifier.fit(data, monitor=watch)
     first = len(watch.times) // 10
@@ -74,18 +77,20 @@ def train_lstm(path: Path, vectors: str) -> None:
     print(json.dumps({"step_seconds": (ended - begun) / (done - before), "steps": done - before}))
 
 
-def measure(step: str, path: Path, bundle: Path, vectors: str) -> dict[str, Any]:
+def measure(step: str, path: Path, bundle: Path) -> dict[str, Any]:
     module = ["-m", "textladder"]
     if step == "audit":
         return run([*module, "audit", str(path), "--levels", "tfidf"])
     if step == "tfidf":
         return run([*module, "train", str(path), "--level", "tfidf", "--out", str(bundle), "--overwrite"])
     if step == "predict":
+        if not bundle.exists():
+            measure("tfidf", path, bundle)
         out = path.with_name("out.csv")
         found = run([*module, "predict", str(bundle), "--input", str(path), "--output", str(out)])
         out.unlink()
         return found
-    return run([__file__, "--lstm", str(path), vectors])
+    return run([__file__, "--lstm", str(path)])
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
@@ -102,21 +107,19 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    left.set(yscale="log", ylim=(10, None))
+    left.set(yscale="log", ylim=(10, 10_000))
     right.legend(frameon=False)
     figure.savefig(path)
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--lstm"]:
-        train_lstm(Path(sys.argv[2]), sys.argv[3])
+        train_lstm(Path(sys.argv[2]))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path)
     parser.add_argument("results", type=Path)
     parser.add_argument("--rows", nargs="+", type=int, default=list(SIZES))
     parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
-    parser.add_argument("--vectors", default="glove-6b-50d", help="of lstm")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     lines = options.results.read_text(encoding="utf-8").splitlines() if options.results.exists() else []
@@ -130,9 +133,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rows.csv"
             with path.open("w", encoding="utf-8", newline="") as stream:
-                csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(repeated(options.source, rows))
+                csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(repeated(SOURCE, rows))
             for step in left:
-                found = measure(step, path, Path(folder) / "bundle", options.vectors)
+                found = measure(step, path, Path(folder) / "bundle")
                 printed = found.pop("printed")
                 per_row = json.loads(printed)["step_seconds"] / 64 if step == "lstm" else found["seconds"] / rows
                 results.append({"rows": rows, "step": step, "seconds_per_row": per_row, **found})

@@ -88,7 +88,7 @@ def test_what_is_finished_is_kept(bundle: Path, plain: Path, tmp_path: Path) -> 
     predict_folder(classifier, files, out)
     assert (out / "a.csv").stat() == finished
     assert contents(out) == contents(whole)
-    (out / ".predictions-1-of-1.json").write_text("{}")
+    (out / ".predictions-1.json").write_text("{}")
     with pytest.raises(ConfigError, match="holds the beginning of other predictions"):
         predict_folder(classifier, files, out)
     predict_folder(classifier, files, out, overwrite=True)
@@ -103,8 +103,49 @@ def test_a_file_that_changed_after_it_was_predicted(bundle: Path, plain: Path, t
         predict_folder(classifier, files, out)
     files[1].write_text(before)
     files[0].write_text(before)
-    with pytest.raises(ConfigError, match="holds the beginning of other predictions"):
+    with pytest.raises(ConfigError, match=r"a\.csv has changed since .*a\.csv was written"):
         predict_folder(classifier, files, out)
+
+
+def test_old_outputs_are_never_taken_for_new_ones(bundle: Path, plain: Path, tmp_path: Path) -> None:
+    classifier, files, out = TextClassifier.load(bundle), sorted(plain.rglob("*.csv")), tmp_path / "out"
+    predict_folder(classifier, files, out)
+    before = files[1].read_text()
+    files[1].write_text(before.replace("text", "other", 1))
+    with pytest.raises(DataError, match="other"):
+        predict_folder(classifier, files, out, top_k=2, overwrite=True)
+    files[1].write_text(before)
+    with pytest.raises(DataError, match=r"b\.csv exists; pass overwrite=True"):
+        predict_folder(classifier, files, out, top_k=2)
+    with pytest.raises(ConfigError, match="holds the beginning of other predictions"):
+        predict_folder(classifier, files, out, part=(1, 2))
+    predict_folder(classifier, files, out, top_k=2, overwrite=True)
+    predict_folder(classifier, files, tmp_path / "new", top_k=2)
+    assert contents(out) == contents(tmp_path / "new")
+
+
+def test_a_mistake_does_not_block_the_corrected_call(bundle: Path, plain: Path, tmp_path: Path) -> None:
+    classifier, files, out = TextClassifier.load(bundle), sorted(plain.rglob("*.csv")), tmp_path / "out"
+    with pytest.raises(ConfigError, match="top_k"):
+        predict_folder(classifier, files, out, top_k=99)
+    predict_folder(classifier, files, out)
+    assert set(contents(out)) == {"a.csv", "b.csv", "sub/c.csv"}
+
+
+def test_names_are_those_of_the_links(bundle: Path, plain: Path, tmp_path: Path) -> None:
+    classifier, links = TextClassifier.load(bundle), tmp_path / "links"
+    links.mkdir()
+    (plain / "sub" / "c.csv").rename(plain / "sub" / "1fd3")
+    for name, target in {"x.csv": "a.csv", "y.csv": "a.csv", "z.csv": "sub/1fd3"}.items():
+        (links / name).symlink_to(plain / target)
+    predict_folder(classifier, sorted(links.iterdir()), tmp_path / "out")
+    assert set(contents(tmp_path / "out")) == {"x.csv", "y.csv", "z.csv"}
+    with pytest.raises(ConfigError, match="one of the files to read"):
+        predict_folder(classifier, [links / "x.csv"], links, overwrite=True)
+    with pytest.raises(DataError, match="no files"):
+        predict_folder(classifier, [], tmp_path / "out")
+    assert main(["predict", str(bundle), "--input", "x" * 300, "--output", str(tmp_path / "o.csv")]) == 2
+    assert predict_folder(classifier, [links / "x.csv"], tmp_path / "no" / "out", part=(1, 3)) == 0
 
 
 def test_nothing_of_others_is_replaced(bundle: Path, plain: Path, tmp_path: Path) -> None:
@@ -141,11 +182,10 @@ def test_killed_and_resumed(bundle: Path, plain: Path, tmp_path: Path, capsys: p
         time.sleep(0.001)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    kept = (out / "a.csv").stat() if (out / ".predictions-1-of-1.json").exists() else None
-    assert main(words) == (0 if kept else 2)
-    if kept:
-        assert "a.csv is there already" in capsys.readouterr().err
-        assert (out / "a.csv").stat() == kept
+    kept = (out / "a.csv").stat()
+    assert main(words) == 0
+    assert "a.csv is there already" in capsys.readouterr().err
+    assert (out / "a.csv").stat() == kept
     assert contents(out) == contents(tmp_path / "whole")
     assert main(words) == 2
     assert "exists; pass --overwrite" in capsys.readouterr().err

@@ -47,7 +47,7 @@ class TextIndex:
     The test rows come first, so that a training row that repeats a test row points to it.
 
     Args:
-        parts: the parts by name; `test` among them.
+        parts: the parts by name: `train`, perhaps `valid` and `test`.
         monitor: receives progress.
 
     Attributes:
@@ -59,8 +59,9 @@ class TextIndex:
         self.names = [name for name in ("test", "train", "valid") if name in parts]
         self.offsets = np.cumsum([0, *[len(parts[name]) for name in self.names]])
         self._rows = np.concatenate([parts[name].rows for name in self.names])
+        self._tests = len(parts["test"]) if "test" in parts else 0
         self.wordless: list[tuple[str, int]] = []
-        # Of each text only numbers are kept, 80 bytes in all, so that millions of texts fit into memory.
+        # Of each text only numbers are kept, some 100 bytes in all, so that millions of texts fit into memory.
         size = int(self.offsets[-1])
         text_hashes, words_hashes = np.empty(size, np.uint64), np.empty(size, np.uint64)
         self._band_keys = np.zeros((BANDS, size), np.uint32)
@@ -107,7 +108,7 @@ class TextIndex:
         similarities = self._similarities(pairs)
         near, further = pairs[similarities >= MIN_SIMILARITY], np.zeros(0, np.int64)
         for others, first, first_trained, before in self._sharing_a_band():
-            alike = others * size + np.where(before < self.offsets[1], first, first_trained)
+            alike = others * size + np.where(before < self._tests, first, first_trained)
             further = _distinct(further, (others * size + before)[(before < others) & ~_is_among(alike, near)])
         further = further[~_is_among(further, pairs)]
         similarities = np.concatenate([similarities, self._similarities(further)])
@@ -124,7 +125,7 @@ class TextIndex:
             Their indices; those of the first text that shares the band, of the first training or validation text (the
             text itself if there is none before it, or if it is a test row), and of the text before; int64 (texts,).
         """
-        distinct, tests = self._distinct, int(self.offsets[1])
+        distinct, tests = self._distinct, self._tests
         for band in self._band_keys:
             keys = band[distinct]
             order = np.argsort(keys, kind="stable")
@@ -194,7 +195,7 @@ class TextIndex:
         Returns:
             The row, the test row and their similarity for each of them, and how many test rows are repeated.
         """
-        test_rows = int(self.offsets[1])
+        test_rows = self._tests
         across = np.flatnonzero((near.ones < test_rows) & (near.others >= test_rows))
         # the nearest test row of each text; of several, the first
         order = across[np.lexsort([near.ones[across], -near.similarities[across], near.others[across]])]

@@ -1,7 +1,8 @@
 """Predicts every row of several files: `textladder predict --input FOLDER|'PATTERN' --output FOLDER`.
 
-Each file is predicted as by `predict_file`, into a file of the same name. A hidden file in the folder says what the
-outputs belong to until all of them are there, so that a run that was killed goes on with the files that are not.
+Each file is predicted as by `predict_file`, into a file of the same name. Until all of them are there, a hidden file in
+the folder, the record, says which predictions they belong to and which are finished, so that a run that was killed goes
+on with the others.
 """
 
 import json
@@ -25,10 +26,13 @@ def several_files(source: str | Path) -> list[Path] | None:
     Raises:
         DataError: there is none.
     """
-    is_folder = Path(source).is_dir()
-    if not is_folder and (Path(source).exists() or not any(mark in str(source) for mark in "*?[")):
+    is_folder = os.path.isdir(source)  # unlike those of pathlib, these accept a name that no file can have
+    if not is_folder and (os.path.exists(source) or not any(mark in str(source) for mark in "*?[")):
         return None
-    files = part_files(Path(source)) if is_folder else matching_files(str(source))
+    try:
+        files = part_files(Path(source)) if is_folder else matching_files(str(source))
+    except OSError as error:
+        raise DataError(f"{source}: the folder cannot be read ({error.strerror or error}).") from None
     if not files:
         raise DataError(f"{source}: there are no files of rows.")
     return files
@@ -65,62 +69,140 @@ def predict_folder(
     """
     folder, monitor = Path(folder), monitor or Monitor()
     number, parts = part
+    if not sources:
+        raise DataError("There are no files to predict.")
     if not 1 <= number <= parts:
         raise ConfigError(f"`part=` must be from 1 to the number of parts; received {number} of {parts}.")
-    inside = Path(os.path.commonpath([path.resolve().parent for path in sources]))
-    own = sources[len(sources) * (number - 1) // parts : len(sources) * number // parts]
-    targets = {path: folder / path.resolve().relative_to(inside) for path in own}
-    for path, target in targets.items():
-        output_format(target)
-        if target.resolve() == path.resolve():
-            raise ConfigError(f"{target} is one of the files to read; choose another folder.")
+    inside = Path(os.path.commonpath([path.absolute().parent for path in sources]))
+    names = [path.absolute().relative_to(inside).as_posix() for path in sources]
+    places = range(len(sources) * (number - 1) // parts, len(sources) * number // parts)
+    for name in names:
+        output_format(folder / name)
+    for both in {path.resolve() for path in sources} & {(folder / name).resolve() for name in names}:
+        raise ConfigError(f"{both} is one of the files to read; choose another folder.")
     settings = {name: value for name, value in options.items() if name != "engine"}
-    states = {str(path.resolve()): [path.stat().st_size, path.stat().st_mtime_ns] for path in own}
-    about = {"bundle": [classifier.digest, classifier.form], "settings": settings, "sources": states}
-    mark = folder / f".predictions-{number}-of-{parts}.json"
-    resumes = not overwrite and _resumes(mark, about, targets)
-    try:
-        for target in targets.values():
-            target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: the folder could not be made ({error.strerror or error}).") from None
-    if own:
-        write_text(mark, json.dumps(about))
+    about = json.dumps([classifier.digest, classifier.form, names, settings, parts])
+    record = _Record(folder, number, about, overwrite=overwrite, lasting=classifier.digest is not None)
+    for place in places:
+        record.check(sources[place], folder / names[place])
     rows = 0
-    for place, (path, target) in enumerate(targets.items(), start=1):
-        if resumes and target.exists():
+    for done, place in enumerate(places, start=1):
+        source, target = sources[place], folder / names[place]
+        if record.is_finished(target):
             tidy(target, target.with_name(f"{target.name}.partial"))
             monitor.say(f"{target} is there already.")
             continue
-        monitor.begin(f"{path.name} ({place} of {len(targets)})")
-        rows += predict_file(classifier, path, target, overwrite=overwrite, monitor=monitor, **options)
-    mark.unlink(missing_ok=True)
+        monitor.begin(f"{source.name} ({done} of {len(places)})")
+        state = _state(source)
+        record.begin(source, target)
+        rows += predict_file(classifier, source, target, overwrite=overwrite, monitor=monitor, **options)
+        record.finish(target, state)
+    record.end()
     return rows
 
 
-def _resumes(mark: Path, about: dict[str, Any], targets: dict[Path, Path]) -> bool:
-    """Whether the folder holds the beginning of these predictions; a file that is not predicted may have changed.
+class _Record:
+    """Which outputs of which predictions are finished; the parts of one run have a record each, in the same folder.
 
-    Raises:
-        DataError: a file exists that is none of theirs.
-        ConfigError: it holds the beginning of other ones.
+    Args:
+        folder: where the outputs are.
+        part: the number of the part.
+        about: what the predictions belong to.
+        overwrite: start over.
+        lasting: whether the predictions can be known again; those of a classifier that was not saved cannot.
     """
-    existing = {str(path.resolve()): target for path, target in targets.items() if target.exists()}
-    if not mark.is_file() or about["bundle"][0] is None:  # a classifier that was not saved is never the same
-        if existing:
-            first = next(iter(existing.values()))
-            raise DataError(f"{first} exists; pass overwrite=True to replace it, or choose another folder.")
-        return False
+
+    def __init__(self, folder: Path, part: int, about: str, *, overwrite: bool, lasting: bool) -> None:
+        """Read the records in the folder.
+
+        Raises:
+            ConfigError: the folder holds the beginning of other predictions.
+        """
+        self.folder, self.about, self.overwrite = folder, about, overwrite
+        self._finished: dict[str, Any] = {}  # by output, the state of its source and its own
+        # the output that is being written, the state of its source, and that of what it replaces
+        self._current: Any = None
+        self._path = folder / f".predictions-{part}.json"
+        for path in sorted(folder.glob(".predictions-*.json")) if folder.is_dir() else ():
+            found = self._read(path)
+            if overwrite:
+                if found["about"] != about or path == self._path:
+                    path.unlink(missing_ok=True)
+            elif found["about"] != about and found["finished"]:
+                raise ConfigError(
+                    f"{folder} holds the beginning of other predictions: of different files, another bundle or other "
+                    "settings; pass overwrite=True to start over, or choose another folder."
+                )
+            elif path == self._path and found["about"] == about and lasting:
+                self._finished = found["finished"]
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """The content of a record, with what was finished as its process was killed."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            finished, about = dict(found["finished"]), str(found["about"])
+            if found["current"] is not None:
+                target, source, before = found["current"]
+                if (now := _state(self.folder / target)) is not None and now != before:
+                    finished[target] = [source, now]
+        except (OSError, ValueError, TypeError, KeyError):
+            return {"about": "", "finished": {"": None}}
+        return {"about": about, "finished": finished}
+
+    def check(self, source: Path, target: Path) -> None:
+        """Check that an output is finished, or can be written.
+
+        Raises:
+            DataError: there is a file that is not overwritten.
+            ConfigError: its source has changed since.
+        """
+        if self.overwrite or not target.exists():
+            return
+        if not self.is_finished(target):
+            raise DataError(f"{target} exists; pass overwrite=True to replace it, or choose another folder.")
+        if self._finished[self._name(target)][0] != _state(source):
+            raise ConfigError(f"{source} has changed since {target} was written; pass overwrite=True to start over.")
+
+    def is_finished(self, target: Path) -> bool:
+        """Whether an output is as it was when it was finished."""
+        found = self._finished.get(self._name(target))
+        return found is not None and found[1] == _state(target)
+
+    def begin(self, source: Path, target: Path) -> None:
+        """Note which output is written now.
+
+        Raises:
+            DataError: the folder cannot be made.
+        """
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{self.folder}: the folder could not be made ({error.strerror or error}).") from None
+        self._current = [self._name(target), _state(source), _state(target)]
+        self._write()
+
+    def finish(self, target: Path, source_state: list[int] | None) -> None:
+        """Note that an output is there."""
+        self._finished[self._name(target)], self._current = [source_state, _state(target)], None
+        self._write()
+
+    def end(self) -> None:
+        """Remove the record: all outputs are there."""
+        if self.folder.is_dir():
+            self._path.unlink(missing_ok=True)
+
+    def _name(self, target: Path) -> str:
+        return target.relative_to(self.folder).as_posix()
+
+    def _write(self) -> None:
+        content = {"about": self.about, "finished": self._finished, "current": self._current}
+        write_text(self._path, json.dumps(content))
+
+
+def _state(path: Path) -> list[int] | None:
+    """The size and the time of a file; None if there is none."""
     try:
-        found = dict(json.loads(mark.read_text(encoding="utf-8")))
-        then = dict(found.pop("sources"))
-    except (ValueError, TypeError, KeyError):
-        found, then = {}, {}
-    now = about["sources"]
-    rest = {name: value for name, value in about.items() if name != "sources"}
-    if found != json.loads(json.dumps(rest)) or set(then) != set(now) or any(then[one] != now[one] for one in existing):
-        raise ConfigError(
-            f"{mark.parent} holds the beginning of other predictions: of different files, another bundle or other "
-            "settings; pass overwrite=True to start over, or choose another folder."
-        )
-    return True
+        found = path.stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]

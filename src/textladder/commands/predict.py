@@ -1,6 +1,7 @@
 """`textladder predict`: labels for texts, or for every row of a file."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -140,10 +141,11 @@ def _as_dict(classifier: "TextClassifier", probabilities: "np.ndarray", top_k: i
 def kept(options: argparse.Namespace) -> str:
     """The predictions of a file so far are kept beside the output."""
     journal = f"{options.output}.partial"
+    if options.output and os.path.isdir(options.output):
+        then = "the same command starts over" if options.overwrite else "run the same command to resume"
+        return f"what is finished is in {options.output}; {then}"
     if options.overwrite and options.output:
         return "the output is as it was before, and the same command starts over"
-    if options.output and Path(options.output).is_dir():
-        return f"what is finished is kept in {options.output}; run the same command to resume"
     if options.output and Path(journal).exists():
         return f"the predictions so far are kept in {journal}; run the same command to resume"
     return nothing_written(options)

@@ -75,7 +75,7 @@ class LSTMConfig(TrainingConfig):
     # 1 leaves nothing to learn <unk> from (1.0 lower); 5 drops words that have good vectors (0.2 lower)
     min_freq: int = setting(2, "drop tokens that occur less often than this", low=1)
     # 20,000 long reviews have 40,000 tokens that occur twice; millions have millions, each with a vector to train
-    max_vocabulary: int = setting(100_000, "keep at most this many tokens of the texts", low=3)
+    max_vocabulary: int = setting(100_000, "keep at most this many tokens, the most frequent", low=3)
     # a text to classify has words that the training texts lack: with 100 rows of AG News, 16 points higher
     min_vocabulary: int = setting(
         20_000, "fill the vocabulary up to this size with the first words of the vectors, the most frequent ones", low=0
@@ -188,8 +188,8 @@ class LSTMLevel:
         own = Vocabulary.from_tokenized(
             tokens, min_freq=config.min_freq, max_size=config.max_vocabulary, split=self._split
         )
-        more = vectors.first_words(config.min_vocabulary) if share >= KNOWN_SHARE else []
-        self.vocabulary = own.filled(more, config.min_vocabulary)
+        size = min(config.min_vocabulary, config.max_vocabulary)
+        self.vocabulary = own.filled(vectors.first_words(size) if share >= KNOWN_SHARE else [], size)
         train_texts = self.vocabulary.encode_tokenized(tokens)
         del tokens
         matrix, found = vectors.lookup(self.vocabulary.tokens, seed=seed, spread=config.missing_vector_std)

@@ -53,7 +53,7 @@ class SparseTexts:
         self._chunks: list[TermValues] = []
         self._places: list[tuple[int, int, int, int, int]] = []  # of chunks in the file: three places, texts, values
         self._file: ScratchFile | None = None
-        self._size = 0
+        self._size = self._waiting_values = 0
 
     @property
     def in_memory(self) -> bool:
@@ -63,7 +63,8 @@ class SparseTexts:
     def add(self, counts: TermValues) -> None:
         """Add texts."""
         self._waiting.append(counts)
-        if sum(len(one.terms) for one in self._waiting) > CHUNK:
+        self._waiting_values += len(counts.terms)
+        if self._waiting_values > CHUNK:
             self._keep()
 
     def chunks(self) -> Iterator[TermValues]:
@@ -86,7 +87,7 @@ class SparseTexts:
         if not self._waiting:
             return
         chunk = joined(self._waiting)
-        self._waiting = []
+        self._waiting, self._waiting_values = [], 0
         self._chunks.append(chunk)
         self._size += len(chunk.terms)
         if self._size > MOST_IN_MEMORY:

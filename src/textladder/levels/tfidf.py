@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.safetensors"
 KINDS = ("words", "characters")
 CHARACTERS = 5  # 4 and 6 are as good
-MOST_WEIGHTS = 22_000_000  # with many classes there are fewer terms, so that a bundle stays below 100 MB
+MOST_BYTES = 96_000_000  # of the terms and their weights: with many classes there are fewer terms
 
 # With this many words to learn from, in all and in a text, words alone are as good as words and characters, and three
 # times as fast: so on reviews. Elsewhere characters gain from 0.3 points (news) to 3 (tweets), or 5 with few rows.
@@ -62,7 +62,7 @@ class TfidfConfig:
     min_documents: int = setting(2, "drop n-grams that occur in fewer texts than this", low=1)
     # 20,000 long reviews have the best accuracy with 200,000, of 800,000 that two texts have
     max_terms: int = setting(
-        200_000, "keep at most this many n-grams of words, and of characters: the most frequent", low=1, high=1 << 24
+        200_000, "keep at most this many n-grams of words, and of characters: the most frequent", low=1, high=3_000_000
     )
     sublinear: bool = setting(True, "use 1 + log(count) instead of the count")
     # 0.6 points on reviews, 1 on news, 2 on tweets; nothing on short Chinese texts
@@ -123,7 +123,8 @@ class TfidfLevel:
             having, np.bincount(train.label_ids, minlength=self.classes), self.config.class_ratio
         )
         texts.change(lambda counts: self._values(counts, self._term_weights))
-        monitor.start("fitting the regression", None if metric is None else 2 * len(STRENGTHS))
+        in_steps = metric is not None and texts.in_memory
+        monitor.start("fitting the regression", 2 * len(STRENGTHS) if in_steps else None)
         self._fit_regression(texts, train, seed, monitor)
         if metric is not None and valid is not None:
             self._choose_regression(texts, train, valid, metric, seed, monitor)
@@ -193,7 +194,8 @@ class TfidfLevel:
             done += size
             monitor.advance(done)
         least = min(self.config.min_documents, len(texts))
-        most = min(self.config.max_terms, max(1, MOST_WEIGHTS // (2 * self.classes)))
+        bytes_of_term = 12 + 4 * (1 if self.classes == 2 else self.classes)  # a hash, its weight, those of the classes
+        most = min(self.config.max_terms, max(1, MOST_BYTES // (len(KINDS) * bytes_of_term)))
         return {kind: Terms(one.most_frequent(least, most)) for kind, one in counts.items()}
 
     def _count_all(self, texts: LabelledTexts, monitor: Monitor) -> tuple[SparseTexts, np.ndarray]:

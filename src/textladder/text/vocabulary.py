@@ -141,7 +141,9 @@ class Vocabulary:
             special_tokens: the tokens that come first: unknown, padding, and perhaps more.
             split: tokenizes a text in the way that `texts` were tokenized.
         """
-        counts = np.bincount(texts.ids, minlength=len(texts.tokens))
+        counts = np.zeros(len(texts.tokens), np.int64)
+        for start in range(0, len(texts.ids), TOKENS_AT_ONCE):
+            counts += np.bincount(texts.ids[start : start + TOKENS_AT_ONCE], minlength=len(counts))
         order = np.argsort(-counts, kind="stable")  # stable: equal counts by first appearance
         counter = Counter({texts.tokens[i]: int(counts[i]) for i in order})
         frequent = [texts.tokens[i] for i in order[: int((counts >= min_freq).sum())]]
