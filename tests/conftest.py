@@ -279,6 +279,13 @@ def fitted(sentences_file: Path, tiny_settings: Callable[[str], dict[str, Any]])
 
 
 @pytest.fixture
+def bundle(fitted: Callable[[str], Any], tmp_path: Path) -> Path:
+    """A saved `tfidf` classifier."""
+    path: Path = fitted("tfidf").save(tmp_path / "bundle")
+    return path
+
+
+@pytest.fixture
 def place(
     tmp_path: Path, fitted: Callable[[str], Any], sentences_file: Path, vectors_file: Path, corpus_file: Path
 ) -> Path:

@@ -25,12 +25,6 @@ ROWS = 30_000  # eight batches
 
 
 @pytest.fixture
-def bundle(fitted: Callable[[str], Any], tmp_path: Path) -> Path:
-    path: Path = fitted("tfidf").save(tmp_path / "bundle")
-    return path
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "in.csv"
     path.write_text("text\n" + "".join(f"a {'strong' if n % 3 else 'broke'} kettle {n}\n" for n in range(ROWS)))

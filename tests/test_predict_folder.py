@@ -5,9 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,12 +15,6 @@ from textladder.engines import open_engine
 from textladder.errors import ConfigError, DataError
 from textladder.predict_file import predict_file
 from textladder.predict_folder import predict_folder, several_files
-
-
-@pytest.fixture
-def bundle(fitted: Callable[[str], Any], tmp_path: Path) -> Path:
-    path: Path = fitted("tfidf").save(tmp_path / "bundle")
-    return path
 
 
 @pytest.fixture
@@ -67,7 +59,7 @@ def test_one_file_is_no_folder(plain: Path, tmp_path: Path) -> None:
     assert several_files(strange) is None
     for source in (plain / "*.json", tmp_path / "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)
-        with pytest.raises(DataError, match="there are no files of rows"):
+        with pytest.raises(DataError, match="no files with rows were found"):
             several_files(source)
 
 
@@ -81,7 +73,7 @@ def test_what_is_finished_is_kept(bundle: Path, plain: Path, tmp_path: Path) -> 
         predict_folder(classifier, files, out)
     finished = (out / "a.csv").stat()
     for other, options in ((files, {"top_k": 2}), (files[:2], {})):
-        with pytest.raises(ConfigError, match="holds the beginning of other predictions"):
+        with pytest.raises(ConfigError, match="holds unfinished predictions"):
             predict_folder(classifier, other, out, **options)
     assert (out / "a.csv").stat() == finished
     files[1].write_text(before)  # corrected
@@ -89,7 +81,7 @@ def test_what_is_finished_is_kept(bundle: Path, plain: Path, tmp_path: Path) -> 
     assert (out / "a.csv").stat() == finished
     assert contents(out) == contents(whole)
     (out / ".predictions-1.json").write_text("{}")
-    with pytest.raises(ConfigError, match="holds the beginning of other predictions"):
+    with pytest.raises(ConfigError, match="holds unfinished predictions"):
         predict_folder(classifier, files, out)
     predict_folder(classifier, files, out, overwrite=True)
     assert contents(out) == contents(whole)
@@ -117,7 +109,7 @@ def test_old_outputs_are_never_taken_for_new_ones(bundle: Path, plain: Path, tmp
     files[1].write_text(before)
     with pytest.raises(DataError, match=r"b\.csv exists; pass overwrite=True"):
         predict_folder(classifier, files, out, top_k=2)
-    with pytest.raises(ConfigError, match="holds the beginning of other predictions"):
+    with pytest.raises(ConfigError, match="holds unfinished predictions"):
         predict_folder(classifier, files, out, part=(1, 2))
     predict_folder(classifier, files, out, top_k=2, overwrite=True)
     predict_folder(classifier, files, tmp_path / "new", top_k=2)
@@ -184,7 +176,7 @@ def test_killed_and_resumed(bundle: Path, plain: Path, tmp_path: Path, capsys: p
     child.wait()
     kept = (out / "a.csv").stat()
     assert main(words) == 0
-    assert "a.csv is there already" in capsys.readouterr().err
+    assert "a.csv is finished already" in capsys.readouterr().err
     assert (out / "a.csv").stat() == kept
     assert contents(out) == contents(tmp_path / "whole")
     assert main(words) == 2

@@ -122,8 +122,8 @@ class TextIndex:
         """For each band, the texts that share it with an earlier one.
 
         Yields:
-            Their indices; those of the first text that shares the band, of the first training or validation text (the
-            text itself if there is none before it, or if it is a test row), and of the text before; int64 (texts,).
+            Their indices; those of the first text that shares the band, of the first one that is a test row if they are
+            and none if they are not, perhaps the text itself, and of the text before; int64 (texts,).
         """
         distinct, tests = self._distinct, self._tests
         for band in self._band_keys:

@@ -91,9 +91,7 @@ def predict_file(
             not read from a bundle; or there is no such part.
         TextladderError: a process of the engine was killed.
     """
-    number, parts = part
-    if not 1 <= number <= parts:
-        raise ConfigError(f"`part=` must be from 1 to the number of parts; received {number} of {parts}.")
+    check_part(part)
     is_input = str(source) == STANDARD_INPUT
     source, target, monitor = spooled_input() if is_input else Path(source), Path(target), monitor or Monitor()
     rows = open_rows(source, checked_options(file_options))
@@ -138,6 +136,17 @@ def check_top_k(top_k: int, labels: Sequence[str]) -> None:
     """
     if not 1 <= top_k <= len(labels):
         raise ConfigError(f"`top_k=` must be from 1 to {len(labels)}, the number of labels; received {top_k}.")
+
+
+def check_part(part: tuple[int, int]) -> None:
+    """Check which part of the rows, or of the files, is asked for.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    number, parts = part
+    if not 1 <= number <= parts:
+        raise ConfigError(f"`part=` must be from 1 to the number of parts; received {number} of {parts}.")
 
 
 class PredictionColumns:

@@ -16,7 +16,7 @@ from textladder.classifier import TextClassifier
 from textladder.data.file_groups import matching_files, part_files
 from textladder.data.row_files import output_format
 from textladder.errors import ConfigError, DataError
-from textladder.predict_file import predict_file
+from textladder.predict_file import check_part, predict_file
 from textladder.progress import Monitor
 
 
@@ -34,7 +34,7 @@ def several_files(source: str | Path) -> list[Path] | None:
     except OSError as error:
         raise DataError(f"{source}: the folder cannot be read ({error.strerror or error}).") from None
     if not files:
-        raise DataError(f"{source}: there are no files of rows.")
+        raise DataError(f"{source}: no files with rows were found.")
     return files
 
 
@@ -68,11 +68,10 @@ def predict_folder(
             predictions.
     """
     folder, monitor = Path(folder), monitor or Monitor()
+    check_part(part)
     number, parts = part
     if not sources:
         raise DataError("There are no files to predict.")
-    if not 1 <= number <= parts:
-        raise ConfigError(f"`part=` must be from 1 to the number of parts; received {number} of {parts}.")
     inside = Path(os.path.commonpath([path.absolute().parent for path in sources]))
     names = [path.absolute().relative_to(inside).as_posix() for path in sources]
     places = range(len(sources) * (number - 1) // parts, len(sources) * number // parts)
@@ -90,7 +89,7 @@ def predict_folder(
         source, target = sources[place], folder / names[place]
         if record.is_finished(target):
             tidy(target, target.with_name(f"{target.name}.partial"))
-            monitor.say(f"{target} is there already.")
+            monitor.say(f"{target} is finished already.")
             continue
         monitor.begin(f"{source.name} ({done} of {len(places)})")
         state = _state(source)
@@ -116,7 +115,7 @@ class _Record:
         """Read the records in the folder.
 
         Raises:
-            ConfigError: the folder holds the beginning of other predictions.
+            ConfigError: the folder holds unfinished predictions that are others.
         """
         self.folder, self.about, self.overwrite = folder, about, overwrite
         self._finished: dict[str, Any] = {}  # by output, the state of its source and its own
@@ -130,8 +129,8 @@ class _Record:
                     path.unlink(missing_ok=True)
             elif found["about"] != about and found["finished"]:
                 raise ConfigError(
-                    f"{folder} holds the beginning of other predictions: of different files, another bundle or other "
-                    "settings; pass overwrite=True to start over, or choose another folder."
+                    f"{folder} holds unfinished predictions of other files, by another bundle or with other settings; "
+                    "pass overwrite=True to start over, or choose another folder."
                 )
             elif path == self._path and found["about"] == about and lasting:
                 self._finished = found["finished"]

@@ -71,7 +71,7 @@ class ScratchFile:
             return do(*arguments, **named)
         except OSError as error:
             raise DataError(
-                f"{tempfile.gettempdir()} does not hold what memory cannot ({os.strerror(error.errno or 0)}); "
+                f"Temporary data could not be written to {tempfile.gettempdir()} ({os.strerror(error.errno or 0)}); "
                 "set TMPDIR to a folder with more room."
             ) from None
 

@@ -195,6 +195,8 @@ def _fit_in_chunks(
             method="L-BFGS-B",
             options={"maxiter": MOST_PASSES, "maxfun": MOST_PASSES, "ftol": TOLERANCE, "gtol": 0.0},
         )
+        if not found.success and found.nfev >= MOST_PASSES:
+            monitor.say(f"The regression had not settled after {MOST_PASSES:,} passes over the texts.")
         fitted.append(found.x.reshape(len(some), -1).astype(np.float32))
     columns = np.concatenate(fitted)
     return LinearModel(columns[:, :-1].T, columns[:, -1])

@@ -1,6 +1,8 @@
 """The words and emoji of texts without case and punctuation, as hashes: what makes two texts the same.
 
-texts -> case-folded, one space between words -> tokens -> those that say something -> a hash of each
+    texts -> case-folded, one space between words -> tokens -> those that say something -> a hash of each
+
+`near_duplicates.py` compares them.
 """
 
 from collections.abc import Sequence

@@ -112,9 +112,8 @@ def combine(splits: Iterable[Split]) -> TokenizedTexts:
         for tokens, batch_ids, batch_lengths in splits:
             lengths.append(batch_lengths)
             # only the distinct tokens of a batch pass through Python
-            yield np.fromiter((numbers.setdefault(one, len(numbers)) for one in tokens), np.int32, len(tokens))[
-                batch_ids
-            ]
+            new_ids = (numbers.setdefault(token, len(numbers)) for token in tokens)
+            yield np.fromiter(new_ids, np.int32, len(tokens))[batch_ids]
 
     every_id = concatenated(ids(), np.int32)
     return TokenizedTexts(every_id, np.cumsum(np.concatenate(lengths), dtype=np.int64), list(numbers))
