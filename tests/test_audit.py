@@ -277,6 +277,29 @@ def test_texts_that_share_a_band_are_compared(monkeypatch: pytest.MonkeyPatch) -
     assert index.count_duplicates(["test"], near) == {"exact": 0, "same_words": 0, "near": 1}
 
 
+def test_the_first_training_text_of_a_band_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "_band_keys", lambda _, sizes: np.zeros((12, len(sizes)), np.uint32))
+    tested, trained, between, other = sentences(4, 1, words=60)
+    changed = trained.replace(trained.split()[20], "changed", 1)
+    train = pd.DataFrame({"label": ["bad", "good"] * 2, "text": [trained, between, changed, other]})
+    data = read_texts(train, test=frame([tested]), valid=0)
+    near = TextIndex({"train": data.train, "test": data.test}, Monitor()).near_pairs()
+    assert list(zip(near.ones.tolist(), near.others.tolist(), strict=True)) == [(1, 3)]
+
+
+def test_a_leak_names_the_nearest_test_row() -> None:
+    train = pd.DataFrame({"label": ["bad", "good"] * 2, "text": sentences(4, 1)})
+    data = read_texts(train, test=frame(sentences(3, 2)), valid=0)
+    index = TextIndex({"train": data.train, "test": data.test}, Monitor())
+    ones, others = np.array([0, 1, 1, 2]), np.array([4, 4, 5, 5])
+    near = near_duplicates.NearPairs(ones, others, np.array([0.85, 0.95, 0.9, 0.9]))
+    assert index.leaks(near) == ([(1, 1, 0.95), (2, 1, 0.9)], 1)
+
+
+def test_an_emoticon_stands_alone() -> None:
+    assert words_of("lamp:) (x) :) a8)") == ["lamp", "x", ":)", "a8"]
+
+
 def test_most_texts_that_are_nearly_the_same_are_found() -> None:
     rng = random.Random(0)
     texts = sentences(300, 1, words=80)

@@ -11,7 +11,7 @@ import pytest
 
 from textladder import TextClassifier, read_texts, scratch_file
 from textladder.errors import DataError
-from textladder.levels import regression
+from textladder.levels import regression, tfidf
 from textladder.levels.regression import SparseTexts, TermValues, fit_regression
 from textladder.progress import Monitor
 from textladder.scratch_file import ScratchFile, concatenated
@@ -177,3 +177,29 @@ def test_the_vocabulary_is_bounded(vectors_file: Path) -> None:
     classifier = TextClassifier("lstm", max_vocabulary=30, **settings).fit(some_rows(2))
     assert classifier.record["vocabulary"] == 30
     assert classifier.record["unique_tokens"] > 100
+
+
+def test_words_of_the_vectors_are_bounded_too(vectors_file: Path) -> None:
+    words = [line.split()[0] for line in vectors_file.read_text().splitlines()]
+    rows = [(f"class {number % 2}", " ".join(words[number % 4 :: 4][:6])) for number in range(40)]
+    settings: dict[str, Any] = {"vectors": str(vectors_file), "tokenizer": "whitespace", "epochs": 1}
+    data = pd.DataFrame(rows, columns=["label", "text"])
+    assert TextClassifier("lstm", **settings).fit(data).record["vocabulary"] > 30
+    assert TextClassifier("lstm", max_vocabulary=30, **settings).fit(data).record["vocabulary"] == 30
+
+
+def test_a_bundle_is_bounded_by_fewer_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tfidf, "MOST_BYTES", 2 * 40 * (8 + 4 + 4 * 4))  # hash, weight, and those of four classes
+    assert TextClassifier("tfidf").fit(some_rows(4)).record["terms"] == 2 * 40
+    assert TextClassifier("tfidf", max_terms=30).fit(some_rows(4)).record["terms"] == 2 * 30
+
+
+def test_a_regression_that_has_not_settled_is_said(monkeypatch: pytest.MonkeyPatch, little_memory: None) -> None:
+    said: list[str] = []
+    monitor = Monitor()
+    monkeypatch.setattr(monitor, "say", said.append)
+    TextClassifier("tfidf").fit(read_texts(some_rows(2)), monitor=monitor)
+    assert said == []
+    monkeypatch.setattr(regression, "MOST_PASSES", 3)
+    TextClassifier("tfidf").fit(read_texts(some_rows(2)), monitor=monitor)
+    assert said == ["The regression had not settled after 3 passes over the texts."]

@@ -116,6 +116,19 @@ def test_old_outputs_are_never_taken_for_new_ones(bundle: Path, plain: Path, tmp
     assert contents(out) == contents(tmp_path / "new")
 
 
+def test_an_output_that_somebody_else_wrote_is_not_finished(bundle: Path, plain: Path, tmp_path: Path) -> None:
+    classifier, files, out = TextClassifier.load(bundle), sorted(plain.rglob("*.csv")), tmp_path / "out"
+    before = files[1].read_text()
+    files[1].write_text(before.replace("text", "other", 1))
+    with pytest.raises(DataError, match="other"):
+        predict_folder(classifier, files, out)
+    files[1].write_text(before)
+    (out / "a.csv").write_text("mine")
+    with pytest.raises(DataError, match=r"a\.csv exists; pass overwrite=True"):
+        predict_folder(classifier, files, out)
+    assert (out / "a.csv").read_text() == "mine"
+
+
 def test_a_mistake_does_not_block_the_corrected_call(bundle: Path, plain: Path, tmp_path: Path) -> None:
     classifier, files, out = TextClassifier.load(bundle), sorted(plain.rglob("*.csv")), tmp_path / "out"
     with pytest.raises(ConfigError, match="top_k"):
